@@ -1,0 +1,1 @@
+"""Engine bundles: what is in one, which targets exist, how one is checked. Free of PyTorch; `export` and `runtime` meet here."""

@@ -1,0 +1,139 @@
+"""The engine bundle: one directory that holds everything a device needs to answer.
+
+`bundle.json` is written last and atomically, so its presence means that the bundle is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import ConfigError, ModelConfig
+from ..errors import UserError
+from .integrity import FileRecord, check_files, record_files
+from .stages import MANIFEST_FILE, VISION
+
+FORMAT_VERSION = 1
+
+
+class BundleError(UserError):
+    """A bundle that cannot be used here; the message names the command that mends it."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `bundle.json` says.
+
+    Attributes:
+        name: the model, for people.
+        model: `ModelConfig.to_dict()`.
+        target: row of `targets.TARGETS`.
+        lowering: form of the decoder's cache interface.
+        precision: stage to precision.
+        max_context: rows of the kv cache.
+        num_image_tokens: rows an image takes, 0 without vision.
+        command: the command line that builds this bundle again.
+        versions: of the packages that built it.
+        verification: stage to {tensor: {max_abs_diff, mean_abs_diff, max_abs_reference, tolerance}}.
+        files: name to size and sha256 of every file but this one.
+    """
+
+    name: str
+    model: dict[str, Any]
+    target: str
+    lowering: str
+    precision: dict[str, str]
+    max_context: int
+    num_image_tokens: int
+    command: str
+    versions: dict[str, str]
+    verification: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle whose files are all there and unaltered."""
+
+    directory: Path
+    manifest: Manifest
+    config: ModelConfig
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether it takes pictures."""
+        return VISION in self.manifest.precision
+
+    def path(self, name: str) -> Path:
+        """A file of the bundle."""
+        return self.directory / name
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Bundle:
+        """Open a bundle and check that its files are complete.
+
+        Sizes are always compared. A file is hashed when it is new here: after a copy, or when its modification time is
+        not the one seen at the last good hash.
+
+        Raises:
+            BundleError: there is no bundle, it was only half copied, a file was altered, or it is of another format.
+        """
+        directory = Path(directory).expanduser()
+        manifest = _read_manifest(directory)
+        check_files(directory, manifest.files, lambda problem: _damaged(directory, manifest, problem))
+        try:
+            config = ModelConfig.from_dict(manifest.model)
+        except ConfigError as error:
+            raise _damaged(directory, manifest, f"its model description is wrong: {error}") from None
+        return cls(directory, manifest, config)
+
+
+def write_manifest(directory: Path, **values: Any) -> Manifest:
+    """Finish a bundle: hash every file in `directory` and write `bundle.json` (arguments: fields of `Manifest`)."""
+    files: dict[str, FileRecord] = record_files(directory)
+    manifest = Manifest(files={name: asdict(record) for name, record in files.items()}, **values)
+    partial = directory / (MANIFEST_FILE + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(asdict(manifest), file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(directory / MANIFEST_FILE)
+    return manifest
+
+
+def is_bundle(directory: Path) -> bool:
+    """Whether a directory holds a finished bundle."""
+    return (directory / MANIFEST_FILE).is_file()
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    build = f"python export/build_engines.py --model DIR --target host --out {directory}"
+    path = directory / MANIFEST_FILE
+    if not directory.is_dir():
+        raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}")
+    if not path.is_file():
+        raise BundleError(f"{directory} is no finished engine bundle: {MANIFEST_FILE} is missing. Build it: {build}")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw["format_version"]
+        if version == FORMAT_VERSION:
+            return Manifest(**raw)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        detail = str(error).splitlines()[0]
+        raise BundleError(f"{path} cannot be read ({detail}). Copy the bundle again or build it: {build}") from None
+    raise BundleError(
+        f"{directory} has bundle format {version}, this version reads {FORMAT_VERSION}. Build it again: "
+        f"{raw.get('command', build)}"
+    )
+
+
+def _damaged(directory: Path, manifest: Manifest, problem: str) -> BundleError:
+    return BundleError(
+        f"the bundle {directory} is damaged: {problem}. Copy it again from where it was built, or build it again: "
+        f"{manifest.command}"
+    )

@@ -1,0 +1,83 @@
+"""Sizes and hashes of a bundle's files, checked without reading gigabytes at every start."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .stages import MANIFEST_FILE
+
+# Beside the files, not in the manifest: modification times belong to this copy of the bundle.
+SEEN_FILE = ".seen.json"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file's size in bytes and its hash."""
+
+    size: int
+    sha256: str
+
+
+def record_files(directory: Path) -> dict[str, FileRecord]:
+    """Size and hash of every file in a bundle being built."""
+    paths = sorted(path for path in directory.iterdir() if path.name not in (MANIFEST_FILE, SEEN_FILE))
+    records = {path.name: FileRecord(path.stat().st_size, _sha256(path)) for path in paths}
+    _remember(directory, {name: _modified(directory / name) for name in records})
+    return records
+
+
+def check_files(directory: Path, files: Mapping[str, Mapping[str, Any]], error: Callable[[str], Exception]) -> None:
+    """Compare the files with their records; hash those not seen unaltered before.
+
+    Raises:
+        Exception: `error(problem)`, naming every file that is missing or has another size, or the first altered one.
+    """
+    problems = [problem for name in files if (problem := _size_problem(directory / name, files[name]["size"]))]
+    if problems:
+        raise error("; ".join(problems))
+    modified = {name: _modified(directory / name) for name in files}
+    seen = _seen(directory)
+    unseen = [name for name in files if seen.get(name) != modified[name]]
+    for name in unseen:
+        if _sha256(directory / name) != files[name]["sha256"]:
+            raise error(f"{name} was altered (its sha256 is not the one in {MANIFEST_FILE})")
+    if unseen:
+        _remember(directory, modified)
+
+
+def _size_problem(path: Path, size: int) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    here = path.stat().st_size
+    return f"{path.name} has {here} bytes instead of {size}" if here != size else None
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _seen(directory: Path) -> dict[str, int]:
+    try:
+        seen = json.loads((directory / SEEN_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return seen if isinstance(seen, dict) else {}
+
+
+def _remember(directory: Path, modified: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):  # a read-only bundle is hashed at every start instead
+        (directory / SEEN_FILE).write_text(json.dumps(modified))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

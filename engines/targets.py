@@ -1,0 +1,75 @@
+"""The targets: a row each. Command-line choices, the README table and tests read this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UserError
+from .stages import DECODER, VISION
+
+STAGES_WITH_PRECISION = (VISION, DECODER)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of device.
+
+    Attributes:
+        name: what `--target` takes.
+        device: for people.
+        backend: which runner executes the stages.
+        lowering: how the decoder's attention and cache are written (`export/lowerings/`).
+        precisions: those it can run.
+        default_precision: stage to precision when none is asked for.
+    """
+
+    name: str
+    device: str
+    backend: str
+    lowering: str
+    precisions: tuple[str, ...]
+    default_precision: dict[str, str]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            name="host",
+            device="the CPU at hand (x86-64 or Arm), ONNX Runtime",
+            backend="ort",
+            lowering="gqa",
+            precisions=("fp32", "fp16"),
+            default_precision={VISION: "fp32", DECODER: "fp32"},
+        ),
+    )
+}
+
+
+def parse_precision(text: str | None, target: Target) -> dict[str, str]:
+    """Read `--precision`: one for all stages (`fp16`), or some by stage (`vision=fp32,decoder=fp16`).
+
+    Args:
+        text: the option's value, or None for the target's default.
+        target: the row that says what is possible.
+
+    Returns:
+        A precision for every stage.
+
+    Raises:
+        UserError: a stage or precision the target does not have.
+    """
+    chosen = dict(target.default_precision)
+    if text is None:
+        return chosen
+    for part in text.split(","):
+        stage, separator, precision = part.strip().rpartition("=")
+        if precision not in target.precisions:
+            raise UserError(
+                f"precision {precision!r} is not available for target {target.name}; it has "
+                f"{', '.join(target.precisions)}"
+            )
+        if separator and stage not in STAGES_WITH_PRECISION:
+            raise UserError(f"{stage!r} is no stage with a precision; choose from {', '.join(STAGES_WITH_PRECISION)}")
+        chosen |= {stage: precision} if separator else dict.fromkeys(STAGES_WITH_PRECISION, precision)
+    return chosen

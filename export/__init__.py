@@ -1,0 +1,1 @@
+"""From a checkpoint to a verified engine bundle. Needs PyTorch and transformers (`pip install mobilevlm[export]`)."""

@@ -1,0 +1,91 @@
+"""Builds an engine bundle: checkpoint in, verified and ready to run out.
+
+    python export/build_engines.py --model mtgv/MobileVLM_V2-1.7B --target host
+    python export/build_engines.py --model DIR --target host --precision vision=fp32,decoder=fp16
+    python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+
+from mobilevlm.commands import run_command
+from mobilevlm.config import PRESETS
+from mobilevlm.engines.targets import TARGETS, parse_precision
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="build_engines.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = self.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="DIR_OR_HUB_ID", help="checkpoint in the published layout, or a LoRA on one")
+    source.add_argument(
+        "--random-weights", metavar="PRESET", choices=PRESETS, help=f"no weights needed: {', '.join(PRESETS)}"
+    )
+    self.add_argument("--base", metavar="DIR_OR_HUB_ID", help="the model a LoRA directory was trained on")
+    self.add_argument("--target", required=True, choices=TARGETS, help="the device to build for")
+    self.add_argument(
+        "--precision", metavar="P", help="one for all stages (fp16), or stage=P,… (default: the target's own)"
+    )
+    self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET-PRECISION)")
+    self.add_argument("--max-context", type=int, metavar="N", help="tokens the kv cache holds (default: the model's)")
+    self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
+    return self
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Plan, write and verify one bundle, and say where it is.
+
+    Raises:
+        UserError: anything the person can mend; see `plan` and `verify`.
+    """
+    precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
+    with ExitStack() as stack:
+        # PyTorch takes seconds to import: only once the words are known to make sense.
+        from mobilevlm.checkpoint import open_checkpoint, random_checkpoint
+        from mobilevlm.export.plan import make_plan
+        from mobilevlm.export.write import write_bundle
+
+        if arguments.model:
+            checkpoint = open_checkpoint(arguments.model, arguments.base)
+            source = ["--model", arguments.model] + (["--base", arguments.base] if arguments.base else [])
+        else:
+            from mobilevlm.export.random_tokenizer import write_random_tokenizer
+
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_random_tokenizer(directory, PRESETS[arguments.random_weights].vocab_size)
+            checkpoint = random_checkpoint(arguments.random_weights, directory)
+            source = ["--random-weights", arguments.random_weights]
+        plan = make_plan(
+            checkpoint,
+            source,
+            arguments.target,
+            precisions,
+            arguments.max_context,
+            arguments.out,
+            arguments.overwrite,
+        )
+        report = write_bundle(plan)
+    print(report, file=sys.stderr)
+    question = " --image FILE" if plan.checkpoint.config.vision else ""
+    print(f"\nNext: python runtime/chat.py --engine {plan.out}{question} --prompt TEXT", file=sys.stderr)
+    print(plan.out)
+
+
+def main() -> None:
+    """Entry point: exit status 0, 2 for a mistake of the person's, 1 for one of ours."""
+    run_command(parser(), build)
+
+
+if __name__ == "__main__":
+    main()

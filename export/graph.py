@@ -1,0 +1,146 @@
+"""Writes one stage as ONNX: nodes in memory, weights streamed to an external file as the nodes that use them are added.
+
+Graphs are written node by node rather than traced, because a stage must hold exactly the operators its runtime is fast
+on, and because no step may hold the model twice: a tensor is read, converted, appended to the file and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+
+from ..tensors import Tensors
+from .precisions import Precision
+
+OPSET = 21
+ORT_DOMAIN = "com.microsoft"
+# Offsets that every platform can map: the allocation granularity of Windows, a multiple of all page sizes.
+MAP_ALIGNMENT = 65536
+INLINE_BYTES = 256
+
+
+class Graph:
+    """One stage being written.
+
+    Args:
+        name: of the stage.
+        tensors: the checkpoint's weights.
+        precision: how linear layers are stored and computed.
+        weights_path: the external file, created here.
+        on_bytes: called with the number of bytes after each weight, for progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tensors: Tensors,
+        precision: Precision,
+        weights_path: Path,
+        on_bytes: Callable[[int], object] = lambda count: None,
+    ):
+        self.name, self.tensors, self.precision = name, tensors, precision
+        self.weights_path, self.on_bytes = weights_path, on_bytes
+        self._file = weights_path.open("wb")
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._stored: dict[str, str] = {}
+
+    def __enter__(self) -> Graph:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def input(self, name: str, dtype: int, shape: list[int | str]) -> str:
+        """Declare an input; strings are dynamic dimensions."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def output(self, name: str, dtype: int, shape: list[int | str]) -> str:
+        """Declare an output; a node must have been given its name."""
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def op(self, op_type: str, *inputs: str, domain: str = "", out: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output, called `out` or by a number, and return the output's name."""
+        return self.ops(op_type, inputs, [out or self.fresh(op_type)], domain, **attributes)[0]
+
+    def ops(self, op_type: str, inputs: Any, outputs: list[str], domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node with several outputs (an empty name skips one) and return their names."""
+        name = f"{len(self._nodes)}_{op_type}"
+        self._nodes.append(helper.make_node(op_type, list(inputs), outputs, name=name, domain=domain, **attributes))
+        return outputs
+
+    def fresh(self, op_type: str) -> str:
+        """A name for an output."""
+        return f"{op_type}_{len(self._nodes)}"
+
+    def constant(self, value: np.ndarray) -> str:
+        """Add a constant that is not a weight: shapes, axes, tables."""
+        value = np.asarray(value)
+        return self._store(f"constant_{len(self._initializers)}", value)
+
+    def weight(self, name: str) -> str:
+        """Add a checkpoint tensor as it is, in float32: norms, biases, convolutions."""
+        return self._stored.get(name) or self._store(name, to_numpy(self.tensors[name]))
+
+    def matrix(self, name: str, value: np.ndarray) -> str:
+        """Add a converted weight under a name of its own."""
+        return self._store(name, value)
+
+    def linear(self, x: str, *names: str) -> str:
+        """`x @ weight.T + bias` in the stage's precision.
+
+        Args:
+            x: (..., in) float32.
+            names: checkpoint layers without `.weight`; several are packed side by side into one output.
+        """
+        y = self.precision.linear(self, x, names)
+        if f"{names[0]}.bias" not in self.tensors:
+            return y
+        bias = np.concatenate([to_numpy(self.tensors[f"{name}.bias"]) for name in names])
+        return self.op("Add", y, self._store(f"{names[0]}.bias", bias))
+
+    def _store(self, name: str, value: np.ndarray) -> str:
+        value = np.ascontiguousarray(value)
+        dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
+        tensor = TensorProto(name=name, data_type=dtype, dims=value.shape)
+        if value.nbytes < INLINE_BYTES:
+            tensor.raw_data = value.tobytes()
+        else:
+            self._append(tensor, value)
+        self._initializers.append(tensor)
+        self._stored[name] = name
+        return name
+
+    def _append(self, tensor: TensorProto, value: np.ndarray) -> None:
+        alignment = MAP_ALIGNMENT if value.nbytes >= MAP_ALIGNMENT else 64
+        self._file.write(b"\0" * (-self._file.tell() % alignment))
+        offset = self._file.tell()
+        self._file.write(value.data)
+        tensor.data_location = TensorProto.EXTERNAL
+        where = {"location": self.weights_path.name, "offset": offset, "length": value.nbytes}
+        for key, entry in where.items():
+            tensor.external_data.add(key=key, value=str(entry))
+        self.on_bytes(value.nbytes)
+
+    def save(self, path: Path) -> None:
+        """Write the ONNX file beside its weights."""
+        self._file.flush()
+        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._initializers)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ORT_DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="mobilevlm")
+        path.write_bytes(model.SerializeToString())
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A float32 copy or view (numpy has no bfloat16)."""
+    return tensor.detach().float().numpy()

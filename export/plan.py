@@ -1,0 +1,120 @@
+"""Everything a build decides and checks before it reads a weight: a mistake costs a second, not ten minutes."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from ..checkpoint import Checkpoint, check_tensors
+from ..engines.stages import DECODER, VISION
+from ..engines.staging import check_output
+from ..engines.targets import TARGETS, Target
+from ..errors import UserError
+from ..model import expected_shapes
+from .precisions import precision
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """One build, fully decided.
+
+    Attributes:
+        checkpoint: what to build from.
+        target: for which device.
+        precisions: stage to precision, for the stages this model has.
+        max_context: rows of the kv cache.
+        out: the bundle's directory.
+        command: the command line that builds it again.
+        weight_bytes: stage to bytes its weights will take on disk.
+    """
+
+    checkpoint: Checkpoint
+    target: Target
+    precisions: dict[str, str]
+    max_context: int
+    out: Path
+    command: str
+    weight_bytes: dict[str, int]
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    source: list[str],
+    target: str,
+    precisions: dict[str, str],
+    max_context: int | None,
+    out: str | None,
+    overwrite: bool,
+) -> BuildPlan:
+    """Decide a build.
+
+    Args:
+        checkpoint: the opened model.
+        source: the command line's words that name it.
+        target: a name in `TARGETS`.
+        precisions: a precision for every stage of the target.
+        max_context: rows of the kv cache; None for all positions the model knows.
+        out: the bundle's directory, None for one under `artifacts/`.
+        overwrite: whether a bundle there may be replaced.
+
+    Raises:
+        UserError: the weights do not fit the configuration, the output exists, or the disk is too small.
+    """
+    if checkpoint.config.vision is None:
+        precisions = {DECODER: precisions[DECODER]}
+    directory = Path(out) if out else default_out(checkpoint, target, precisions)
+    check_output(directory, overwrite)
+    shapes = expected_shapes(checkpoint.config)
+    check_tensors(checkpoint.tensors, shapes, checkpoint.name)
+    weight_bytes = _weight_bytes(shapes, precisions)
+    _check_disk(directory, sum(weight_bytes.values()))
+    options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
+    if max_context:
+        options += ["--max-context", str(max_context)]
+    words = ["python", "export/build_engines.py", *source, *options, "--out", str(directory), "--overwrite"]
+    return BuildPlan(
+        checkpoint,
+        TARGETS[target],
+        precisions,
+        _context(checkpoint, max_context),
+        directory,
+        shlex.join(words),
+        weight_bytes,
+    )
+
+
+def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str]) -> Path:
+    """`artifacts/NAME-TARGET-PRECISION`."""
+    names = list(dict.fromkeys(precisions.values()))
+    return Path("artifacts") / f"{checkpoint.name}-{target}-{'-'.join(names)}"
+
+
+def _context(checkpoint: Checkpoint, asked: int | None) -> int:
+    known = checkpoint.config.max_position_embeddings
+    if asked is None:
+        return known
+    if not 0 < asked <= known:
+        raise UserError(f"--max-context is {asked}; this model was trained on positions up to {known}")
+    return asked
+
+
+def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]) -> dict[str, int]:
+    sizes = dict.fromkeys(precisions, 0.0)
+    for name, shape in shapes.items():
+        vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
+        stage = VISION if vision else DECODER
+        sizes[stage] += prod(shape) * precision(precisions[stage]).BYTES
+    return {stage: int(size) for stage, size in sizes.items()}
+
+
+def _check_disk(directory: Path, needed: int) -> None:
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed * 1.02:
+        raise UserError(
+            f"the bundle needs {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free: make room, choose another "
+            "--out, or a smaller --precision"
+        )

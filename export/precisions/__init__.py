@@ -1,0 +1,32 @@
+"""How a stage's linear layers are stored and computed: one module per precision, chosen by its file name.
+
+A precision module has `TOLERANCE`, the largest difference from PyTorch in float32 its stages may show, as a fraction of
+the largest reference value; `BYTES`, what a weight takes on disk; `TABLE_DTYPE`, in which the embedding table that goes
+with it is stored; and `linear(graph, x, names)`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+
+class Precision(Protocol):
+    """The contents of a precision module."""
+
+    TOLERANCE: float
+    BYTES: float
+    TABLE_DTYPE: type[np.generic]
+
+    def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
+        """Write `x @ weight.T` (bias is the caller's) for layers packed side by side; return its output."""
+
+
+def precision(name: str) -> Precision:
+    """The module of a precision."""
+    return import_module(f".{name}", __package__)

@@ -1,0 +1,56 @@
+"""`report.md` of a bundle: what was built, from what, how big it is and how close to PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engines.stages import DECODER, VISION
+
+if TYPE_CHECKING:
+    from .plan import BuildPlan
+    from .verify import Difference
+
+
+def render_report(
+    plan: BuildPlan, directory: Path, differences: list[Difference], seconds: float, peak_rss_bytes: int
+) -> str:
+    """Markdown for people; the same figures are in `bundle.json`."""
+    config = plan.checkpoint.config
+    precisions = ", ".join(f"{stage} {name}" for stage, name in plan.precisions.items())
+    cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+    lines = [
+        f"# {plan.checkpoint.name} for {plan.target.name}",
+        "",
+        f"- device: {plan.target.device}",
+        f"- precision: {precisions}",
+        f"- decoder: {config.num_hidden_layers} layers of {config.hidden_size}, vocabulary {config.vocab_size}, "
+        f"context {plan.max_context}, kv cache {cache_row / 1024:.0f} KiB a token",
+    ]
+    if VISION in plan.precisions:
+        vision = config.vision
+        lines.append(
+            f"- vision: {config.num_vision_layers} CLIP layers of {vision.hidden_size} at {vision.image_size} px, "
+            f"{config.mm_projector_type}"
+        )
+    lines += [
+        f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",
+        "",
+        "| file | MB |",
+        "|---|---|",
+    ]
+    files = sorted(directory.iterdir(), key=lambda path: -path.stat().st_size)
+    lines += [f"| {path.name} | {path.stat().st_size / 1e6:.2f} |" for path in files]
+    lines += [
+        "",
+        f"Difference from PyTorch in float32 on one picture and question ({DECODER}: prefill and decode steps):",
+        "",
+        "| stage | tensor | max | mean | largest reference value | allowed max |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {item.stage} | {item.tensor} | {item.max_abs_diff:.2e} | {item.mean_abs_diff:.2e} | "
+        f"{item.max_abs_reference:.3g} | {item.tolerance * item.max_abs_reference:.2e} |"
+        for item in differences
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,130 @@
+"""Carries a plan out: stages, embedding table, verification, manifest; all in a directory that appears when all is done."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import transformers
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from .. import __version__
+from ..checkpoint import TOKENIZER_FILES
+from ..engines import stages
+from ..engines.bundle import write_manifest
+from ..engines.staging import staged
+from ..projectors import num_image_tokens
+from .decoder import write_decoder
+from .graph import Graph, to_numpy
+from .plan import BuildPlan
+from .precisions import precision
+from .report import render_report
+from .verify import verify
+from .vision import write_vision
+
+TABLE_ROWS = 4096  # converted at a time
+
+
+def write_bundle(plan: BuildPlan) -> str:
+    """Write, verify and finish a bundle.
+
+    Returns:
+        The report, also in the bundle as `report.md`.
+
+    Raises:
+        VerificationError: a stage differs from PyTorch by more than its precision allows; nothing is left behind.
+    """
+    start = time.perf_counter()
+    with staged(plan.out) as directory:
+        _write_stages(plan, directory)
+        _write_tokenizer(plan, directory)
+        _say("verifying every stage against PyTorch")
+        result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
+        save_file({name: np.ascontiguousarray(a) for name, a in result["golden"].items()}, directory / stages.GOLDEN_FILE)
+        seconds, peak = time.perf_counter() - start, _peak_rss_bytes()
+        report = render_report(plan, directory, result["differences"], seconds, peak)
+        (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
+        verification: dict[str, dict] = {}
+        for item in result["differences"]:
+            verification.setdefault(item.stage, {})[item.tensor] = asdict(item)
+        _say("hashing")
+        write_manifest(
+            directory,
+            name=plan.checkpoint.name,
+            model=plan.checkpoint.config.to_dict(),
+            target=plan.target.name,
+            lowering=plan.target.lowering,
+            precision=plan.precisions,
+            max_context=plan.max_context,
+            num_image_tokens=num_image_tokens(plan.checkpoint.config) if stages.VISION in plan.precisions else 0,
+            command=plan.command,
+            versions=versions(),
+            verification=verification,
+        )
+    return report
+
+
+def versions() -> dict[str, str]:
+    """Of everything whose version can change a bundle."""
+    modules = {"torch": torch, "transformers": transformers, "onnx": onnx, "onnxruntime": onnxruntime, "numpy": np}
+    return {
+        "mobilevlm": __version__,
+        "python": platform.python_version(),
+        **{name: module.__version__ for name, module in modules.items()},
+    }
+
+
+def _write_stages(plan: BuildPlan, directory: Path) -> None:
+    config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
+    lowering = import_module(f".lowerings.{plan.target.lowering}", __package__)
+    writers = {
+        stages.VISION: lambda graph: write_vision(graph, config, lowering),
+        stages.DECODER: lambda graph: write_decoder(graph, config, lowering, plan.max_context),
+    }
+    with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
+        for stage, name in plan.precisions.items():
+            progress.set_description(f"writing {stage} {name}")
+            weights = directory / stages.WEIGHT_FILES[stage]
+            with Graph(stage, tensors, precision(name), weights, progress.update) as graph:
+                writers[stage](graph)
+                graph.save(directory / stages.ONNX_FILES[stage])
+        progress.set_description("writing embed_tokens")
+        dtype = precision(plan.precisions[stages.DECODER]).TABLE_DTYPE
+        table = tensors["model.embed_tokens.weight"]
+        _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
+
+
+def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(weight.shape))
+    for row in range(0, len(weight), TABLE_ROWS):
+        rows = table[row : row + TABLE_ROWS]
+        rows[:] = to_numpy(weight[row : row + TABLE_ROWS])
+        on_bytes(rows.nbytes)
+    table.flush()
+
+
+def _write_tokenizer(plan: BuildPlan, directory: Path) -> None:
+    for name in TOKENIZER_FILES:
+        source = plan.checkpoint.tokenizer_dir / name
+        if source.is_file():
+            shutil.copyfile(source, directory / name)
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

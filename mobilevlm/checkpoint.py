@@ -1,0 +1,219 @@
+"""Opens what a person calls "the model": a directory in the published layout, a LoRA directory, or a hub id.
+
+Opening reads headers only. It decides which vision tower counts, puts a LoRA on its base, adds the rows of control
+tokens, and hands back one `Checkpoint`: configuration, tokenizer directory and lazily read tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .config import KNOWN_TOWERS, PRESETS, ConfigError, ModelConfig, VisionConfig, read_json
+from .hub import HUB_TOWER_OWNERS, download, is_hub_id
+from .lora import is_lora, merged
+from .tensors import CheckpointError, Tensors, open_directory, random_tensors
+from .tokenizer import Tokenizer
+
+TOWER_PREFIX = "model.vision_tower.vision_tower."
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOWER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to be read.
+
+    Attributes:
+        name: what to call it in messages and output directories.
+        config: sizes, with `vocab_size` counting the control tokens.
+        tensors: weights by their published names, including those of the tower that counts.
+        tokenizer_dir: where `tokenizer.model` and its companions lie.
+    """
+
+    name: str
+    config: ModelConfig
+    tensors: Tensors
+    tokenizer_dir: Path
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, with the control tokens of the configuration added."""
+        tokenizer = Tokenizer(self.tokenizer_dir)
+        tokenizer.add_tokens(self.config.control_tokens)
+        return tokenizer
+
+
+def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkpoint:
+    """Open a model by directory or hub id.
+
+    Args:
+        model: a directory in the published layout (`config.json`, weights, `tokenizer.model`), a LoRA directory
+            (`adapter_config.json`, adapter weights, `non_lora_trainables.bin`), or a hub id such as
+            `mtgv/MobileVLM_V2-1.7B`.
+        base: for a LoRA directory, the model it was trained on, when not where `adapter_config.json` says.
+
+    Raises:
+        CheckpointError: files are missing or cannot be read.
+        ConfigError: the configuration asks for something that is not supported.
+        TokenizerError: the tokenizer is missing, broken, or of another model.
+    """
+    directory = _directory(model)
+    if is_lora(directory):
+        return _open_lora(directory, base)
+    raw = read_json(directory / "config.json")
+    config, tower = _configuration(raw, directory)
+    tensors = open_directory(directory)
+    if tower is not None and _needs_tower(config, tensors):
+        tensors = _with_tower(tensors, tower)
+    elif config.vision and not any(name.startswith(TOWER_PREFIX) for name in tensors):
+        tensors = _with_tower(tensors, _tower_from_hub(config.mm_vision_tower, directory))
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory))
+
+
+def random_checkpoint(preset: str, tokenizer_dir: Path) -> Checkpoint:
+    """A model of a published size with random weights (see `PRESETS`), for sizing and benchmarks."""
+    from .model import expected_shapes
+
+    config = PRESETS[preset]
+    return Checkpoint(f"{preset}-random", config, random_tensors(expected_shapes(config)), tokenizer_dir)
+
+
+def _directory(model: str | Path) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.exists():
+        raise CheckpointError(f"{model} is a file; give the directory of the checkpoint (it holds config.json)")
+    if is_hub_id(str(model)):
+        return download(str(model))
+    raise CheckpointError(f"{model} does not exist; give a checkpoint directory or a hub id like mtgv/MobileVLM_V2-1.7B")
+
+
+def find_beside(name: str, directory: Path) -> Path | None:
+    """Look for a relative directory: from the working directory, beside the checkpoint's files, in its parents.
+
+    Returns:
+        The first directory that exists, or None.
+    """
+    places = [Path(name).expanduser()]
+    if not places[0].is_absolute():
+        places += [root / name for root in (directory, *list(directory.parents)[:2])]
+    return next((place.resolve() for place in places if place.is_dir()), None)
+
+
+def _configuration(raw: dict, directory: Path) -> tuple[ModelConfig, Path | None]:
+    """The configuration and, if there is a local one, the directory of its vision tower."""
+    name = raw.get("mm_vision_tower")
+    if not name:
+        return ModelConfig.from_published(raw, vision=None), None
+    tower = find_beside(name, directory)
+    if tower is not None and (tower / "config.json").is_file():
+        preprocessor = tower / "preprocessor_config.json"
+        vision = VisionConfig.from_files(
+            read_json(tower / "config.json"), read_json(preprocessor) if preprocessor.is_file() else None
+        )
+        return ModelConfig.from_published(raw, vision), tower
+    known = KNOWN_TOWERS.get(Path(name).name)
+    if known is not None:
+        return ModelConfig.from_published(raw, known), None
+    tower = _tower_from_hub(name, directory)
+    return _configuration(raw | {"mm_vision_tower": str(tower)}, directory)
+
+
+def _tower_from_hub(name: str, directory: Path) -> Path:
+    if name.startswith(HUB_TOWER_OWNERS):
+        return download(name, allow=TOWER_FILES, put_at=directory / name)
+    looked = [Path.cwd() / name, *(root / name for root in (directory, *list(directory.parents)[:2]))]
+    raise CheckpointError(
+        f"the vision tower {name!r} that {directory / 'config.json'} names (mm_vision_tower) is not there. Looked in "
+        f"{', '.join(map(str, dict.fromkeys(looked)))}. Put its config.json, preprocessor_config.json and weights there"
+    )
+
+
+def _needs_tower(config: ModelConfig, tensors: Tensors) -> bool:
+    """The original's rule: a projector named v2 keeps the checkpoint's own tower, any other reloads it."""
+    return not config.uses_checkpoint_tower or not any(name.startswith(TOWER_PREFIX) for name in tensors)
+
+
+def _with_tower(tensors: Tensors, tower: Path) -> Tensors:
+    def published(name: str) -> str | None:
+        if name.startswith("vision_model."):
+            return TOWER_PREFIX + name
+        # transformers 5 saves a bare CLIP vision model without the prefix; a full CLIP also holds its text half.
+        bare = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
+        return f"{TOWER_PREFIX}vision_model.{name}" if name.startswith(bare) else None
+
+    vision = open_directory(tower).renamed(published)
+    own = tensors.renamed(lambda name: None if name.startswith(TOWER_PREFIX) else name)
+    return own.replaced({name: vision.reader(name) for name in vision})
+
+
+def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
+    adapter = read_json(directory / "adapter_config.json")
+    named = str(base or adapter.get("base_model_name_or_path") or "")
+    found = find_beside(named, directory) if named else None
+    if found is None and not is_hub_id(named):
+        raise CheckpointError(
+            f"{directory} is a LoRA on {named!r}, which is not there: name its base model with --base DIR "
+            "(base= in Python)"
+        )
+    source = _directory(found or named)
+    # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
+    config, tower = _configuration(read_json(directory / "config.json"), directory)
+    tensors = merged(open_directory(source), directory, adapter)
+    if config.vision:
+        if tower is None and not any(name.startswith(TOWER_PREFIX) for name in tensors):
+            tower = _tower_from_hub(config.mm_vision_tower, directory)
+        tensors = _with_tower(tensors, tower) if tower else tensors
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, source))
+
+
+def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:
+    """Check the tokenizer against the embedding, and append rows for control tokens the file has none for."""
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer()
+    pieces = len(Tokenizer(checkpoint.tokenizer_dir))
+    rows, wanted = config.vocab_size, len(tokenizer)
+    if pieces > rows or wanted <= rows - 128:  # up to a multiple of 128 is padding
+        raise CheckpointError(
+            f"{checkpoint.tokenizer_dir / 'tokenizer.model'} has {pieces} tokens, but the model has {rows} embedding "
+            "rows (config.json vocab_size): this is another model's tokenizer, copy the right one there"
+        )
+    if wanted <= rows:
+        return checkpoint
+    names = [name for name in ("model.embed_tokens.weight", "lm_head.weight") if name in checkpoint.tensors]
+    grown = {name: _grown(checkpoint.tensors, name, wanted - rows) for name in names}
+    return replace(
+        checkpoint, config=replace(config, vocab_size=wanted), tensors=checkpoint.tensors.replaced(grown)
+    )
+
+
+def _grown(tensors: Tensors, name: str, rows: int):
+    def read() -> torch.Tensor:
+        weight = tensors[name]
+        # The mean of the old rows, as the original initialises its start and end tokens.
+        mean = weight.float().mean(0, keepdim=True).to(weight.dtype)
+        return torch.cat([weight, mean.expand(rows, -1)])
+
+    return read
+
+
+def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Compare names and shapes with what the model needs, before anything is loaded.
+
+    Raises:
+        CheckpointError: naming every missing, unexpected and misshapen tensor, with both shapes.
+    """
+    missing = sorted(set(expected) - set(tensors))
+    extra = sorted(set(tensors) - set(expected))
+    shapes = ((name, tuple(tensors[name].shape)) for name in sorted(set(expected) & set(tensors)))
+    misshapen = [f"{name} is {shape}, needs {expected[name]}" for name, shape in shapes if shape != expected[name]]
+    parts = {"missing": missing, "unexpected": extra, "misshapen": misshapen}
+    if any(parts.values()):
+        detail = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in parts.items() if names)
+        raise CheckpointError(f"the weights of {where} do not fit its config.json: {detail}")
+
+
+__all__ = ["Checkpoint", "CheckpointError", "ConfigError", "check_tensors", "open_checkpoint", "random_checkpoint"]

@@ -1,0 +1,7 @@
+"""The one kind of error a command reports in a line instead of a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the person at the keyboard can mend. Commands print it and exit with 2; anything else is our bug (1)."""

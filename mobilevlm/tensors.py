@@ -1,0 +1,150 @@
+"""A checkpoint's weights as a mapping from published name to tensor, read when asked for and never all at once.
+
+Everything that needs weights reads them through this: the PyTorch model, the export that streams them into ONNX, the
+streamed reference of its verification. Files are memory-mapped, so holding a `Tensors` costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from .errors import UserError
+
+INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
+# Buffers that some transformers versions wrote into checkpoints and every model recomputes.
+STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
+
+BYTE_DEVIATION = 73.9  # standard deviation of a random int8
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read as published; the message names every file or key that is wrong."""
+
+
+class Tensors(Mapping[str, torch.Tensor]):
+    """Lazily read tensors: `tensors[name]` reads (maps) one, iteration gives the names."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]]):
+        self._readers = {name: read for name, read in readers.items() if not name.endswith(STALE_SUFFIXES)}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers  # Mapping's own would read the tensor
+
+    def replaced(self, changes: Mapping[str, Callable[[], torch.Tensor]]) -> Tensors:
+        """A mapping in which `changes` (name to reader) win over what is here."""
+        return Tensors(self._readers | dict(changes))
+
+    def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
+        """A mapping under new names; a tensor renamed to None is left out."""
+        pairs = ((rename(name), read) for name, read in self._readers.items())
+        return Tensors({name: read for name, read in pairs if name is not None})
+
+    def reader(self, name: str) -> Callable[[], torch.Tensor]:
+        """The function that reads `name`."""
+        return self._readers[name]
+
+
+def open_file(path: Path) -> Tensors:
+    """Map one `.safetensors` or `.bin` file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not of its kind.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: copy or download the checkpoint again")
+    try:
+        return _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as weights ({reason}): copy or download it again") from None
+    except Exception as error:
+        # torch.load raises pickle.UnpicklingError, whose text explains weights_only at length: one line is enough.
+        if type(error).__module__ not in ("_pickle", "pickle"):
+            raise
+        raise CheckpointError(f"{path} is no plain weights file: copy or download it again") from None
+
+
+def _open_safetensors(path: Path) -> Tensors:
+    file = safe_open(path, framework="pt", device="cpu")
+    return Tensors({name: (lambda name=name: file.get_tensor(name)) for name in file.keys()})
+
+
+def _open_bin(path: Path) -> Tensors:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap can only be used with files saved with" not in str(error):
+            raise
+        state = torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError("it holds something other than a dictionary of tensors")
+    return Tensors({name: (lambda value=value: value) for name, value in state.items()})
+
+
+def open_directory(directory: Path) -> Tensors:
+    """Map a checkpoint's weights: safetensors before `.bin`, single or sharded.
+
+    Raises:
+        CheckpointError: there are none, a shard is missing, or a file cannot be read.
+    """
+    for index in INDEX_NAMES:
+        if (directory / index).is_file() and not (directory / index.replace(".index.json", "")).is_file():
+            return _open_sharded(directory / index)
+    for name in SINGLE_NAMES:
+        if (directory / name).is_file():
+            return open_file(directory / name)
+    raise CheckpointError(f"{directory} holds no weights: one of {', '.join(SINGLE_NAMES + INDEX_NAMES)} is needed")
+
+
+def _open_sharded(index: Path) -> Tensors:
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{index} is no shard index: copy or download it again") from None
+    shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
+    missing = [name for name, path in shards.items() if not path.is_file()]
+    if missing:
+        raise CheckpointError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} lists: copy them there too")
+    opened = {name: open_file(path) for name, path in shards.items()}
+    absent = [name for name, shard in weight_map.items() if name not in opened[shard]]
+    if absent:
+        raise CheckpointError(f"{index} lists tensors that its shards lack: {', '.join(sorted(absent))}")
+    return Tensors({name: opened[shard].reader(name) for name, shard in weight_map.items()})
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tensors:
+    """Weights of the given shapes that keep activations near unit size, each drawn anew from its name when it is read.
+
+    Matrices and convolutions are uniform with variance 1 / fan-in, norm weights one, biases about 0.02, so that the
+    difference of two implementations on them says something.
+    """
+
+    def draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if len(shape) == 1 and "norm" in name and name.endswith("weight"):
+            return torch.ones(shape)
+        # One random byte a weight: ten times quicker than normal deviates, minutes of a 7B build.
+        generator = np.random.Generator(np.random.SFC64(zlib.crc32(f"{seed}.{name}".encode())))
+        steps = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
+        fan_in = math.prod(shape[1:]) if len(shape) > 1 else 2500
+        deviation = 1.0 if "embed_tokens" in name else fan_in**-0.5
+        return torch.from_numpy(steps.astype(np.float32)).mul_(deviation / BYTE_DEVIATION)
+
+    return Tensors({name: (lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()})
