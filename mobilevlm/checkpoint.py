@@ -168,6 +168,8 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
         if tower is None and not any(name.startswith(TOWER_PREFIX) for name in tensors):
             tower = _tower_from_hub(config.mm_vision_tower, directory)
         tensors = _with_tower(tensors, tower) if tower else tensors
+    # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
+    tensors = tensors.converted(torch.float16)
     return _with_control_tokens(Checkpoint(directory.name, config, tensors, source))
 
 

@@ -21,7 +21,7 @@ def is_lora(directory: Path) -> bool:
 def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
     """The base's tensors with the adapter's product added and the non-LoRA trainables put in, each when it is read.
 
-    The sum is taken in float32 (the original merges in float16, so its files differ by that rounding).
+    The sum is taken in float32.
 
     Raises:
         CheckpointError: the adapter is of a kind the original does not write, or does not fit the base.

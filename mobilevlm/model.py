@@ -249,7 +249,7 @@ def _fill(model: MobileVLM, checkpoint: Checkpoint, dtype: torch.dtype, device: 
     for name, tensor in checkpoint.tensors.items():
         # A copy even where dtype and device agree: a memory-mapped file must not change under a live model.
         value = tensor.detach().to(device=device, dtype=dtype, copy=True)
-        set_module_tensor_to_device(model, name, device, value=value)
+        set_module_tensor_to_device(model, name, device, value=value, dtype=dtype)
     if model.config.tie_word_embeddings:
         model.tie_weights()
     model.to(device)

@@ -57,6 +57,10 @@ class Tensors(Mapping[str, torch.Tensor]):
         pairs = ((rename(name), read) for name, read in self._readers.items())
         return Tensors({name: read for name, read in pairs if name is not None})
 
+    def converted(self, dtype: torch.dtype) -> Tensors:
+        """A mapping whose tensors are rounded to `dtype` as they are read."""
+        return Tensors({name: (lambda read=read: read().to(dtype)) for name, read in self._readers.items()})
+
     def reader(self, name: str) -> Callable[[], torch.Tensor]:
         """The function that reads `name`."""
         return self._readers[name]

@@ -1,0 +1,103 @@
+"""Talks to an engine bundle: one question, or a conversation when no --prompt is given.
+
+    python runtime/chat.py --engine DIR --image photo.jpg --prompt "What is in the picture?"
+    python runtime/chat.py --engine DIR
+
+The answer goes to stdout, statistics and progress to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+from dataclasses import asdict
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError
+from mobilevlm.prompt import TEMPLATES
+from mobilevlm.runtime.sampling import Sampling
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="chat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    self.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; give it again for more")
+    self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
+    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default)"
+    )
+    self.add_argument("--top-p", type=float, metavar="P", help="sample from the likeliest tokens of this total mass")
+    self.add_argument("--top-k", type=int, metavar="K", help="sample from this many of the likeliest tokens")
+    self.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 discourages repetition"
+    )
+    self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
+    self.add_argument("--seed", type=int, metavar="N", help="makes sampling reproducible")
+    self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
+    return self
+
+
+def chat(arguments: argparse.Namespace) -> None:
+    """Answer `--prompt`, or hold a conversation.
+
+    Raises:
+        UserError: see `Session`; or options that contradict each other.
+    """
+    if arguments.json and arguments.prompt is None:
+        raise UserError("--json needs --prompt: a conversation has no single answer")
+    if arguments.prompt is not None and not arguments.prompt.strip():
+        raise UserError("--prompt is empty: say what you want to know")
+    sampling = Sampling(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k,
+        repetition_penalty=arguments.repetition_penalty,
+        seed=arguments.seed,
+    )
+    from mobilevlm.runtime.session import Session
+
+    with Session(arguments.engine) as session:
+        if arguments.prompt is None:
+            from mobilevlm.runtime.console import Console
+
+            Console(session, arguments.conv_mode, sampling, arguments.max_new_tokens, arguments.image).run()
+        else:
+            _answer_once(session, arguments, sampling)
+
+
+def _answer_once(session, arguments: argparse.Namespace, sampling: Sampling) -> None:
+    reply = session.chat(
+        arguments.prompt,
+        arguments.image,
+        conv_mode=arguments.conv_mode,
+        sampling=sampling,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+    for piece in reply:
+        if not arguments.json:
+            print(piece, end="", flush=True)
+    if arguments.json:
+        fields = {"answer": reply.text, "tokens": reply.tokens, "finish": reply.finish}
+        print(json.dumps(fields | {"statistics": asdict(reply.statistics)}, ensure_ascii=False))
+    else:
+        print()
+        print(reply.statistics, file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point: exit status 0, 2 for a mistake of the person's, 1 for one of ours."""
+    run_command(parser(), chat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""One answer while it is generated: iterate over it for text, then read what it became."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..prompt import StopRule
+from .sampling import Sampler
+from .statistics import Statistics, peak_rss_mib
+from .stream import TextStream
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the decoder takes it.
+
+    Attributes:
+        input_ids: token ids, -200 where an image is.
+        inputs_embeds: (S, D) float32, images in their places.
+        keys: one for each row, equal rows have equal keys (see `kv_cache.CachedPrefix`).
+        image_encode_ms: time the vision stage took.
+    """
+
+    input_ids: list[int]
+    inputs_embeds: np.ndarray
+    keys: Sequence[Hashable]
+    image_encode_ms: float
+
+
+class Reply:
+    """The answer to one prompt. Iterating generates it; it can be iterated over once, and left early.
+
+    Attributes:
+        text: the answer so far; exactly the joined pieces.
+        tokens: ids generated so far, a final EOS included.
+        finish: why it ended: `stop`, `length` (max_new_tokens), `context` (kv cache full), or `interrupted`.
+        statistics: figures, once it has ended.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        prompt: Prompt,
+        rule: StopRule,
+        sampler: Sampler,
+        max_new_tokens: int,
+        start: float,
+        on_end: Callable[[str], object] = lambda text: None,
+    ):
+        self.text, self.tokens = "", []
+        self.finish = "interrupted"
+        self.statistics: Statistics | None = None
+        self._session, self._prompt, self._rule, self._sampler = session, prompt, rule, sampler
+        self._max_new_tokens, self._start, self._on_end = max_new_tokens, start, on_end
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield pieces of text as soon as they are certain."""
+        stream = TextStream(self._session.tokenizer.decode, [self._rule.keyword])
+        clock = _Clock(self._start)
+        try:
+            for token in self._generate(clock):
+                self.tokens.append(token)
+                clock.token()
+                ended = self._rule.stops(self.tokens)
+                piece = stream.flush() if ended else stream.push(token)
+                if piece:
+                    self.text += piece
+                    yield piece
+                if ended:
+                    self.finish = "stop"
+                    break
+            else:
+                room = self._session.max_context - len(self._prompt.keys) + 1
+                self.finish = "length" if self._max_new_tokens <= room else "context"
+            rest = stream.flush()
+            if rest:
+                self.text += rest
+                yield rest
+        finally:
+            self.statistics = self._statistics(clock)
+            self._on_end(self.text)
+
+    def _generate(self, clock: _Clock) -> Iterator[int]:
+        """Yield tokens until the limit; the caller decides when an answer is complete."""
+        session, prompt = self._session, self._prompt
+        limit = min(self._max_new_tokens, session.max_context - len(prompt.keys) + 1)
+        clock.prefill_begins()
+        logits, clock.reused = session.run_prompt(prompt.inputs_embeds, prompt.keys)
+        clock.prefill_ends()
+        previous = list(prompt.input_ids)
+        for count in range(1, limit + 1):
+            token = self._sampler.sample(logits, previous)
+            yield token
+            if count < limit:
+                previous.append(token)
+                logits = session.run_token(token)
+
+    def _statistics(self, clock: _Clock) -> Statistics:
+        decoded = len(self.tokens) - 1
+        seconds = clock.last - clock.first
+        return Statistics(
+            image_encode_ms=self._prompt.image_encode_ms,
+            prefill_ms=clock.prefill_ms,
+            ttft_ms=(clock.first - self._start) * 1e3,
+            prompt_tokens=len(self._prompt.keys),
+            reused_tokens=clock.reused,
+            new_tokens=len(self.tokens),
+            decode_tokens_per_s=decoded / seconds if decoded > 0 and seconds > 0 else 0.0,
+            peak_rss_mib=peak_rss_mib(),
+        )
+
+
+class _Clock:
+    """Times of one answer, in seconds of `time.perf_counter`."""
+
+    def __init__(self, start: float):
+        self.first = self.last = start
+        self.prefill_ms = 0.0
+        self.reused = 0
+        self._seen = False
+
+    def prefill_begins(self) -> None:
+        self._prefill = time.perf_counter()
+
+    def prefill_ends(self) -> None:
+        self.prefill_ms = (time.perf_counter() - self._prefill) * 1e3
+
+    def token(self) -> None:
+        self.last = time.perf_counter()
+        if not self._seen:
+            self.first, self._seen = self.last, True

@@ -1,0 +1,49 @@
+"""What a backend has to do: run the stages of one bundle and keep its kv cache."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..engines.bundle import Bundle, BundleError
+
+
+class Runner(Protocol):
+    """The stages of one bundle on one backend.
+
+    Attributes:
+        max_context: rows the kv cache holds.
+    """
+
+    max_context: int
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run the decoder on rows that follow the first `past` rows of the kv cache, and append theirs to it.
+
+        Args:
+            inputs_embeds: (S, D) float32, S >= 1, past + S <= max_context.
+            past: cache rows that stay; later ones are overwritten.
+
+        Returns:
+            (V,) float32 logits of the last row, valid until the next call.
+        """
+
+
+def open_runner(bundle: Bundle) -> Runner:
+    """The runner of a bundle's lowering.
+
+    Raises:
+        BundleError: this version has none for it.
+    """
+    if bundle.manifest.lowering == "gqa":
+        from .ort import OrtRunner
+
+        return OrtRunner(bundle)
+    raise BundleError(
+        f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. Build one for "
+        "this machine: python export/build_engines.py --model DIR --target host"
+    )

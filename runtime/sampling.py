@@ -1,0 +1,172 @@
+"""Choosing the next token from the logits, as transformers' `generate` does, but without PyTorch.
+
+Order and meaning are those of its processors: repetition penalty, temperature, top-k, top-p. Greedy decoding
+(temperature 0) applies the penalty and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+
+# Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
+_SCALE_MIN, _SCALE_MAX = 1e-12, 1e12
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token (greedy); otherwise the logits are divided by it, 1e-12 to 1e12.
+        top_p: keep the likeliest tokens until their mass reaches this, 0 < top_p <= 1; None keeps all.
+        top_k: keep this many of the likeliest tokens, and all that tie with the last; None keeps all. A caller that
+            wants the result of a bare `generate(do_sample=True)` passes its default, 50.
+        repetition_penalty: above 1 makes tokens seen before less likely, 1 leaves them alone, 1e-12 to 1e12.
+        seed: makes the choices reproducible, >= 0; None takes a fresh one.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        scale = f"a number from {_SCALE_MIN:g} to {_SCALE_MAX:g}"
+        temperature_ok = _is_number(self.temperature) and (self.temperature == 0 or _is_scale(self.temperature))
+        top_p_ok = self.top_p is None or (_is_number(self.top_p) and 0 < self.top_p <= 1)
+        top_k_ok = self.top_k is None or (_is_integer(self.top_k) and self.top_k >= 1)
+        penalty_ok = _is_number(self.repetition_penalty) and _is_scale(self.repetition_penalty)
+        seed_ok = self.seed is None or (_is_integer(self.seed) and self.seed >= 0)
+        _require(temperature_ok, "temperature", self.temperature, f"0 (greedy) or {scale}")
+        _require(top_p_ok, "top_p", self.top_p, "a number with 0 < top_p <= 1, or None (no cut)")
+        _require(top_k_ok, "top_k", self.top_k, "an integer >= 1, or None (no cut)")
+        _require(penalty_ok, "repetition_penalty", self.repetition_penalty, f"{scale}; 1 is off")
+        _require(seed_ok, "seed", self.seed, "an integer >= 0, or None (a fresh seed)")
+
+
+class Sampler:
+    """Draws one token after another; a class because the random generator moves on with every draw."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._generator = np.random.default_rng(sampling.seed)
+
+    def sample(self, logits: np.ndarray, previous_ids: Sequence[int]) -> int:
+        """Choose the next token.
+
+        Args:
+            logits: (vocab,) float32; -inf rules a token out. Not modified.
+            previous_ids: prompt and generated ids, for the repetition penalty. Ids outside the vocabulary, such as
+                the image token -200, are ignored.
+
+        Returns:
+            The token's id. Greedy: of equal logits, the first.
+
+        Raises:
+            ValueError: `logits` is not one row.
+            RuntimeError: `logits` holds NaN or +inf, or rules out every token.
+        """
+        scores = _penalised(_checked(logits), previous_ids, self.sampling.repetition_penalty)
+        if self.sampling.temperature == 0:
+            return int(scores.argmax())
+        ids, weights = _candidates(scores, self.sampling)
+        cumulative = weights.cumsum()
+        # side="right" never lands on a token of weight 0: its cumulative value equals that of the token before.
+        chosen = np.searchsorted(cumulative, self._generator.random() * cumulative[-1], side="right")
+        return int(ids[chosen])
+
+
+def probabilities(logits: np.ndarray, previous_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """Return the distribution that `Sampler.sample` draws from; arguments and errors are the same.
+
+    Returns:
+        (vocab,) float64, sums to 1, 0 for a token that is cut. Greedy: 1 for the token taken.
+    """
+    scores = _penalised(_checked(logits), previous_ids, sampling.repetition_penalty)
+    result = np.zeros(scores.shape, np.float64)
+    if sampling.temperature == 0:
+        result[scores.argmax()] = 1.0
+    else:
+        ids, weights = _candidates(scores, sampling)
+        result[ids] = weights / weights.sum()
+    return result
+
+
+def _checked(logits: np.ndarray) -> np.ndarray:
+    """Return `logits` as float32 (vocab,), or raise as `Sampler.sample` says."""
+    logits = np.asarray(logits, dtype=np.float32)
+    if logits.ndim != 1 or not logits.size:
+        raise ValueError(f"logits have the shape {logits.shape}, expected (vocab,): pass one row, such as logits[0].")
+    peak = logits.max()  # NaN wins every comparison of max, so that one pass finds all three faults
+    if math.isfinite(peak):
+        return logits
+    fault = f"NaN in {np.isnan(logits).sum()} of {logits.size} logits" if math.isnan(peak) else f"{peak} as top logit"
+    raise RuntimeError(
+        f"The engine produced {fault}. The decoder's numbers overflow in its precision: "
+        "build the bundle again with a wider --precision (export/build_engines.py)."
+    )
+
+
+def _penalised(logits: np.ndarray, previous_ids: Sequence[int], penalty: float) -> np.ndarray:
+    """Return (vocab,) logits in which every id seen before is pushed away from being chosen, once each."""
+    if penalty == 1:
+        return logits
+    ids = np.asarray(previous_ids, dtype=np.int64)
+    ids = ids[(ids >= 0) & (ids < logits.size)]
+    seen = logits[ids]
+    scores = logits.copy()
+    scores[ids] = np.where(seen < 0, seen * penalty, seen / penalty)
+    return scores
+
+
+def _candidates(scores: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids that pass top-k and top-p, and their float64 weights (not normalised, the largest is 1)."""
+    scores = scores / sampling.temperature  # in float32, as transformers does
+    ids = np.arange(scores.size)
+    if sampling.top_k is not None and sampling.top_k < scores.size:
+        cut = scores.size - sampling.top_k
+        ids = np.flatnonzero(scores >= np.partition(scores, cut)[cut])
+        scores = scores[ids]
+    weights = np.exp(scores - scores.max(), dtype=np.float64)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        kept = _nucleus(weights, sampling.top_p)
+        ids, weights = ids[kept], weights[kept]
+    return ids, weights
+
+
+def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
+    """Return the indices of the heaviest weights, heaviest first, each with less than `top_p` of the mass before it."""
+    total = weights.sum()
+    # n weights below (1 - top_p) / n of the mass are together less than the tail: never part of the nucleus. That
+    # leaves little to sort. The heaviest, 1.0, always stays: total <= n.
+    heavy = np.flatnonzero(weights >= (1 - top_p) * total / weights.size)
+    # Of equal weights the first goes first, as in greedy decoding (transformers leaves it to torch.sort: no order).
+    order = heavy[np.argsort(-weights[heavy], kind="stable")]
+    mass_before = np.cumsum(weights[order]) - weights[order]
+    return order[mass_before < top_p * total]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_scale(value: float) -> bool:
+    return _SCALE_MIN <= value <= _SCALE_MAX
+
+
+def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"Sampling.{field} is {value!r}; it must be {allowed}.")

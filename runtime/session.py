@@ -1,0 +1,184 @@
+"""The one way to run a bundle: command line, server, benchmark and evaluation all go through a `Session`.
+
+with Session("artifacts/demo-host-fp32") as session:
+    for piece in session.chat("What is in the picture?", image="photo.jpg"):
+        print(piece, end="", flush=True)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engines import stages
+from ..engines.bundle import Bundle, BundleError
+from ..errors import UserError
+from ..image import ImageSpec, load_image, preprocess
+from ..prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
+from ..tokenizer import Tokenizer
+from .kv_cache import CachedPrefix
+from .reply import Prompt, Reply
+from .runner import open_runner
+from .sampling import Sampler, Sampling
+
+IMAGES_KEPT = 8  # image embeddings of about a megabyte each
+
+
+class Session:
+    """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once."""
+
+    def __init__(self, engine: str | Path):
+        """Open a bundle.
+
+        Raises:
+            BundleError: it is missing, incomplete, altered, or not for this machine.
+        """
+        self.bundle = Bundle.open(engine)
+        self.config = self.bundle.config
+        self.tokenizer = Tokenizer(self.bundle.directory)
+        self.tokenizer.add_tokens(self.config.control_tokens)
+        self._table = np.load(self.bundle.path(stages.EMBED_TOKENS_FILE), mmap_mode="r")
+        if self._table.shape != (self.config.vocab_size, self.config.hidden_size):
+            raise BundleError(
+                f"{self.bundle.path(stages.EMBED_TOKENS_FILE)} has shape {self._table.shape}, its model needs "
+                f"{(self.config.vocab_size, self.config.hidden_size)}. Build the bundle again: "
+                f"{self.bundle.manifest.command}"
+            )
+        self._runner = open_runner(self.bundle)
+        self.max_context = self._runner.max_context
+        self._cached = CachedPrefix()
+        self._image_embeds: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the engines and their memory back."""
+        self._runner = self._table = None
+        self._image_embeds.clear()
+
+    def chat(
+        self,
+        prompt: str,
+        image: Any = None,
+        *,
+        conv_mode: str = "v1",
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 512,
+    ) -> Reply:
+        """Answer one question on its own; see `conversation` for several.
+
+        Args:
+            prompt: what the user says, taken literally.
+            image: a path, bytes or PIL image, a sequence of those, or None.
+            conv_mode: the conversation template.
+            sampling: greedy when None.
+            max_new_tokens: upper bound on the answer's length.
+
+        Raises:
+            UserError: an unreadable image, an image for a text-only bundle, or a prompt longer than the context.
+        """
+        from .dialogue import Dialogue
+
+        return Dialogue(self, conv_mode).ask(prompt, image, sampling=sampling, max_new_tokens=max_new_tokens)
+
+    def reply(
+        self,
+        conversation: Conversation,
+        images: Sequence[Any],
+        sampling: Sampling | None,
+        max_new_tokens: int,
+        **options: Any,
+    ) -> Reply:
+        """The answer to a conversation's open question; `images` are all it shows, oldest first."""
+        start = time.perf_counter()
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {max_new_tokens}; at least one token has to be allowed")
+        prompt = self._prompt(conversation, images)
+        rule = StopRule(self.tokenizer, conversation.template)
+        sampler = Sampler(sampling or Sampling())
+        return Reply(self, prompt, rule, sampler, max_new_tokens, start, **options)
+
+    def _prompt(self, conversation: Conversation, images: Sequence[Any]) -> Prompt:
+        """Tokenise, check the length before any image is encoded, and put the image embeddings in."""
+        if images and not self.bundle.has_vision:
+            raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
+        segments = conversation.segments(start_end=self.config.mm_use_im_start_end)
+        ids = self.tokenizer.encode(segments)
+        per_image = self.bundle.manifest.num_image_tokens
+        length = len(ids) + len(images) * (per_image - 1)
+        if length > self.max_context:
+            raise UserError(
+                f"the prompt has {length} tokens ({len(images)} images of {per_image}), the context holds "
+                f"{self.max_context}: {length - self.max_context} too many. Say less, or show fewer images"
+            )
+        pixels = [preprocess(load_image(image), self._image_spec()) for image in images]
+        encoded = [self._encoded(pixel_values) for pixel_values in pixels]
+        blocks = iter(encoded)
+        rows, keys = [], []
+        for token in ids:
+            if token == IMAGE_TOKEN_INDEX:
+                digest, embeds, _ = next(blocks)
+                rows.append(embeds)
+                keys += [(digest, row) for row in range(len(embeds))]
+            else:
+                rows.append(self._rows(token))
+                keys.append(token)
+        return Prompt(ids, np.concatenate(rows), keys, sum(milliseconds for *_, milliseconds in encoded))
+
+    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, np.ndarray, float]:
+        """A picture's digest, its embeddings (N, D), and the milliseconds it took: 0 when it was seen before."""
+        digest, milliseconds = hashlib.sha1(pixel_values.data).hexdigest(), 0.0
+        if digest not in self._image_embeds:
+            begin = time.perf_counter()
+            self._image_embeds[digest] = self._runner.encode_image(pixel_values)
+            milliseconds = (time.perf_counter() - begin) * 1e3
+        self._image_embeds.move_to_end(digest)
+        embeds = self._image_embeds[digest]
+        if len(self._image_embeds) > IMAGES_KEPT:
+            self._image_embeds.popitem(last=False)
+        return digest, embeds, milliseconds
+
+    def _rows(self, token: int) -> np.ndarray:
+        return self._table[token][None].astype(np.float32)
+
+    def _image_spec(self) -> ImageSpec:
+        vision = self.config.vision
+        return ImageSpec(
+            image_size=vision.image_size,
+            mean=vision.image_mean,
+            std=vision.image_std,
+            aspect_ratio=self.config.image_aspect_ratio,
+            shortest_edge=vision.shortest_edge,
+        )
+
+    def run_prompt(self, inputs_embeds: np.ndarray, keys: Sequence[Hashable]) -> tuple[np.ndarray, int]:
+        """Prefill what the kv cache does not hold yet.
+
+        Args:
+            inputs_embeds: (S, D) float32, the whole prompt.
+            keys: S keys of its rows.
+
+        Returns:
+            (V,) logits of the last row, and how many rows were reused.
+        """
+        reused = self._cached.reusable(keys)
+        self._cached.keep(reused)
+        logits = self._runner.decode(inputs_embeds[reused:], reused)
+        self._cached.append(keys[reused:])
+        return logits, reused
+
+    def run_token(self, token: int) -> np.ndarray:
+        """Append one token to the kv cache and return the (V,) logits after it."""
+        logits = self._runner.decode(self._rows(token), len(self._cached))
+        self._cached.append([token])
+        return logits

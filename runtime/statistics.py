@@ -1,0 +1,49 @@
+"""Where the time of one answer went."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of one answer.
+
+    Attributes:
+        image_encode_ms: vision stage, all images; 0 when they were in the cache or there were none.
+        prefill_ms: the decoder on the prompt.
+        ttft_ms: from the question to the first token: reading images, encoding, prefill, sampling.
+        prompt_tokens: rows of the prompt, images included.
+        reused_tokens: of those, rows that were in the kv cache already.
+        new_tokens: tokens generated.
+        decode_tokens_per_s: rate after the first token; 0 when there was only one.
+        peak_rss_mib: largest resident memory of this process so far.
+    """
+
+    image_encode_ms: float
+    prefill_ms: float
+    ttft_ms: float
+    prompt_tokens: int
+    reused_tokens: int
+    new_tokens: int
+    decode_tokens_per_s: float
+    peak_rss_mib: float
+
+    def __str__(self) -> str:
+        reused = f", {self.reused_tokens} of them reused" if self.reused_tokens else ""
+        return (
+            f"image encode {self.image_encode_ms:.0f} ms · prefill {self.prefill_ms:.0f} ms ({self.prompt_tokens} tokens"
+            f"{reused}) · TTFT {self.ttft_ms:.0f} ms · {self.new_tokens} tokens at {self.decode_tokens_per_s:.1f} "
+            f"tokens/s · peak RSS {self.peak_rss_mib:.0f} MiB"
+        )
+
+
+def peak_rss_mib() -> float:
+    """Largest resident memory of this process so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

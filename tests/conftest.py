@@ -1,0 +1,76 @@
+"""What the tests share: the goldens of the original implementation, and bundles built from them once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+GOLDEN_MODELS = ("v1_ldpnet_112", "v2_ldpnetv2_336")
+BUILD, CHAT = ROOT / "export" / "build_engines.py", ROOT / "runtime" / "chat.py"
+
+
+def load_golden(name: str) -> SimpleNamespace:
+    """A golden: `directory`, `checkpoint`, arrays of `golden.npz`, and `meta`."""
+    directory = GOLDEN / name
+    meta = directory / "meta.json"
+    return SimpleNamespace(
+        directory=directory,
+        checkpoint=directory / "ckpt_safetensors",
+        arrays=dict(np.load(directory / "golden.npz")),
+        meta=json.loads(meta.read_text()) if meta.is_file() else {},
+    )
+
+
+def run(*words: str | Path, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess[str]:
+    """Run a Python program as a person would and capture what it prints."""
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
+
+
+def build(*options: str | Path, out: Path, **keywords) -> subprocess.CompletedProcess[str]:
+    """Run build_engines.py for the host."""
+    return run(BUILD, "--target", "host", "--out", out, *options, **keywords)
+
+
+@pytest.fixture(params=GOLDEN_MODELS)
+def golden(request) -> SimpleNamespace:
+    """Each golden model."""
+    return load_golden(request.param)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory) -> dict[str, Path]:
+    """A host fp32 bundle of each golden model, built by the command line. Do not write into it: see `bundle_copy`."""
+    root = tmp_path_factory.mktemp("bundles")
+    for name in GOLDEN_MODELS:
+        done = build("--model", GOLDEN / name / "ckpt_safetensors", out=root / name)
+        assert done.returncode == 0, done.stderr
+    return {name: root / name for name in GOLDEN_MODELS}
+
+
+@pytest.fixture
+def bundle(bundles) -> Path:
+    """A bundle that takes pictures of 336 px."""
+    return bundles["v2_ldpnetv2_336"]
+
+
+@pytest.fixture
+def bundle_copy(bundle, tmp_path) -> Path:
+    """A bundle a test may damage."""
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def checkpoint_copy(tmp_path) -> Path:
+    """A checkpoint with its vision tower beside it, as the goldens have it, that a test may damage."""
+    shutil.copytree(GOLDEN / "v2_ldpnetv2_336", tmp_path / "model", ignore=shutil.ignore_patterns("*.npz", "ckpt_bin"))
+    return tmp_path / "model" / "ckpt_safetensors"
