@@ -1,1 +1,4 @@
-"""Engine bundles: what is in one, which targets exist, how one is checked. Free of PyTorch; `export` and `runtime` meet here."""
+"""Engine bundles, in which `export` and `runtime` meet: what is in one, which targets exist, how one is checked.
+
+Free of PyTorch.
+"""

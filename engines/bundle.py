@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError, ModelConfig
-from ..errors import UserError
+from mobilevlm.config import ConfigError, ModelConfig
+from mobilevlm.errors import UserError
+
 from .integrity import FileRecord, check_files, record_files
 from .stages import MANIFEST_FILE, VISION
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import UserError
+from mobilevlm.errors import UserError
+
 from .stages import DECODER, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)

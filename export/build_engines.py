@@ -1,8 +1,8 @@
 """Builds an engine bundle: checkpoint in, verified and ready to run out.
 
-    python export/build_engines.py --model mtgv/MobileVLM_V2-1.7B --target host
-    python export/build_engines.py --model DIR --target host --precision vision=fp32,decoder=fp16
-    python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
+python export/build_engines.py --model mtgv/MobileVLM_V2-1.7B --target host
+python export/build_engines.py --model DIR --target host --precision vision=fp32,decoder=fp16
+python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from types import ModuleType
 import numpy as np
 from onnx import TensorProto
 
-from ..config import ModelConfig
-from ..engines.stages import INPUTS_EMBEDS, LOGITS
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines.stages import INPUTS_EMBEDS, LOGITS
+
 from .graph import Graph
 
 

@@ -15,7 +15,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from ..tensors import Tensors
+from mobilevlm.tensors import Tensors
+
 from .precisions import Precision
 
 OPSET = 21

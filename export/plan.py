@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ..checkpoint import Checkpoint, check_tensors
-from ..engines.stages import DECODER, VISION
-from ..engines.staging import check_output
-from ..engines.targets import TARGETS, Target
-from ..errors import UserError
-from ..model import expected_shapes
+from mobilevlm.checkpoint import Checkpoint, check_tensors
+from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.staging import check_output
+from mobilevlm.engines.targets import TARGETS, Target
+from mobilevlm.errors import UserError
+from mobilevlm.model import expected_shapes
+
 from .precisions import precision
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engines.stages import DECODER, VISION
+from mobilevlm.engines.stages import DECODER, VISION
 
 if TYPE_CHECKING:
     from .plan import BuildPlan

@@ -16,12 +16,13 @@ import onnxruntime as ort
 import torch
 from accelerate.hooks import attach_align_device_hook
 
-from ..checkpoint import Checkpoint
-from ..engines import stages
-from ..errors import UserError
-from ..model import empty_model
-from ..prompt import IMAGE, IMAGE_TOKEN_INDEX
-from ..splice import splice
+from mobilevlm.checkpoint import Checkpoint
+from mobilevlm.engines import stages
+from mobilevlm.errors import UserError
+from mobilevlm.model import empty_model
+from mobilevlm.prompt import IMAGE, IMAGE_TOKEN_INDEX
+from mobilevlm.splice import splice
+
 from .precisions import precision
 
 DECODE_STEPS = 4
@@ -187,7 +188,7 @@ def _run_decoder(directory: Path, checkpoint: Checkpoint, embeds: np.ndarray, ma
 
 
 def _reference_logits(reference, embeds: torch.Tensor, tokens: list[int]) -> dict[str, np.ndarray]:
-    """PyTorch on the prompt followed by what the export answered: logits of the same steps, and the last layer's cache."""
+    """PyTorch on the prompt and what the export answered to it: logits of the same steps, the last layer's cache."""
     answer = reference.model.embed_tokens(torch.tensor([tokens[:-1]]))
     output = reference(inputs_embeds=torch.cat([embeds, answer], dim=1), use_cache=True, logits_to_keep=len(tokens))
     cache = output.past_key_values.layers[-1]

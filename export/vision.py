@@ -7,9 +7,10 @@ from types import ModuleType
 import numpy as np
 from onnx import TensorProto
 
-from ..config import ConfigError, ModelConfig
-from ..engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
-from ..projectors import num_image_tokens, projector_class
+from mobilevlm.config import ConfigError, ModelConfig
+from mobilevlm.engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
+from mobilevlm.projectors import num_image_tokens, projector_class
+
 from .graph import Graph, to_numpy
 
 CLIP = "model.vision_tower.vision_tower.vision_model."

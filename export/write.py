@@ -1,4 +1,4 @@
-"""Carries a plan out: stages, embedding table, verification, manifest; all in a directory that appears when all is done."""
+"""Carries a plan out: stages, embedding table, verification, manifest, in a directory that appears when all is done."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ import transformers
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from .. import __version__
-from ..checkpoint import TOKENIZER_FILES
-from ..engines import stages
-from ..engines.bundle import write_manifest
-from ..engines.staging import staged
-from ..projectors import num_image_tokens
+from mobilevlm import __version__
+from mobilevlm.checkpoint import TOKENIZER_FILES
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import write_manifest
+from mobilevlm.engines.staging import staged
+from mobilevlm.projectors import num_image_tokens
+
 from .decoder import write_decoder
 from .graph import Graph, to_numpy
 from .plan import BuildPlan
@@ -51,7 +52,9 @@ def write_bundle(plan: BuildPlan) -> str:
         _write_tokenizer(plan, directory)
         _say("verifying every stage against PyTorch")
         result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
-        save_file({name: np.ascontiguousarray(a) for name, a in result["golden"].items()}, directory / stages.GOLDEN_FILE)
+        save_file(
+            {name: np.ascontiguousarray(a) for name, a in result["golden"].items()}, directory / stages.GOLDEN_FILE
+        )
         seconds, peak = time.perf_counter() - start, _peak_rss_bytes()
         report = render_report(plan, directory, result["differences"], seconds, peak)
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")

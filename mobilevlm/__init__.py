@@ -1,4 +1,4 @@
-"""MobileVLM on the edge: a checkpoint goes in, a verified engine bundle for one device comes out, a small runtime answers.
+"""MobileVLM on the edge: a checkpoint goes in, a verified bundle for one device comes out, a small runtime answers.
 
 Importing this package loads nothing heavy. `MobileVLM` (PyTorch, transformers) is imported when it is first asked for;
 the device side, `mobilevlm.runtime`, never needs it.

@@ -89,7 +89,9 @@ def _directory(model: str | Path) -> Path:
         raise CheckpointError(f"{model} is a file; give the directory of the checkpoint (it holds config.json)")
     if is_hub_id(str(model)):
         return download(str(model))
-    raise CheckpointError(f"{model} does not exist; give a checkpoint directory or a hub id like mtgv/MobileVLM_V2-1.7B")
+    raise CheckpointError(
+        f"{model} does not exist; give a checkpoint directory or a hub id like mtgv/MobileVLM_V2-1.7B"
+    )
 
 
 def find_beside(name: str, directory: Path) -> Path | None:
@@ -187,9 +189,7 @@ def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     names = [name for name in ("model.embed_tokens.weight", "lm_head.weight") if name in checkpoint.tensors]
     grown = {name: _grown(checkpoint.tensors, name, wanted - rows) for name in names}
-    return replace(
-        checkpoint, config=replace(config, vocab_size=wanted), tensors=checkpoint.tensors.replaced(grown)
-    )
+    return replace(checkpoint, config=replace(config, vocab_size=wanted), tensors=checkpoint.tensors.replaced(grown))
 
 
 def _grown(tensors: Tensors, name: str, rows: int):

@@ -292,7 +292,7 @@ def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
 
 
 def _llm(vlm: ModelConfig) -> ModelConfig:
-    return replace(vlm, vision=None, mm_vision_tower=None)
+    return ModelConfig.from_dict(replace(vlm, vision=None, mm_vision_tower=None).to_dict())
 
 
 PRESETS: dict[str, ModelConfig] = {

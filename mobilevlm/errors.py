@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the person at the keyboard can mend. Commands print it and exit with 2; anything else is our bug (1)."""
+    """Something the person at the keyboard can mend: commands print it and exit with 2. Anything else is a bug (1)."""

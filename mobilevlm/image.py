@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .errors import UserError
+
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses, twice its `Image.MAX_IMAGE_PIXELS`
 _STRIP_PIXELS = 1 << 23  # 32 MiB: what one strip of a resize pass may hold
 # Up to here `preprocess` is exact. Its time grows with edge**2 (tall, padded) and with the ratio (cropped); beyond, it
@@ -38,7 +40,7 @@ _TO_UPRIGHT = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A picture that cannot be used; the message names it, the problem and the remedy."""
 
 
@@ -54,7 +56,7 @@ class ImageSpec:
         shortest_edge: resize target of the shorter edge where it differs from the crop; None means image_size.
 
     Raises:
-        ValueError: a size below 1, or mean or std that are no three usable numbers.
+        ImageError: a size below 1, or mean or std that are no three usable numbers.
     """
 
     image_size: int
@@ -67,11 +69,11 @@ class ImageSpec:
         for name in ("image_size", "shortest_edge"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1: correct preprocessor_config.json.")
+                raise ImageError(f"{name} is {value}, it must be at least 1: correct preprocessor_config.json.")
         if len(self.mean) != 3 or not all(0 <= value <= 1 for value in self.mean):
-            raise ValueError(f"mean is {self.mean}, not three numbers in 0..1: correct preprocessor_config.json.")
+            raise ImageError(f"mean is {self.mean}, not three numbers in 0..1: correct preprocessor_config.json.")
         if len(self.std) != 3 or not all(0 < value < float("inf") for value in self.std):
-            raise ValueError(f"std is {self.std}, not three numbers above 0: correct preprocessor_config.json.")
+            raise ImageError(f"std is {self.std}, not three numbers above 0: correct preprocessor_config.json.")
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -200,7 +202,7 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
     short, long = sorted(image.size)
     fill = tuple(int(value * 255) for value in spec.mean)
     # The width first, rounded to 8 bits, then the height: Pillow's order when the checkpoints were trained. Newer ones
-    # (seen: 12.3, 13.0) swap it for some tall pictures, which moves single pixels by up to 20 gray levels.
+    # (seen: 12.3, 13.0) swap it for some tall pictures, over 20 gray levels apart on noise.
     for side in image.size:
         padded, resized = (long, edge) if spec.aspect_ratio == "pad" else (side, int(edge * side / short))
         image = _resize_width(image, padded, resized, min(resized, spec.image_size), fill)

@@ -1,6 +1,6 @@
 """One question to the PyTorch model, and the original project's quick-start call.
 
-    from mobilevlm.inference import inference_once
+from mobilevlm.inference import inference_once
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The PyTorch model: CLIP, a projector and LLaMA under the published parameter names. Everything else is checked against it.
+"""The PyTorch model: CLIP, a projector and LLaMA under the published parameter names. All else is checked against it.
 
 It is a transformers model, so `generate`, Trainer, PEFT and accelerate work on it.
 """
@@ -193,7 +193,12 @@ class MobileVLM(LlamaForCausalLM):
         **kwargs: Any,
     ):
         """LLaMA's forward; where `input_ids` hold -200 the embeddings of `images` are put in (see `splice`)."""
-        if images is not None and inputs_embeds is None and hasattr(self.model, "vision_tower") and input_ids.shape[1] > 1:
+        if (
+            images is not None
+            and inputs_embeds is None
+            and hasattr(self.model, "vision_tower")
+            and input_ids.shape[1] > 1
+        ):
             embeds = self.encode_images(images)
             spliced = splice(input_ids, embeds, self.model.embed_tokens, attention_mask, labels)
             input_ids, inputs_embeds = None, spliced.inputs_embeds
@@ -213,6 +218,7 @@ class MobileVLM(LlamaForCausalLM):
         Args:
             inputs: (1, T) int64 prompt, -200 where an image goes.
             images: as in `encode_images`, or None.
+            **kwargs: transformers' own.
 
         Returns:
             With images, only the new ids (the prompt was embeddings); without, transformers' own result.

@@ -126,7 +126,9 @@ def _open_sharded(index: Path) -> Tensors:
     shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
     missing = [name for name, path in shards.items() if not path.is_file()]
     if missing:
-        raise CheckpointError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} lists: copy them there too")
+        raise CheckpointError(
+            f"{index.parent} lacks {', '.join(missing)}, which {index.name} lists: copy them there too"
+        )
     opened = {name: open_file(path) for name, path in shards.items()}
     absent = [name for name, shard in weight_map.items() if name not in opened[shard]]
     if absent:

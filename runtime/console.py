@@ -1,4 +1,4 @@
-"""A conversation at the terminal: line editing and history, `/` commands, Ctrl-C stops the answer and not the program."""
+"""A conversation at the terminal: line editing, history, `/` commands; Ctrl-C stops the answer, not the program."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
-from ..image import load_image
+from mobilevlm.errors import UserError
+from mobilevlm.image import load_image
+
 from .dialogue import Dialogue
 from .sampling import Sampling
 from .statistics import Statistics

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..prompt import Conversation, template
+from mobilevlm.prompt import Conversation, template
+
 from .reply import Reply
 from .sampling import Sampling
 

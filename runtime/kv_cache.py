@@ -1,4 +1,4 @@
-"""The kv cache of one sequence: its buffers, and what is in them, so that a prompt's known beginning is not run again."""
+"""The kv cache of one sequence: its buffers, and what is in them, so that a known beginning is not run again."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from ..engines import stages
-from ..engines.bundle import Bundle, BundleError
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+
 from .kv_cache import empty_buffers
 
 

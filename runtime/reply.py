@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..prompt import StopRule
+from mobilevlm.prompt import StopRule
+
 from .sampling import Sampler
 from .statistics import Statistics, peak_rss_mib
 from .stream import TextStream

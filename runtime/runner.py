@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..engines.bundle import Bundle, BundleError
+from mobilevlm.engines.bundle import Bundle, BundleError
 
 
 class Runner(Protocol):
@@ -44,6 +44,6 @@ def open_runner(bundle: Bundle) -> Runner:
 
         return OrtRunner(bundle)
     raise BundleError(
-        f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. Build one for "
-        "this machine: python export/build_engines.py --model DIR --target host"
+        f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
+        "Build one for this machine: python export/build_engines.py --model DIR --target host"
     )

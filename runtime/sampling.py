@@ -13,6 +13,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from mobilevlm.errors import UserError
+
 # Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
 _SCALE_MIN, _SCALE_MAX = 1e-12, 1e12
 
@@ -30,7 +32,7 @@ class Sampling:
         seed: makes the choices reproducible, >= 0; None takes a fresh one.
 
     Raises:
-        ValueError: a field is outside its range.
+        UserError: a field is outside its range.
     """
 
     temperature: float = 0.0
@@ -169,4 +171,4 @@ def _is_scale(value: float) -> bool:
 
 def _require(ok: bool, field: str, value: object, allowed: str) -> None:
     if not ok:
-        raise ValueError(f"Sampling.{field} is {value!r}; it must be {allowed}.")
+        raise UserError(f"{field} is {value!r}; it must be {allowed}")

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ..engines import stages
-from ..engines.bundle import Bundle, BundleError
-from ..errors import UserError
-from ..image import ImageSpec, load_image, preprocess
-from ..prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
-from ..tokenizer import Tokenizer
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.errors import UserError
+from mobilevlm.image import ImageSpec, load_image, preprocess
+from mobilevlm.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
+from mobilevlm.tokenizer import Tokenizer
+
 from .kv_cache import CachedPrefix
 from .reply import Prompt, Reply
 from .runner import open_runner

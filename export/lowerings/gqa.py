@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from ...config import ModelConfig
-from ...engines.stages import INPUTS_EMBEDS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines.stages import INPUTS_EMBEDS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
+
 from ..graph import ORT_DOMAIN, Graph
 
 FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32

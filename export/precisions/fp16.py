@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from ...errors import UserError
+from mobilevlm.errors import UserError
+
 from .fp32 import transposed
 
 if TYPE_CHECKING:

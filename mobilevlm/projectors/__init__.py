@@ -1,8 +1,8 @@
 """Projectors: patch features (B, P, mm_hidden_size) to image embeddings (B, N, hidden_size), one file per family.
 
 A projector file holds a class `Projector(nn.Module)` whose parameter names are the published ones, with
-`num_tokens(config)` and `to_onnx(graph, x, config)`, which writes the same function into a graph. `config.projector_family`
-decides which file a `mm_projector_type` means.
+`num_tokens(config)` and `to_onnx(graph, x, config)`, which writes the same function into a graph.
+`config.projector_family` decides which file a `mm_projector_type` means.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ GRIDS = (7, 8, 12, 13, 24)
 def config_of(projector, grid, hidden_size=64):
     vision = VisionConfig(hidden_size=32, image_size=14 * grid, num_hidden_layers=2)
     sizes = dict(intermediate_size=8, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4)
-    return ModelConfig(
-        hidden_size=hidden_size, **sizes, mm_projector_type=projector, mm_hidden_size=32, vision=vision
-    )
+    return ModelConfig(hidden_size=hidden_size, **sizes, mm_projector_type=projector, mm_hidden_size=32, vision=vision)
 
 
 def seeded_projector(config):
@@ -55,9 +53,7 @@ def by_hand(weights, projector, x):
         image = torch.stack(rows, 2)
         columns = [image[..., i * grid // 12 : -(-(i + 1) * grid // 12)].mean(3) for i in range(12)]
         image = torch.stack(columns, 3)
-        peg = F.conv2d(
-            image, weights["peg.peg.0.weight"], weights["peg.peg.0.bias"], padding=1, groups=image.shape[1]
-        )
+        peg = F.conv2d(image, weights["peg.peg.0.weight"], weights["peg.peg.0.bias"], padding=1, groups=image.shape[1])
         return (image + peg).flatten(2).permute(0, 2, 1)
     for number, stride in ((1, 1), (2, 2)):
         w = {k.split(f"mb_block.{number}.block.")[1]: v for k, v in weights.items() if f"mb_block.{number}." in k}
@@ -71,7 +67,9 @@ def by_hand(weights, projector, x):
         y = norm(y, "0.1")
         y = y * (y + 3).clamp(0, 6) / 6
         squeezed = y.mean((2, 3), keepdim=True)
-        squeezed = F.conv2d(F.conv2d(squeezed, w["1.fc1.weight"], w["1.fc1.bias"]).relu(), w["1.fc2.weight"], w["1.fc2.bias"])
+        squeezed = F.conv2d(
+            F.conv2d(squeezed, w["1.fc1.weight"], w["1.fc1.bias"]).relu(), w["1.fc2.weight"], w["1.fc2.bias"]
+        )
         y = norm(F.conv2d(y * (squeezed + 3).clamp(0, 6) / 6, w["2.0.weight"]), "2.1")
         image = image + y if stride == 1 else y
     return image.flatten(2).permute(0, 2, 1)

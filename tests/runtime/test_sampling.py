@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from mobilevlm.runtime.sampling import Sampler, Sampling, probabilities
 
 VOCAB = 1000

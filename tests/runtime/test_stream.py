@@ -9,6 +9,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mobilevlm.runtime.stream import TextStream
 
 MODEL = Path(__file__).parents[1] / "golden" / "_common" / "tokenizer_small" / "tokenizer.model"

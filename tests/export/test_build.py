@@ -1,0 +1,299 @@
+"""build_engines.py: the ONNX bundle answers as PyTorch does, and a build that would not is refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file
+
+from mobilevlm import MobileVLM
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.image import load_image, preprocess
+from mobilevlm.inference import answer, image_spec, prompt_ids
+from mobilevlm.runtime import Session
+from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, load_golden, run
+
+PHOTO = ROOT / "assets" / "table.jpg"
+
+
+@pytest.mark.parametrize("name", GOLDEN_MODELS)
+def test_greedy_tokens_are_the_originals(name, bundles):
+    golden = load_golden(name)
+    with Session(bundles[name]) as session:
+        reply = session.chat(
+            golden.meta["user_prompt"], Image.fromarray(golden.arrays["image_uint8"]), max_new_tokens=16
+        )
+        assert "".join(reply) == golden.meta["greedy_text"].strip()
+        assert reply.tokens == golden.arrays["greedy_tokens"].tolist()
+
+
+@pytest.mark.parametrize("name", GOLDEN_MODELS)
+def test_vision_and_logits_match_the_original(name, bundles):
+    """The stages one by one, with the runtime's runner: embeddings and prefill logits of the goldens."""
+    golden = load_golden(name)
+    with Session(bundles[name]) as session:
+        image_embeds = session._runner.encode_image(golden.arrays["pixel_values"])
+        np.testing.assert_allclose(image_embeds[None], golden.arrays["projector_output"], atol=1e-4)
+        logits = session._runner.decode(golden.arrays["inputs_embeds"][0], past=0)
+        np.testing.assert_allclose(logits, golden.arrays["logits"][0, -1], atol=2e-4)
+        for step, token in enumerate(golden.arrays["greedy_tokens"][:-1]):
+            past = golden.arrays["inputs_embeds"].shape[1] + step
+            logits = session._runner.decode(session._rows(token), past)
+            np.testing.assert_allclose(logits, golden.arrays["greedy_step_scores"][step + 1], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", GOLDEN_MODELS)
+def test_a_photograph_gets_pytorchs_answer(name, bundles):
+    model = MobileVLM.from_pretrained(load_golden(name).checkpoint)
+    question = "Name the objects on the table."
+    ids = prompt_ids(model, question, 1, "v1")
+    pixels = torch.from_numpy(preprocess(load_image(PHOTO), image_spec(model)))
+    expected = model.generate(ids, images=pixels, max_new_tokens=24, do_sample=False)[0].tolist()
+    with Session(bundles[name]) as session:
+        reply = session.chat(question, PHOTO, max_new_tokens=24)
+        assert "".join(reply) == answer(model, question, PHOTO, max_new_tokens=24)
+        assert reply.tokens == expected
+
+
+def test_fp16_halves_the_disk_and_keeps_the_answer(bundles, tmp_path):
+    """These weights are float16-representable, so storage in float16 loses nothing."""
+    golden = load_golden("v1_ldpnet_112")
+    done = build("--model", golden.checkpoint, "--precision", "fp16", out=tmp_path / "fp16")
+    assert done.returncode == 0, done.stderr
+    sizes = [(root / "decoder.weights").stat().st_size for root in (bundles["v1_ldpnet_112"], tmp_path / "fp16")]
+    rope = 2 * 2048 * 8 * 4
+    assert sizes[1] - rope < 0.55 * (sizes[0] - rope)
+    with Session(tmp_path / "fp16") as session:
+        image = Image.fromarray(golden.arrays["image_uint8"])
+        reply = session.chat(golden.meta["user_prompt"], image, max_new_tokens=16)
+        assert "".join(reply) and reply.tokens == golden.arrays["greedy_tokens"].tolist()
+
+
+def test_precision_by_stage(tmp_path):
+    golden = load_golden("v1_ldpnet_112")
+    done = build("--model", golden.checkpoint, "--precision", "vision=fp16,decoder=fp32", out=tmp_path / "mixed")
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "mixed").manifest.precision == {"vision": "fp16", "decoder": "fp32"}
+    assert b"float16" not in (tmp_path / "mixed" / "embed_tokens.npy").read_bytes()[:100]
+
+
+def test_golden_sample_in_the_bundle_is_pytorchs(bundle):
+    """A device proves parity with this file alone: it must hold what PyTorch computes, and the stages must give it."""
+    sample = load_file(bundle / "golden.safetensors")
+    model = MobileVLM.from_pretrained(load_golden("v2_ldpnetv2_336").checkpoint)
+    ids = torch.from_numpy(sample["input_ids"])[None]
+    images = torch.from_numpy(sample["pixel_values"])
+    count = len(sample["tokens"])
+    output = model.generate(
+        ids, images=images, max_new_tokens=count, min_new_tokens=count, do_sample=False, output_scores=True,
+        return_dict_in_generate=True, eos_token_id=None,
+    )  # fmt: skip
+    assert output.sequences[0].tolist() == sample["tokens"].tolist()
+    np.testing.assert_allclose(torch.cat(output.scores), sample["logits"], atol=2e-4)
+    session = ort.InferenceSession(str(bundle / "vision.onnx"), providers=["CPUExecutionProvider"])
+    got = session.run(["image_embeds"], {"pixel_values": sample["pixel_values"]})[0]
+    np.testing.assert_allclose(got, sample["image_embeds"], atol=1e-4)
+
+
+def test_text_only_checkpoints_give_decoder_only_bundles(tmp_path):
+    done = build("--model", GOLDEN / "lora_v1" / "base", out=tmp_path / "text")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "text" / "vision.onnx").exists()
+    model = MobileVLM.from_pretrained(GOLDEN / "lora_v1" / "base")
+    with Session(tmp_path / "text") as session:
+        assert "".join(session.chat("Hello there", max_new_tokens=12)) == model.chat("Hello there", max_new_tokens=12)
+        with pytest.raises(ValueError, match="text-only"):
+            session.chat("Hello", PHOTO)
+
+
+def test_lora_directories_build_on_their_base(tmp_path):
+    lora = GOLDEN / "lora_v1"
+    done = build("--model", lora / "lora", "--base", lora / "base", out=tmp_path / "lora")
+    assert done.returncode == 0, done.stderr
+    model = MobileVLM.from_pretrained(lora / "merged")
+    with Session(tmp_path / "lora") as session:
+        reply = session.chat("What is it?", PHOTO, max_new_tokens=12)
+        assert "".join(reply) == model.chat("What is it?", PHOTO, max_new_tokens=12)
+    done = build("--model", lora / "lora", out=tmp_path / "again")
+    assert done.returncode == 2 and "--base DIR" in done.stderr
+
+
+def test_max_context_limits_the_cache(tmp_path):
+    golden = load_golden("v1_ldpnet_112")
+    done = build("--model", golden.checkpoint, "--max-context", "100", out=tmp_path / "short")
+    assert done.returncode == 0, done.stderr
+    with Session(tmp_path / "short") as session:
+        assert session.max_context == 100
+        with pytest.raises(ValueError, match=r"141 tokens.*1 images of 16.*100: 41 too many"):
+            session.chat(golden.meta["user_prompt"], Image.fromarray(golden.arrays["image_uint8"]))
+    done = build("--model", golden.checkpoint, "--max-context", "4096", out=tmp_path / "long")
+    assert done.returncode == 2 and "--max-context is 4096" in done.stderr and "2048" in done.stderr
+
+
+@pytest.fixture
+def v1_copy(tmp_path):
+    shutil.copytree(GOLDEN / "v1_ldpnet_112", tmp_path / "v1", ignore=shutil.ignore_patterns("*.npz", "ckpt_bin"))
+    return tmp_path / "v1" / "ckpt_safetensors"
+
+
+def test_weights_beyond_float16_are_refused(v1_copy, tmp_path):
+    tensors = load_torch(v1_copy / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = 1e6
+    save_file(tensors, v1_copy / "model.safetensors")
+    done = build("--model", v1_copy, "--precision", "fp16", out=tmp_path / "out")
+    assert done.returncode == 2
+    assert "stage decoder: model.layers.1.mlp.up_proj.weight holds 1e+06" in done.stderr
+    assert "--precision decoder=fp32" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
+
+
+def test_a_stage_that_differs_fails_the_build(v1_copy, tmp_path):
+    """Weights so small that float16 flushes them to zero: the stored model is another one, and the build says so."""
+    tensors = load_torch(v1_copy / "model.safetensors")
+    name = "model.layers.2.mlp.up_proj.weight"
+    tensors[name] *= 1e-7
+    tensors["model.layers.2.mlp.down_proj.weight"] *= 1e4
+    tensors["model.layers.2.mlp.gate_proj.weight"] *= 1e2
+    save_file(tensors, v1_copy / "model.safetensors")
+    done = build("--model", v1_copy, "--precision", "fp16", out=tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert "differs from PyTorch: stage decoder, tensor logits: max difference" in done.stderr
+    assert ", mean " in done.stderr and ", allowed " in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
+
+
+@pytest.mark.parametrize("stage, tensor", [("vision", "image_embeds"), ("decoder", "logits")])
+def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeypatch):
+    """A mistake in a lowering (here: the wrong epsilon, the wrong activation) cannot reach a bundle."""
+    import mobilevlm.export.lowerings.gqa as gqa
+    from mobilevlm.export import build_engines
+
+    if stage == "vision":
+        monkeypatch.setattr(gqa, "quick_gelu", lambda graph, x: graph.op("Gelu", x))
+    else:
+        norm = gqa.add_norm
+        monkeypatch.setattr(gqa, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
+    words = ["--model", str(v1_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: max difference .* mean"):
+        build_engines.build(build_engines.parser().parse_args(words))
+    assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
+
+
+def test_existing_output_is_kept_unless_told(v1_copy, tmp_path):
+    out = tmp_path / "out"
+    assert build("--model", v1_copy, out=out).returncode == 0
+    before = (out / "bundle.json").read_text()
+    done = build("--model", v1_copy, out=out)
+    assert done.returncode == 2 and "--overwrite" in done.stderr and (out / "bundle.json").read_text() == before
+    done = build("--model", v1_copy, "--max-context", "64", "--overwrite", out=out)
+    assert done.returncode == 0 and Bundle.open(out).manifest.max_context == 64
+
+
+def test_random_weights_build_and_answer(tmp_path, monkeypatch):
+    """The path of --random-weights, on a preset cut down to seconds."""
+    from dataclasses import replace
+
+    from mobilevlm import config
+    from mobilevlm.export import build_engines
+
+    small = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, head_dim=64)
+    preset = config.PRESETS["mobilevlm_v2_1.7b"]
+    vision = replace(preset.vision, num_hidden_layers=2)
+    monkeypatch.setitem(
+        config.PRESETS, "mobilevlm_v2_1.7b", replace(preset, **small, num_key_value_heads=4, vision=vision)
+    )
+    words = ["--random-weights", "mobilevlm_v2_1.7b", "--target", "host", "--out", str(tmp_path / "random")]
+    build_engines.build(build_engines.parser().parse_args(words))
+    with Session(tmp_path / "random") as session:
+        assert len(session.tokenizer) == 32000
+        reply = session.chat("What is it?", PHOTO, max_new_tokens=5)
+        assert "".join(reply).strip() and len(reply.tokens) == 5
+        assert "--random-weights mobilevlm_v2_1.7b" in session.bundle.manifest.command
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_stopped_at_any_moment_leaves_no_bundle(blow, v1_copy, tmp_path):
+    generator = np.random.default_rng(int(blow))
+    out = tmp_path / "place" / "out"
+    for _ in range(2):
+        words = [sys.executable, BUILD, "--model", v1_copy, "--target", "host", "--out", out]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        deadline = time.time() + 60
+        while time.time() < deadline and process.poll() is None and not list(tmp_path.glob("place/.out.building-*")):
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.4))
+        os.killpg(process.pid, blow)
+        process.communicate(timeout=60)
+        if out.exists():  # it was done before the blow
+            Bundle.open(out)
+            shutil.rmtree(out)
+        elif blow != signal.SIGKILL:
+            assert list((tmp_path / "place").iterdir()) == []
+    assert build("--model", v1_copy, out=out).returncode == 0
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    Bundle.open(out)
+
+
+def test_a_full_disk_is_said_before_and_during(v1_copy, tmp_path, monkeypatch, capsys):
+    import errno
+    from collections import namedtuple
+
+    from mobilevlm.commands import run_command
+    from mobilevlm.export import build_engines, plan
+    from mobilevlm.export.graph import Graph
+
+    words = ["--model", str(v1_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan.shutil, "disk_usage", lambda place: usage(1, 1, 1000))
+        with pytest.raises(ValueError, match="the bundle needs 0.0 GB.*make room"):
+            build_engines.build(build_engines.parser().parse_args(words))
+
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Graph, "save", full)
+    with pytest.raises(SystemExit) as stop:
+        run_command(build_engines.parser(), build_engines.build, words)
+    assert stop.value.code == 2 and "the disk is full" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--model", "no/such/dir/here"], "does not exist"),
+        (["--model", str(BUILD)], "is a file"),
+        (["--model", str(GOLDEN)], "config.json is missing"),
+        (["--random-weights", "mobilevlm_9b"], "invalid choice"),
+        (["--model", str(GOLDEN), "--precision", "fp12"], "'fp12' is not available for target host"),
+        ([], "--model"),
+    ],
+)
+def test_mistakes_on_the_command_line(words, message, tmp_path):
+    done = build(*words, out=tmp_path / "out")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_shows_examples_and_every_target():
+    done = run(BUILD, "--help")
+    assert done.returncode == 0 and "--random-weights mobilevlm_v2_1.7b --target host" in done.stdout
+
+
+def test_report_and_manifest_agree(bundle):
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    report = (bundle / "report.md").read_text()
+    for stage in manifest["verification"].values():
+        for item in stage.values():
+            assert f"| {item['stage']} | {item['tensor']} | {item['max_abs_diff']:.2e} |" in report
