@@ -34,8 +34,8 @@ class Statistics:
         reused = f", {self.reused_tokens} of them reused" if self.reused_tokens else ""
         return (
             f"image encode {self.image_encode_ms:.0f} ms · prefill {self.prefill_ms:.0f} ms ({self.prompt_tokens} "
-            f"tokens{reused}) · TTFT {self.ttft_ms:.0f} ms · {self.new_tokens} tokens at {self.decode_tokens_per_s:.1f} "
-            f"tokens/s · peak RSS {self.peak_rss_mib:.0f} MiB"
+            f"tokens{reused}) · TTFT {self.ttft_ms:.0f} ms · {self.new_tokens} tokens at "
+            f"{self.decode_tokens_per_s:.1f} tokens/s · peak RSS {self.peak_rss_mib:.0f} MiB"
         )
 
 

@@ -1,7 +1,7 @@
 """`ldpnet` (MobileVLM V1): two linears, then two MobileNetV3 inverted residuals, the second with stride 2.
 
 Each block is a depthwise 3x3, LayerNorm over channels, Hardswish, squeeze-excite with Hardsigmoid, a 1x1 convolution
-and LayerNorm. Source: MobileVLM (arXiv 2312.16886), section 3.3; torchvision's and timm's parameter names, as published.
+and LayerNorm. Source: MobileVLM (arXiv 2312.16886), section 3.3; parameter names are torchvision's, as published.
 """
 
 from __future__ import annotations
