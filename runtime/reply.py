@@ -11,8 +11,9 @@ import numpy as np
 
 from mobilevlm.prompt import StopRule
 
+from .memory import peak_rss_mib
 from .sampling import Sampler
-from .statistics import Statistics, peak_rss_mib
+from .statistics import Statistics
 from .stream import TextStream
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 
@@ -37,13 +36,3 @@ class Statistics:
             f"tokens{reused}) · TTFT {self.ttft_ms:.0f} ms · {self.new_tokens} tokens at "
             f"{self.decode_tokens_per_s:.1f} tokens/s · peak RSS {self.peak_rss_mib:.0f} MiB"
         )
-
-
-def peak_rss_mib() -> float:
-    """Largest resident memory of this process so far; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

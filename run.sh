@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# What people do with this project, one verb each:
+#   bash run.sh demo          set up, build the host bundle of the shipped checkpoint, answer about a picture
+#   bash run.sh test          set up, lint, run the tests
+#   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() { sed -n '2,5s/^# \{0,1\}//p' run.sh; }
+
+find_python() {
+    local python
+    for python in python3.11 python3 python3.12 python3.13; do
+        if "$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    echo "run.sh: Python 3.11 or newer is needed (with its venv module)" >&2
+    exit 2
+}
+
+# Installs once, and again when the files that say what to install have changed.
+set_up() {
+    local wanted
+    wanted=$(cat pyproject.toml constraints.txt | cksum)
+    [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
+    echo "setting up .venv (PyTorch for the CPU, transformers, ONNX Runtime): a few minutes, once" >&2
+    [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+    echo "$wanted" >.venv/installed
+}
+
+demo() {
+    local checkpoint=tests/golden/v2_ldpnetv2_336/ckpt_safetensors engine=artifacts/demo-host
+    local picture=assets/table.jpg question="What is on the table?"
+    echo "checkpoint: $checkpoint: UNTRAINED (random weights), so the answer is noise: it shows that the path works" >&2
+    .venv/bin/python export/build_engines.py --model "$checkpoint" --target host --out "$engine" --overwrite
+    echo "picture:  $picture"
+    echo "question: $question"
+    echo -n "answer:   "
+    .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question" --max-new-tokens 24
+}
+
+run_tests() {
+    local marks="not slow"
+    [ "${1:-}" = --slow ] && { marks=""; shift; }
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/python -m pytest -m "$marks" "$@"
+}
+
+case "${1:-}" in
+    demo) set_up && demo ;;
+    test) shift && set_up && run_tests "$@" ;;
+    *) usage && exit 2 ;;
+esac

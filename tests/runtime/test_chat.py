@@ -1,0 +1,180 @@
+"""chat.py as a person and as a script use it."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pexpect
+import pytest
+from PIL import Image
+
+from tests.conftest import CHAT, ROOT, load_golden, run
+
+PHOTO = ROOT / "assets" / "table.jpg"
+
+
+def chat(bundle, *options, **keywords):
+    return run(CHAT, "--engine", bundle, *options, **keywords)
+
+
+def test_one_shot_prints_the_answer_alone(bundles, tmp_path):
+    golden = load_golden("v1_ldpnet_112")
+    Image.fromarray(golden.arrays["image_uint8"]).save(tmp_path / "picture.png")
+    options = ["--image", tmp_path / "picture.png", "--prompt", golden.meta["user_prompt"], "--max-new-tokens", 16]
+    done = chat(bundles["v1_ldpnet_112"], *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == golden.meta["greedy_text"].strip() + "\n"
+    assert all(word in done.stderr for word in ("image encode", "prefill", "TTFT", "tokens/s", "peak RSS"))
+
+
+def test_json_holds_tokens_and_statistics(bundles, tmp_path):
+    golden = load_golden("v2_ldpnetv2_336")
+    Image.fromarray(golden.arrays["image_uint8"]).save(tmp_path / "picture.png")
+    options = ["--image", tmp_path / "picture.png", "--prompt", golden.meta["user_prompt"], "--max-new-tokens", 16]
+    done = chat(bundles["v2_ldpnetv2_336"], *options, "--json")
+    answer = json.loads(done.stdout)
+    assert answer["tokens"] == golden.arrays["greedy_tokens"].tolist() and answer["finish"] == "length"
+    assert answer["answer"] == golden.meta["greedy_text"].strip()
+    figures = answer["statistics"]
+    assert figures["prompt_tokens"] == golden.arrays["inputs_embeds"].shape[1] and figures["new_tokens"] == 16
+    assert figures["ttft_ms"] >= figures["prefill_ms"] + figures["image_encode_ms"] > 0
+
+
+def test_options_reach_the_model(bundle):
+    """Every flag changes what is said, or how much."""
+    question = ["--prompt", "Tell me a story.", "--max-new-tokens", 12, "--json"]
+
+    def tokens(*options):
+        done = chat(bundle, *question, *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["tokens"]
+
+    greedy = tokens()
+    assert len(tokens("--max-new-tokens", 5)) == 5
+    hot = ["--temperature", 3, "--seed", 1]
+    assert tokens(*hot) == tokens(*hot) != greedy
+    assert tokens("--temperature", 3, "--seed", 2) != tokens(*hot)
+    assert tokens(*hot, "--top-k", 1) == greedy
+    assert tokens(*hot, "--top-p", 1e-6) == greedy
+    assert len(set(tokens("--repetition-penalty", 100))) == 12
+    assert tokens("--conv-mode", "llama_2") != greedy
+    assert tokens("--image", PHOTO) != greedy
+    assert tokens("--image", PHOTO, "--image", PHOTO) != tokens("--image", PHOTO)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--engine", "no/where", "--prompt", "Hi"], "no engine bundle at no/where"),
+        (["--prompt", "Hi", "--image", "missing.jpg"], "missing.jpg does not exist"),
+        (["--prompt", "  "], "--prompt is empty"),
+        (["--json"], "--json needs --prompt"),
+        (["--prompt", "Hi", "--top-p", "2"], "top_p is 2.0"),
+        (["--prompt", "Hi", "--temperature", "-1"], "temperature is -1.0"),
+        (["--prompt", "Hi", "--max-new-tokens", "0"], "max_new_tokens is 0"),
+        (["--prompt", "Hi", "--conv-mode", "v9"], "invalid choice: 'v9'"),
+        (["--prompt", "a " * 3000], "too many"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(options, message, bundle):
+    done = chat(bundle, *options)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def bad_pictures():
+    """Name to (file name, how to write it, what the message says)."""
+
+    def jpeg(path, cut=None):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)).save(path, "JPEG")
+        if cut is not None:
+            os.truncate(path, cut)
+
+    return {
+        "truncated": ("a.jpg", lambda path: jpeg(path, 3000), "cannot be read"),
+        "empty": ("a.jpg", lambda path: jpeg(path, 0), "0 bytes"),
+        "text": ("a.png", lambda path: path.write_text("hello"), "no picture"),
+        "huge": ("a.png", lambda path: Image.new("1", (20000, 20000)).save(path), "too large"),
+        "directory": ("a.png", lambda path: path.mkdir(), "is a directory"),
+    }
+
+
+@pytest.mark.parametrize("kind", bad_pictures())
+def test_bad_pictures_are_said(kind, bundle, tmp_path):
+    name, write, message = bad_pictures()[kind]
+    write(tmp_path / name)
+    done = chat(bundle, "--image", tmp_path / name, "--prompt", "Hi")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_damaged_bundle_is_said(bundle_copy):
+    (bundle_copy / "vision.weights").unlink()
+    done = chat(bundle_copy, "--prompt", "Hi")
+    assert done.returncode == 2 and "vision.weights is missing" in done.stderr and "build_engines.py" in done.stderr
+
+
+def test_questions_from_a_pipe(bundle):
+    done = chat(bundle, "--max-new-tokens", 4, input="Hello\n/stats\n/image missing.jpg\n/nonsense\nAgain\n")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    for part in ("TTFT", "missing.jpg does not exist", "/nonsense is no command"):
+        assert part in done.stderr
+    assert done.stdout.splitlines()[0] == chat(bundle, "--prompt", "Hello", "--max-new-tokens", 4).stdout.strip()
+
+
+@pytest.fixture
+def terminal(bundle):
+    """A conversation at a real terminal."""
+    arguments = [str(CHAT), "--engine", str(bundle), "--max-new-tokens", "6"]
+    child = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, dimensions=(40, 200))
+    child.expect("> ")
+    yield child
+    child.close(force=True)
+
+
+def test_conversation_commands(terminal):
+    for line, answer in [
+        ("/help", "show a picture"),
+        ("/stats", "no answer yet"),
+        (f"/image {PHOTO}", "table.jpg goes with the next question"),
+        ("What is it?", "> "),
+        ("/stats", r"image encode \d+ ms"),
+        ("And now?", "> "),
+        ("/stats", r"\d+ of them reused"),
+        ("/reset", "new conversation"),
+        ("/image", "needs a file name"),
+    ]:
+        terminal.sendline(line)
+        terminal.expect(answer)
+    terminal.sendline("/quit")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
+def test_history_by_arrow_key(terminal):
+    terminal.sendline("/stats")
+    terminal.expect("no answer yet")
+    terminal.expect("> ")
+    terminal.send("\x1b[A\r")
+    terminal.expect("no answer yet")
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(bundles):
+    arguments = [str(CHAT), "--engine", str(bundles["v2_ldpnetv2_336"]), "--max-new-tokens", "100000"]
+    child = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, dimensions=(40, 200))
+    child.expect("> ")
+    child.sendline("Tell me a very long story")
+    child.expect("\r\n.")  # the first characters of an answer
+    child.kill(signal.SIGINT)
+    child.expect(r"\[stopped\]")
+    child.expect("> ")
+    child.kill(signal.SIGINT)
+    child.expect("/quit or Ctrl-D leaves")
+    child.sendline("/stats")
+    child.expect("TTFT")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0

@@ -1,0 +1,91 @@
+"""The wheel as a device installs it: only `mobilevlm`, both commands, a chat on Python 3.10 without PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BUILD, CHAT, ROOT, run
+
+
+def call(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy of the files git knows, so that nothing is left in the tree."""
+    copy = tmp_path_factory.mktemp("source")
+    listed = call("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", copy / "dist", copy)
+    return next((copy / "dist").glob("*.whl"))
+
+
+def clean_environment(python: Path | str, place: Path) -> Path:
+    call(python, "-m", "venv", place)
+    return place / "bin"
+
+
+def test_only_mobilevlm_lands_in_site_packages(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"mobilevlm"}
+    assert len({name.split("/")[0] for name in names}) == 2  # the package and its metadata
+    for part in ("export/small_tokenizer.model", "runtime/chat.py", "export/lowerings/gqa.py", "projectors/ldpnet.py"):
+        assert f"mobilevlm/{part}" in names
+
+
+def test_both_commands_run_from_anywhere(wheel, tmp_path):
+    """Installed without its dependencies: --help of both needs none of them but Pillow, numpy and SentencePiece."""
+    bin_dir = clean_environment(sys.executable, tmp_path / "venv")
+    call(bin_dir / "python", "-m", "pip", "install", "-q", "--no-deps", wheel)
+    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
+    import numpy
+
+    (site / "dependencies.pth").write_text(str(Path(numpy.__file__).parents[1]))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    help_text = call(bin_dir / "mobilevlm-build-engines", "--help", cwd=elsewhere).stdout
+    assert "--random-weights" in help_text
+    assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
+    where = call(bin_dir / "python", "-c", "import mobilevlm.runtime as r; print(r.__file__)", cwd=elsewhere).stdout
+    assert Path(where.strip()).is_relative_to(site)
+
+
+@pytest.mark.parametrize("script", [BUILD, CHAT])
+def test_scripts_of_a_clone_run_from_anywhere(script, tmp_path):
+    assert "usage:" in run(script, "--help", cwd=tmp_path).stdout
+
+
+def python_310() -> str | None:
+    """A Python 3.10 that starts (a pyenv shim may exist without one)."""
+    candidates = [shutil.which("python3.10"), *map(str, Path.home().glob(".pyenv/versions/3.10*/bin/python3.10"))]
+    for python in filter(None, candidates):
+        if subprocess.run([python, "-c", "import ensurepip"], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+def test_a_device_on_python_310_answers_alike(wheel, bundle, tmp_path):
+    """The oldest Python of a board, its newest ONNX Runtime, no PyTorch: the wheel and its own dependencies only."""
+    python = python_310()
+    if python is None:
+        pytest.skip("no Python 3.10 on this machine")
+    bin_dir = clean_environment(python, tmp_path / "device")
+    call(bin_dir / "python", "-m", "pip", "install", "-q", wheel)
+    absent = call(bin_dir / "python", "-m", "pip", "list").stdout
+    assert "torch" not in absent and "transformers" not in absent
+    options = ["--image", ROOT / "assets" / "table.jpg", "--prompt", "What is it?", "--max-new-tokens", "12"]
+    there = call(bin_dir / "mobilevlm-chat", "--engine", bundle, *options, cwd=tmp_path)
+    here = run(CHAT, "--engine", bundle, *options)
+    assert there.stdout == here.stdout != ""
