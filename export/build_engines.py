@@ -75,10 +75,12 @@ def build(arguments: argparse.Namespace) -> None:
             arguments.out,
             arguments.overwrite,
         )
-        report = write_bundle(plan)
-    print(report, file=sys.stderr)
+        differences = write_bundle(plan)
+    for item in differences:
+        print(item, file=sys.stderr)
     question = " --image FILE" if plan.checkpoint.config.vision else ""
-    print(f"\nNext: python runtime/chat.py --engine {plan.out}{question} --prompt TEXT", file=sys.stderr)
+    print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
+    print(f"Next: python runtime/chat.py --engine {plan.out}{question} --prompt TEXT", file=sys.stderr)
     print(plan.out)
 
 

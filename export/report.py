@@ -50,7 +50,7 @@ def render_report(
     ]
     lines += [
         f"| {item.stage} | {item.tensor} | {item.max_abs_diff:.2e} | {item.mean_abs_diff:.2e} | "
-        f"{item.max_abs_reference:.3g} | {item.tolerance * item.max_abs_reference:.2e} |"
+        f"{item.max_abs_reference:.3g} | {item.allowed:.2e} |"
         for item in differences
     ]
     return "\n".join(lines) + "\n"

@@ -45,9 +45,20 @@ class Difference:
     tolerance: float
 
     @property
+    def allowed(self) -> float:
+        """Largest acceptable `max_abs_diff`."""
+        return self.tolerance * self.max_abs_reference
+
+    @property
     def acceptable(self) -> bool:
         """False also for NaN, which compares false with everything."""
-        return self.max_abs_diff <= self.tolerance * self.max_abs_reference
+        return self.max_abs_diff <= self.allowed
+
+    def __str__(self) -> str:
+        return (
+            f"stage {self.stage}, tensor {self.tensor}: max difference {self.max_abs_diff:.3g}, mean "
+            f"{self.mean_abs_diff:.3g}, allowed {self.allowed:.3g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -211,9 +222,5 @@ def _difference(stage: str, tensor: str, got: np.ndarray, reference: np.ndarray,
 def _require(differences: list[Difference]) -> None:
     bad = [item for item in differences if not item.acceptable]
     if bad:
-        detail = "; ".join(
-            f"stage {item.stage}, tensor {item.tensor}: max difference {item.max_abs_diff:.3g}, mean "
-            f"{item.mean_abs_diff:.3g}, allowed {item.tolerance * item.max_abs_reference:.3g}"
-            for item in bad
-        )
+        detail = "; ".join(map(str, bad))
         raise VerificationError(f"the exported model differs from PyTorch: {detail}. Try a higher --precision")

@@ -31,17 +31,17 @@ from .graph import Graph, to_numpy
 from .plan import BuildPlan
 from .precisions import precision
 from .report import render_report
-from .verify import verify
+from .verify import Difference, verify
 from .vision import write_vision
 
 TABLE_ROWS = 4096  # converted at a time
 
 
-def write_bundle(plan: BuildPlan) -> str:
+def write_bundle(plan: BuildPlan) -> list[Difference]:
     """Write, verify and finish a bundle.
 
     Returns:
-        The report, also in the bundle as `report.md`.
+        How its tensors compare with PyTorch, as in its `report.md`.
 
     Raises:
         VerificationError: a stage differs from PyTorch by more than its precision allows; nothing is left behind.
@@ -75,7 +75,7 @@ def write_bundle(plan: BuildPlan) -> str:
             versions=versions(),
             verification=verification,
         )
-    return report
+    return result["differences"]
 
 
 def versions() -> dict[str, str]:
