@@ -157,10 +157,12 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     adapter = read_json(directory / "adapter_config.json")
     named = str(base or adapter.get("base_model_name_or_path") or "")
     found = find_beside(named, directory) if named else None
+    if found is None and base is None:  # adapters name a path of the machine they were trained on
+        found = next((place for place in [directory.parent / "base"] if place.is_dir()), None)
     if found is None and not is_hub_id(named):
         raise CheckpointError(
             f"{directory} is a LoRA on {named!r}, which is not there: name its base model with --base DIR "
-            "(base= in Python)"
+            f"(base= in Python), or put it at {directory.parent / 'base'}"
         )
     source = _directory(found or named)
     # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.

@@ -66,7 +66,9 @@ def chat(arguments: argparse.Namespace) -> None:
     )
     from mobilevlm.runtime.session import Session
 
+    _status(f"opening {arguments.engine}")
     with Session(arguments.engine) as session:
+        _status("")
         if arguments.prompt is None:
             from mobilevlm.runtime.console import Console
 
@@ -75,7 +77,14 @@ def chat(arguments: argparse.Namespace) -> None:
             _answer_once(session, arguments, sampling)
 
 
+def _status(text: str) -> None:
+    """Say at a terminal what is being waited for, on a line that the next one replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def _answer_once(session, arguments: argparse.Namespace, sampling: Sampling) -> None:
+    _status("reading the question" + " and the picture" * bool(arguments.image))
     reply = session.chat(
         arguments.prompt,
         arguments.image,
@@ -83,7 +92,9 @@ def _answer_once(session, arguments: argparse.Namespace, sampling: Sampling) -> 
         sampling=sampling,
         max_new_tokens=arguments.max_new_tokens,
     )
-    for piece in reply:
+    for number, piece in enumerate(reply):
+        if number == 0:
+            _status("")
         if not arguments.json:
             print(piece, end="", flush=True)
     if arguments.json:

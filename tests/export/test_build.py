@@ -125,7 +125,8 @@ def test_lora_directories_build_on_their_base(tmp_path):
     with Session(tmp_path / "lora") as session:
         reply = session.chat("What is it?", PHOTO, max_new_tokens=12)
         assert "".join(reply) == model.chat("What is it?", PHOTO, max_new_tokens=12)
-    done = build("--model", lora / "lora", out=tmp_path / "again")
+    alone = shutil.copytree(lora / "lora", tmp_path / "alone")
+    done = build("--model", alone, out=tmp_path / "again")
     assert done.returncode == 2 and "--base DIR" in done.stderr
 
 

@@ -43,6 +43,9 @@ def test_the_base_is_found_where_the_adapter_says(lora):
     adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": "base"}))
     MobileVLM.from_pretrained(lora)  # beside the adapter
     adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": "gone"}))
+    MobileVLM.from_pretrained(lora)  # the name is dead, but a `base` lies beside
+    (lora.parent / "base").rename(lora.parent / "elsewhere")
+    MobileVLM.from_pretrained(lora, base=lora.parent / "elsewhere")
     with pytest.raises(UserError, match="LoRA on 'gone'.*--base DIR"):
         MobileVLM.from_pretrained(lora)
 
