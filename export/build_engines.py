@@ -18,8 +18,8 @@ import tempfile
 from contextlib import ExitStack
 
 from mobilevlm.commands import run_command
-from mobilevlm.config import PRESETS
 from mobilevlm.engines.targets import TARGETS, parse_precision
+from mobilevlm.presets import PRESETS
 
 
 def parser() -> argparse.ArgumentParser:

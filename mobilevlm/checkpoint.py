@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
-from .config import KNOWN_TOWERS, PRESETS, ConfigError, ModelConfig, VisionConfig, read_json
+from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_json
 from .hub import HUB_TOWER_OWNERS, download, is_hub_id
 from .lora import is_lora, merged
+from .presets import PRESETS
 from .tensors import CheckpointError, Tensors, open_directory, random_tensors
 from .tokenizer import Tokenizer
 

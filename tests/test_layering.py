@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,13 @@ ALLOWED = {
     "jetson": {"runtime", "engines", "mobilevlm.errors", "mobilevlm.commands"},
 }
 TORCH_FREE_FOLDERS = ("engines", "runtime", "jetson")
-HEAVY = {"torch", "transformers", "accelerate", "onnx", "tqdm", "huggingface_hub", "peft", "safetensors.torch"}
-LONGEST_FILE = 310
-SCRIPT_FIX = "if not __package__:"
+HEAVY = {"torch", "transformers", "accelerate", "onnx", "tqdm", "huggingface_hub", "tokenizers", "peft"}
+HEAVY |= {"safetensors.torch"}
+# What is imported from these may be a module: `from mobilevlm import runtime` is an import of mobilevlm.runtime.
+NAMESPACES = {"mobilevlm", "safetensors"}
+ANYONE_MAY = {"mobilevlm", "mobilevlm.__version__"}
+LONGEST_FILE = 300
+MAIN = "if __name__ == '__main__':"  # as ast.unparse writes it
 
 
 def module_name(path: Path, root: Path) -> str:
@@ -38,18 +43,47 @@ def module_name(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, root: Path) -> Iterator[tuple[int, str, int]]:
-    """Line, absolute name and level of every import, also those inside functions."""
+def imports(path: Path, root: Path, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str, int]]:
+    """Line, absolute name and level of every import among the nodes; a name given to import_module counts."""
     package = module_name(path, root).split(".")
     package = package if path.name == "__init__.py" else package[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             name = ".".join([*base, *(node.module.split(".") if node.module else [])])
             # `from . import x` names modules; `from .x import y` names a module and something in it.
-            yield from ((node.lineno, name if node.module else f"{name}.{a.name}", node.level) for a in node.names)
+            whole = node.module and name not in NAMESPACES
+            yield from ((node.lineno, name if whole else f"{name}.{a.name}", node.level) for a in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            named = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
+            if named and not named.startswith("."):  # `.{name}` stays inside its own package
+                yield node.lineno, named, 0
+
+
+def run_on_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: no function bodies, nothing under `if TYPE_CHECKING`."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from run_on_import(list(ast.iter_child_nodes(node)))
+
+
+def script_problems(path: Path, root: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """An entry script mends sys.path before its first import of the project, and imports nothing relatively."""
+    fixes = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "not __package__"]
+    fixed = next((n.lineno for n in fixes if "sys.path[0] = " in ast.unparse(n)), None)
+    if fixed is None:
+        yield 1, "an entry script lacks the sys.path fix"
+    for line, name, level in imports(path, root, ast.walk(tree)):
+        if level:
+            yield line, f"an entry script has no package, {name} must be imported absolutely"
+        elif fixed is not None and line < fixed and name.split(".")[0] == "mobilevlm":
+            yield line, f"{name} is imported before the sys.path fix"
 
 
 def folder_of(name: str) -> str | None:
@@ -69,21 +103,28 @@ def problems(root: Path) -> Iterator[str]:
     """Every broken rule, as file:line and what is wrong."""
     for folder, path in sources(root):
         text = path.read_text()
+        tree = ast.parse(text)
         where = path.relative_to(root)
-        is_script = '__name__ == "__main__"' in text
+        is_script = folder != "mobilevlm" and any(ast.unparse(node).startswith(MAIN) for node in tree.body)
         if len(text.splitlines()) > LONGEST_FILE:
             yield f"{where}: more than {LONGEST_FILE} lines"
-        if is_script and folder != "mobilevlm" and SCRIPT_FIX not in text:
-            yield f"{where}: an entry script lacks the sys.path fix"
+        if is_script:
+            yield from (f"{where}:{line}: {wrong}" for line, wrong in script_problems(path, root, tree))
+        if module_name(path, root) == "mobilevlm":
+            for line, name, _ in imports(path, root, run_on_import(tree.body)):
+                if name.split(".")[0] not in sys.stdlib_module_names and name not in DEVICE_MODULES:
+                    yield f"{where}:{line}: {name} is loaded by a mere `import mobilevlm`"
         torch_free = folder in TORCH_FREE_FOLDERS or module_name(path, root) in DEVICE_MODULES
-        for line, name, level in imports(path, root):
+        for line, name, level in imports(path, root, ast.walk(tree)):
             if name.split(".")[0] in FOLDERS[1:]:
                 yield f"{where}:{line}: {name} is imported by its bare name"
             if torch_free and (name.split(".")[0] in HEAVY or name in HEAVY):
                 yield f"{where}:{line}: {name} in the torch-free part"
             target = folder_of(name)
-            if target == folder and level == 0 and not is_script and name != "mobilevlm":
+            if target == folder and level == 0 and not is_script and name not in ANYONE_MAY:
                 yield f"{where}:{line}: {name} should be a relative import"
+            if torch_free and folder == target == "mobilevlm" and name not in DEVICE_MODULES | ANYONE_MAY:
+                yield f"{where}:{line}: {name} is not torch-free, this module has to be"
             if target not in (None, folder) and level:
                 yield f"{where}:{line}: {name} should be imported as mobilevlm.<folder>"
             if target not in (None, folder) and not allowed(folder, target, name):
@@ -92,7 +133,7 @@ def problems(root: Path) -> Iterator[str]:
 
 def allowed(folder: str, target: str, name: str) -> bool:
     rules = ALLOWED[folder]
-    if target in rules or name == "mobilevlm":  # the package itself: its version
+    if target in rules or name in ANYONE_MAY:
         return True
     return target == "mobilevlm" and any(name == rule or name.startswith(f"{rule}.") for rule in rules)
 
@@ -110,6 +151,7 @@ def test_every_folder_with_code_is_in_the_wheel():
     assert settings["package-dir"] == {"mobilevlm": "mobilevlm"} | mapped
 
 
+FIX = "if not __package__:\n    sys.path[0] = ''"
 BREAKS = {
     "bare name": ("export/a.py", "import engines.bundle", "imported by its bare name"),
     "sideways": ("export/a.py", "from mobilevlm.runtime import session", "export may not import mobilevlm.runtime"),
@@ -119,7 +161,16 @@ BREAKS = {
     "torch on the device": ("engines/a.py", "def f():\n    import torch.nn", "torch.nn in the torch-free part"),
     "torch in image": ("mobilevlm/image.py", "from transformers import X", "transformers in the torch-free part"),
     "absolute inside": ("export/a.py", "from mobilevlm.export import plan", "should be a relative import"),
+    "namespace": ("export/a.py", "from mobilevlm import runtime", "export may not import mobilevlm.runtime"),
+    "lazy name": ("engines/a.py", "from mobilevlm import MobileVLM", "engines may not import mobilevlm.MobileVLM"),
+    "torch by a sibling": ("mobilevlm/image.py", "from .model import MobileVLM", "mobilevlm.model is not torch-free"),
+    "torch by a submodule": ("runtime/a.py", "from safetensors import torch", "safetensors.torch in the torch-free"),
+    "torch by name": ("runtime/a.py", "import_module('torch')", "torch in the torch-free part"),
+    "heavy package": ("mobilevlm/__init__.py", "try:\n    import torch\nexcept ImportError:\n    pass", "by a mere"),
     "script": ("runtime/a.py", 'if __name__ == "__main__":\n    pass', "lacks the sys.path fix"),
+    "script's comment": ("runtime/a.py", f"# if not __package__:\n{MAIN}\n    pass", "lacks the sys.path fix"),
+    "script's order": ("runtime/a.py", f"import mobilevlm.errors\n{FIX}\n{MAIN}\n    pass", "before the sys.path fix"),
+    "script's dots": ("runtime/a.py", f"{FIX}\nfrom .session import Session\n{MAIN}\n    pass", "must be imported abs"),
     "long": ("train/a.py", "\n" * (LONGEST_FILE + 1), "more than"),
 }
 

@@ -56,9 +56,10 @@ def test_both_commands_run_from_anywhere(wheel, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     help_text = call(bin_dir / "mobilevlm-build-engines", "--help", cwd=elsewhere).stdout
-    assert "--random-weights" in help_text
+    assert "--target" in help_text and "--random-weights" in help_text
     assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
-    where = call(bin_dir / "python", "-c", "import mobilevlm.runtime as r; print(r.__file__)", cwd=elsewhere).stdout
+    code = "import mobilevlm, mobilevlm.engines, mobilevlm.runtime as r; print(r.__file__)"
+    where = call(bin_dir / "python", "-c", code, cwd=elsewhere).stdout
     assert Path(where.strip()).is_relative_to(site)
 
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from mobilevlm.config import PRESETS, ModelConfig
+from mobilevlm.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.staging import check_output, staged
+from mobilevlm.presets import PRESETS
 
 
 def test_an_intact_bundle_opens(bundle):

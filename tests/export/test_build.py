@@ -205,15 +205,13 @@ def test_random_weights_build_and_answer(tmp_path, monkeypatch):
     """The path of --random-weights, on a preset cut down to seconds."""
     from dataclasses import replace
 
-    from mobilevlm import config
     from mobilevlm.export import build_engines
+    from mobilevlm.presets import PRESETS
 
     small = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, head_dim=64)
-    preset = config.PRESETS["mobilevlm_v2_1.7b"]
+    preset = PRESETS["mobilevlm_v2_1.7b"]
     vision = replace(preset.vision, num_hidden_layers=2)
-    monkeypatch.setitem(
-        config.PRESETS, "mobilevlm_v2_1.7b", replace(preset, **small, num_key_value_heads=4, vision=vision)
-    )
+    monkeypatch.setitem(PRESETS, "mobilevlm_v2_1.7b", replace(preset, **small, num_key_value_heads=4, vision=vision))
     words = ["--random-weights", "mobilevlm_v2_1.7b", "--target", "host", "--out", str(tmp_path / "random")]
     build_engines.build(build_engines.parser().parse_args(words))
     with Session(tmp_path / "random") as session:

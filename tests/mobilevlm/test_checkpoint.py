@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
 from mobilevlm.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint, random_checkpoint
-from mobilevlm.config import PRESETS
 from mobilevlm.errors import UserError
 from mobilevlm.model import expected_shapes
+from mobilevlm.presets import PRESETS
 from tests.conftest import GOLDEN, load_golden
 
 
