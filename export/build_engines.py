@@ -14,11 +14,13 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import importlib.util
 import tempfile
 from contextlib import ExitStack
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.targets import TARGETS, parse_precision
+from mobilevlm.errors import UserError
 from mobilevlm.presets import PRESETS
 
 
@@ -50,6 +52,7 @@ def build(arguments: argparse.Namespace) -> None:
         UserError: anything the person can mend; see `plan` and `verify`.
     """
     precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
+    _require_export_packages()
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
         from mobilevlm.checkpoint import open_checkpoint, random_checkpoint
@@ -82,6 +85,17 @@ def build(arguments: argparse.Namespace) -> None:
     print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
     print(f"Next: python runtime/chat.py --engine {plan.out}{question} --prompt TEXT", file=sys.stderr)
     print(plan.out)
+
+
+def _require_export_packages() -> None:
+    """Say what a device install lacks, instead of failing in the middle."""
+    needed = ("torch", "transformers", "accelerate", "onnx", "tqdm")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"building needs {', '.join(missing)}: pip install 'mobilevlm[export]' (in a clone: bash run.sh demo). "
+            "A finished bundle runs without them"
+        )
 
 
 def main() -> None:

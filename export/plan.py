@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 from mobilevlm.checkpoint import Checkpoint, check_tensors
+from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.staging import check_output
 from mobilevlm.engines.targets import TARGETS, Target
@@ -62,7 +63,7 @@ def make_plan(
         overwrite: whether a bundle there may be replaced.
 
     Raises:
-        UserError: the weights do not fit the configuration, the output exists, or the disk is too small.
+        UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
     """
     if checkpoint.config.vision is None:
         precisions = {DECODER: precisions[DECODER]}
@@ -72,6 +73,7 @@ def make_plan(
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
     weight_bytes = _weight_bytes(shapes, precisions)
     _check_disk(directory, sum(weight_bytes.values()))
+    require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
         options += ["--max-context", str(max_context)]

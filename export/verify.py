@@ -148,6 +148,7 @@ def _session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
     # Constant folding would turn float16 weights into float32 ones in memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

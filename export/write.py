@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -23,6 +22,7 @@ from mobilevlm import __version__
 from mobilevlm.checkpoint import TOKENIZER_FILES
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
+from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
 from mobilevlm.projectors import num_image_tokens
 
@@ -55,7 +55,7 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         save_file(
             {name: np.ascontiguousarray(a) for name, a in result["golden"].items()}, directory / stages.GOLDEN_FILE
         )
-        seconds, peak = time.perf_counter() - start, _peak_rss_bytes()
+        seconds, peak = time.perf_counter() - start, peak_rss_bytes()
         report = render_report(plan, directory, result["differences"], seconds, peak)
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
         verification: dict[str, dict] = {}
@@ -122,11 +122,6 @@ def _write_tokenizer(plan: BuildPlan, directory: Path) -> None:
         source = plan.checkpoint.tokenizer_dir / name
         if source.is_file():
             shutil.copyfile(source, directory / name)
-
-
-def _peak_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _say(text: str) -> None:

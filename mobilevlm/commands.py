@@ -21,6 +21,9 @@ def run_command(
     """
     # `kill` unwinds like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback.
+    sys.stdout.reconfigure(errors="replace")
+    sys.stderr.reconfigure(errors="replace")
     try:
         work(parser.parse_args(arguments))
     except UserError as error:

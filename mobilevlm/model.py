@@ -100,7 +100,7 @@ class MobileVLM(LlamaForCausalLM):
 
         Args:
             model: directory or hub id.
-            dtype: torch dtype or its name; weights are converted one at a time.
+            dtype: a torch dtype, or `fp32`, `fp16`, `bf16`; weights are converted one at a time.
             device: where the weights go.
             base: the model a LoRA directory was trained on, when not where it says.
             load_8bit: quantise with bitsandbytes LLM.int8 (needs a CUDA GPU).
@@ -115,9 +115,8 @@ class MobileVLM(LlamaForCausalLM):
         if load_8bit or load_4bit:
             self = cls._load_quantised(config, checkpoint, load_4bit)
         else:
-            dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
             self = empty_model(checkpoint.config)
-            _fill(self, checkpoint, dtype, torch.device(device))
+            _fill(self, checkpoint, as_dtype(dtype), torch.device(device))
         self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer()
         return self.eval()
 
@@ -234,6 +233,20 @@ class MobileVLM(LlamaForCausalLM):
         from .inference import answer
 
         return answer(self, prompt, image, **options)
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A torch dtype by any of its names: `fp16`, `float16`, `torch.float16`.
+
+    Raises:
+        UserError: it is no floating-point type.
+    """
+    short = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+    name = str(dtype).removeprefix("torch.")
+    found = getattr(torch, short.get(name, name), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise UserError(f"dtype is {dtype!r}; it can be fp32, fp16 or bf16")
+    return found
 
 
 def empty_model(config: ModelConfig) -> MobileVLM:

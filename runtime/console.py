@@ -65,7 +65,7 @@ class Console:
     def _handle(self, line: str) -> None:
         command, _, argument = line.partition(" ")
         if command == "/image":
-            self._show(argument.strip())
+            self._show(argument.strip().strip("\"'"))
         elif command == "/reset":
             self._dialogue.reset()
             self._shown = []

@@ -7,16 +7,19 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.machine import require_memory
 
 from .kv_cache import empty_buffers
-from .memory import available_bytes
 
 
 class OrtRunner:
     """See `runner.Runner`."""
 
     def __init__(self, bundle: Bundle):
-        _require_memory(bundle)
+        precisions = bundle.manifest.precision
+        require_memory(
+            {stage: bundle.path(stages.WEIGHT_FILES[stage]).stat().st_size for stage in precisions}, precisions
+        )
         config = bundle.config
         self.max_context = bundle.manifest.max_context
         self._vision = _session(bundle, stages.VISION) if bundle.has_vision else None
@@ -62,24 +65,14 @@ class OrtRunner:
         return binding
 
 
-def _require_memory(bundle: Bundle) -> None:
-    """Refuse what the kernel would kill: float16 weights become float32 ones in memory, float32 ones stay on disk."""
-    expanded = [stage for stage, precision in bundle.manifest.precision.items() if precision == "fp16"]
-    needed = sum(2 * bundle.path(stages.WEIGHT_FILES[stage]).stat().st_size for stage in expanded)
-    available = available_bytes()
-    if available is not None and needed > available:
-        raise BundleError(
-            f"{bundle.directory} needs {needed / 1e9:.1f} GB of memory on a CPU (float16 weights are expanded), "
-            f"{available / 1e9:.1f} GB are free. A float32 bundle stays on disk instead: build with --precision fp32"
-        )
-
-
 def _session(bundle: Bundle, stage: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: stderr belongs to the commands
     # Mapped weights are used where they lie: a 1.7B float32 bundle opens in 0.1 s instead of 10 s and can be paged out.
     # Decoding from small pages is slower (8 against 12 tokens/s), which pays after some 250 tokens.
     options.add_session_config_entry("session.disable_prepacking", "1")
+    # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
+    options.enable_mem_pattern = False
     path = bundle.path(stages.ONNX_FILES[stage])
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.prompt import StopRule
 
-from .memory import peak_rss_mib
 from .sampling import Sampler
 from .statistics import Statistics
 from .stream import TextStream
@@ -116,7 +116,7 @@ class Reply:
             reused_tokens=clock.reused,
             new_tokens=len(self.tokens),
             decode_tokens_per_s=decoded / seconds if decoded > 0 and seconds > 0 else 0.0,
-            peak_rss_mib=peak_rss_mib(),
+            peak_rss_mib=peak_rss_bytes() / 2**20,
         )
 
 

@@ -32,7 +32,7 @@ def load_golden(name: str) -> SimpleNamespace:
 
 def run(*words: str | Path, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess[str]:
     """Run a Python program as a person would and capture what it prints."""
-    command = [sys.executable, *map(str, words)]
+    command = [sys.executable, *(word if isinstance(word, bytes) else str(word) for word in words)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
 

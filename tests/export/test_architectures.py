@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
 from mobilevlm.config import ModelConfig, VisionConfig
 from mobilevlm.export import build_engines
-from mobilevlm.inference import answer
+from mobilevlm.inference import answer, prompt_ids
 from mobilevlm.model import expected_shapes
 from mobilevlm.runtime import Session
 from mobilevlm.tensors import random_tensors
@@ -102,3 +102,25 @@ def test_the_bundle_answers_as_pytorch(name, tmp_path):
             assert (ids == -200).sum() == len(images)
             if config.mm_use_im_start_end and images:
                 assert ids.tolist().count(769) == ids.tolist().count(770) == len(images)
+
+
+def test_both_end_at_eos(tmp_path):
+    """EOS made as likely as the runner-up of some early step: generation ends there, in PyTorch and in the bundle."""
+    write_checkpoint(MODEL, tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["lm_head.weight"][2] *= 4
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    build_engines.build(build_engines.parser().parse_args(words))
+    model = MobileVLM.from_pretrained(tmp_path / "model")
+    ended = 0
+    with Session(tmp_path / "bundle") as session:
+        for question in ("What?", "Where is it?", "Tell me more.", "Why not?"):
+            expected = model.generate(prompt_ids(model, question, 0, "v1"), max_new_tokens=60, do_sample=False)
+            reply = session.chat(question, max_new_tokens=60)
+            "".join(reply)
+            new = expected[0, prompt_ids(model, question, 0, "v1").shape[1] :].tolist()
+            assert reply.tokens == new
+            assert (reply.finish == "stop") == (new[-1] == 2)
+            ended += new[-1] == 2
+    assert ended

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from mobilevlm import MobileVLM
 from mobilevlm.inference import answer
+from mobilevlm.model import as_dtype
 from mobilevlm.tensors import open_directory
 from tests.conftest import GOLDEN_MODELS, load_golden
 
@@ -106,14 +107,14 @@ def test_save_pretrained_writes_the_published_layout(golden, tmp_path):
     np.testing.assert_allclose(logits, golden.arrays["logits"], atol=LOGITS_ATOL)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["fp16", "bfloat16"])
 def test_half_precision_stays_near(golden, dtype):
     model = MobileVLM.from_pretrained(golden.checkpoint, dtype=dtype)
-    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+    assert {parameter.dtype for parameter in model.parameters()} == {as_dtype(dtype)} != {torch.float32}
     images = torch.from_numpy(golden.arrays["pixel_values"]).to(model.dtype)
     with torch.no_grad():
         logits = model(torch.from_numpy(golden.arrays["input_ids"]), images=images).logits.float().numpy()
-    allowed = {"float16": 0.01, "bfloat16": 0.1}[dtype] * np.abs(golden.arrays["logits"]).max()
+    allowed = {"fp16": 0.01, "bfloat16": 0.1}[dtype] * np.abs(golden.arrays["logits"]).max()
     assert np.abs(logits - golden.arrays["logits"]).max() < allowed
 
 
@@ -158,6 +159,15 @@ def test_beams_and_sampling_reach_generate(golden):
 
     assert sampled(1) == sampled(1)
     assert len({sampled(seed) for seed in range(4)}) > 1
+
+
+def test_dtypes_by_name():
+    assert [as_dtype(name) for name in ("fp32", "float16", "torch.bfloat16", torch.float16)] == [
+        torch.float32, torch.float16, torch.bfloat16, torch.float16,
+    ]  # fmt: skip
+    for name in ("int8", "nonsense"):
+        with pytest.raises(ValueError, match=f"dtype is '{name}'; it can be fp32, fp16 or bf16"):
+            as_dtype(name)
 
 
 @pytest.mark.parametrize("bits", ["load_8bit", "load_4bit"])

@@ -76,6 +76,7 @@ def test_options_reach_the_model(bundle):
         (["--prompt", "Hi", "--max-new-tokens", "0"], "max_new_tokens is 0"),
         (["--prompt", "Hi", "--conv-mode", "v9"], "invalid choice: 'v9'"),
         (["--prompt", "a " * 3000], "too many"),
+        (["--prompt", b"caf\xe9"], "--prompt is not UTF-8"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(options, message, bundle):
@@ -107,6 +108,38 @@ def test_bad_pictures_are_said(kind, bundle, tmp_path):
     write(tmp_path / name)
     done = chat(bundle, "--image", tmp_path / name, "--prompt", "Hi")
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def odd_pictures():
+    """Name to a function that writes a picture that is unusual and good."""
+    colour = Image.fromarray(np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8))
+    deep = Image.fromarray(np.linspace(0, 65535, 4800).reshape(60, 80).astype(np.uint16))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    return {
+        "cmyk.jpg": lambda path: colour.convert("CMYK").save(path),
+        "palette.png": lambda path: colour.convert("P").save(path, transparency=3),
+        "alpha.png": lambda path: colour.convert("RGBA").save(path),
+        "deep.png": lambda path: deep.save(path),
+        "rotated.jpg": lambda path: colour.save(path, exif=turned),
+        "animated.gif": lambda path: colour.save(path, save_all=True, append_images=[colour.rotate(90)]),
+        "long.png": lambda path: Image.new("RGB", (20000, 20)).save(path),
+    }
+
+
+@pytest.mark.parametrize("name", odd_pictures())
+def test_odd_pictures_are_answered(name, bundle, tmp_path):
+    odd_pictures()[name](tmp_path / name)
+    done = chat(bundle, "--image", tmp_path / name, "--prompt", "What is it?", "--max-new-tokens", 3)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+def test_a_terminal_that_cannot_show_a_character(bundles, tmp_path):
+    golden = load_golden("v1_ldpnet_112")
+    Image.fromarray(golden.arrays["image_uint8"]).save(tmp_path / "picture.png")
+    options = ["--image", tmp_path / "picture.png", "--prompt", golden.meta["user_prompt"], "--max-new-tokens", 16]
+    done = chat(bundles["v1_ldpnet_112"], *options, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout.strip() == golden.meta["greedy_text"].replace("\ufffd", "?")
 
 
 def test_a_damaged_bundle_is_said(bundle_copy):

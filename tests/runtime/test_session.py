@@ -159,11 +159,11 @@ def test_prefix_bookkeeping():
 def test_fp16_bundles_too_large_for_memory_are_refused(bundle_copy, monkeypatch):
     import json
 
-    import mobilevlm.runtime.ort as ort
+    import mobilevlm.engines.machine as machine
 
     path = bundle_copy / "bundle.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"precision": {"vision": "fp32", "decoder": "fp16"}}))
-    monkeypatch.setattr(ort, "available_bytes", lambda: 1000)
-    with pytest.raises(UserError, match="GB of memory.*--precision fp32"):
+    monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
+    with pytest.raises(UserError, match="GB in memory.*--precision fp32"):
         Session(bundle_copy)

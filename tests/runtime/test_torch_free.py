@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.conftest import CHAT, ROOT
+from tests.conftest import BUILD, CHAT, ROOT
 
 BLOCKED = ("torch", "transformers", "accelerate", "huggingface_hub", "onnx", "tqdm", "tokenizers", "peft")
 BLOCK = f"""
@@ -37,6 +37,19 @@ with Session({str(bundle)!r}) as session:
     done = python(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_building_without_torch_says_what_to_install():
+    code = f"""
+import importlib.util, runpy
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in {BLOCKED} else find(name, package)
+sys.argv = ["build_engines.py", "--model", "x/y", "--target", "host"]
+runpy.run_path({str(BUILD)!r}, run_name="__main__")
+"""
+    done = python(code)
+    assert done.returncode == 2 and "building needs torch, transformers" in done.stderr
+    assert "mobilevlm[export]" in done.stderr
 
 
 def test_the_command_without_torch(bundle):

@@ -1,0 +1,49 @@
+"""This machine's memory, and what a bundle will ask of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mobilevlm.errors import UserError
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_bytes() -> int | None:
+    """Memory that can be taken without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
+    """Refuse what the kernel would kill: ONNX Runtime expands float16 weights to float32 ones in memory.
+
+    float32 weights are mapped, and read from disk again when memory is short.
+
+    Args:
+        weight_bytes: stage to size of its weights on disk.
+        precisions: stage to precision.
+
+    Raises:
+        UserError: less is free than the float16 stages take.
+    """
+    needed = sum(2 * weight_bytes[stage] for stage, precision in precisions.items() if precision == "fp16")
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise UserError(
+            f"float16 stages are expanded to {needed / 1e9:.1f} GB in memory on a CPU, {available / 1e9:.1f} GB are "
+            "free. float32 stages stay on disk instead: build with --precision fp32"
+        )

@@ -1,0 +1,71 @@
+"""What README.md says exists: every path, every command with its flags, every file a how-to names."""
+
+import re
+import shlex
+
+import pytest
+
+from mobilevlm.engines.targets import TARGETS
+from mobilevlm.export import build_engines
+from mobilevlm.runtime import chat
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line.strip()]
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+PATHS = sorted(
+    {text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|json|toml|txt|model))", text)}
+)
+PARSERS = {"export/build_engines.py": build_engines.parser, "runtime/chat.py": chat.parser}
+
+
+def words_of(command):
+    return shlex.split(command, comments=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS + [text for text in INLINE if text.startswith(("python ", "bash "))])
+def test_commands_parse(command):
+    """The real parsers take every command as it stands."""
+    words = words_of(command)
+    if words[:2] == ["bash", "run.sh"]:
+        assert f"    {words[2]})" in (ROOT / "run.sh").read_text()
+    elif words[0] == "python" and words[1] in PARSERS:
+        PARSERS[words[1]]().parse_args(words[2:])
+    else:
+        assert words[0] in ("git", "cd", "pip"), f"README shows {command!r}, which no test understands"
+
+
+def test_there_are_commands():
+    assert {"bash run.sh demo", "bash run.sh test"} <= {" ".join(words_of(command)) for command in COMMANDS}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_paths_exist(path):
+    inside_a_bundle_or_checkpoint = ("report.md", "bundle.json", "config.json", "adapter_config.json")
+    assert (ROOT / path).exists() or path in inside_a_bundle_or_checkpoint or path.startswith("artifacts/"), path
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_target_and_precision_is_described():
+    for target in TARGETS.values():
+        assert f"`{target.name}`" in TEXT
+        for precision in target.precisions:
+            assert f"`{precision}`" in TEXT
+
+
+def test_python_examples_import():
+    """The names the Python blocks import exist."""
+    import importlib
+
+    blocks = [body for kind, body in BLOCKS if kind == "python"]
+    assert blocks
+    for body in blocks:
+        compile(body, "README.md", "exec")
+        for module, names in re.findall(r"^from (\S+) import (.+)$", body, re.MULTILINE):
+            for name in names.split(", "):
+                assert hasattr(importlib.import_module(module), name)
