@@ -55,7 +55,7 @@ def build(arguments: argparse.Namespace) -> None:
     _require_export_packages()
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
-        from mobilevlm.checkpoint import open_checkpoint, random_checkpoint
+        from mobilevlm.checkpoint import open_checkpoint
         from mobilevlm.export.plan import make_plan
         from mobilevlm.export.write import write_bundle
 
@@ -63,10 +63,9 @@ def build(arguments: argparse.Namespace) -> None:
             checkpoint = open_checkpoint(arguments.model, arguments.base)
             source = ["--model", arguments.model] + (["--base", arguments.base] if arguments.base else [])
         else:
-            from mobilevlm.export.random_tokenizer import write_random_tokenizer
+            from mobilevlm.export.random_model import random_checkpoint
 
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_random_tokenizer(directory, PRESETS[arguments.random_weights].vocab_size)
             checkpoint = random_checkpoint(arguments.random_weights, directory)
             source = ["--random-weights", arguments.random_weights]
         plan = make_plan(

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 
-from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_json
+from .config import KNOWN_TOWERS, ModelConfig, VisionConfig, read_json
 from .hub import HUB_TOWER_OWNERS, download, is_hub_id
 from .lora import is_lora, merged
-from .presets import PRESETS
-from .tensors import CheckpointError, Tensors, open_directory, random_tensors
+from .tensors import CheckpointError, Tensors, open_directory
 from .tokenizer import Tokenizer
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
@@ -72,14 +71,6 @@ def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkp
     elif config.vision and not any(name.startswith(TOWER_PREFIX) for name in tensors):
         tensors = _with_tower(tensors, _tower_from_hub(config.mm_vision_tower, directory))
     return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory))
-
-
-def random_checkpoint(preset: str, tokenizer_dir: Path) -> Checkpoint:
-    """A model of a published size with random weights (see `PRESETS`), for sizing and benchmarks."""
-    from .model import expected_shapes
-
-    config = PRESETS[preset]
-    return Checkpoint(f"{preset}-random", config, random_tensors(expected_shapes(config)), tokenizer_dir)
 
 
 def _directory(model: str | Path) -> Path:
@@ -219,6 +210,3 @@ def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], whe
     if any(parts.values()):
         detail = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in parts.items() if names)
         raise CheckpointError(f"the weights of {where} do not fit its config.json: {detail}")
-
-
-__all__ = ["Checkpoint", "CheckpointError", "ConfigError", "check_tensors", "open_checkpoint", "random_checkpoint"]

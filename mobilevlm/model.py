@@ -5,6 +5,8 @@ It is a transformers model, so `generate`, Trainer, PEFT and accelerate work on 
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from accelerate.utils import set_module_tensor_to_device
 from torch import nn
 from transformers import BitsAndBytesConfig, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
-from .checkpoint import Checkpoint, check_tensors, open_checkpoint
+from .answer import answer
+from .checkpoint import TOKENIZER_FILES, Checkpoint, check_tensors, open_checkpoint
 from .config import ModelConfig
 from .errors import UserError
 from .projectors import projector_class
@@ -155,11 +158,6 @@ class MobileVLM(LlamaForCausalLM):
 
         Keyword arguments are those of transformers' `save_pretrained`.
         """
-        import json
-        import shutil
-
-        from .checkpoint import TOKENIZER_FILES
-
         directory = Path(directory)
         super().save_pretrained(directory, **kwargs)
         config = self.config.model_config.to_published()
@@ -229,9 +227,7 @@ class MobileVLM(LlamaForCausalLM):
         return super().generate(inputs_embeds=spliced.inputs_embeds, attention_mask=mask, **kwargs)
 
     def chat(self, prompt: str, image: Any = None, **options: Any) -> str:
-        """Answer one question; see `mobilevlm.inference.answer` for the options."""
-        from .inference import answer
-
+        """Answer one question; see `mobilevlm.answer.answer` for the options."""
         return answer(self, prompt, image, **options)
 
 

@@ -23,6 +23,7 @@ from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
 from mobilevlm.tokenizer import Tokenizer
 
+from .dialogue import Dialogue
 from .kv_cache import CachedPrefix
 from .reply import Prompt, Reply
 from .runner import open_runner
@@ -88,8 +89,6 @@ class Session:
         Raises:
             UserError: an unreadable image, an image for a text-only bundle, or a prompt longer than the context.
         """
-        from .dialogue import Dialogue
-
         return Dialogue(self, conv_mode).ask(prompt, image, sampling=sampling, max_new_tokens=max_new_tokens)
 
     def reply(

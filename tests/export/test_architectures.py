@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
+from mobilevlm.answer import answer, prompt_ids
 from mobilevlm.config import ModelConfig, VisionConfig
 from mobilevlm.export import build_engines
-from mobilevlm.inference import answer, prompt_ids
 from mobilevlm.model import expected_shapes
 from mobilevlm.runtime import Session
 from mobilevlm.tensors import random_tensors

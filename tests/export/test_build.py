@@ -18,9 +18,9 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file
 
 from mobilevlm import MobileVLM
+from mobilevlm.answer import answer, image_spec, prompt_ids
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.image import load_image, preprocess
-from mobilevlm.inference import answer, image_spec, prompt_ids
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, load_golden, run
 

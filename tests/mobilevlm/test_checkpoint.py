@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint, random_checkpoint
+from mobilevlm.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.model import expected_shapes
 from mobilevlm.presets import PRESETS
@@ -68,14 +68,14 @@ def test_a_missing_tower_says_where_it_was_looked_for(checkpoint_copy):
 
 def write_published(directory, preset, **changes):
     """A published layout of one preset with few, small layers: the tower inside, `mm_vision_tower` a hub id."""
-    source = random_checkpoint(preset, GOLDEN / "_common" / "tokenizer_small")
+    config = PRESETS[preset]
     directory.mkdir()
     small = dict(num_hidden_layers=1, hidden_size=128, intermediate_size=128, vocab_size=768, num_attention_heads=2)
-    raw = source.config.to_published() | small | dict(num_key_value_heads=2) | changes
+    raw = config.to_published() | small | dict(num_key_value_heads=2) | changes
     (directory / "config.json").write_text(json.dumps(raw))
     for path in (GOLDEN / "_common" / "tokenizer_small").iterdir():
         shutil.copy(path, directory)
-    return raw, source.config.vision
+    return raw, config.vision
 
 
 @pytest.mark.parametrize("preset", ["mobilevlm_v2_1.7b", "mobilevlm_1.7b"])
@@ -187,7 +187,7 @@ def test_damaged_weight_files(damage, kind, tmp_path):
 
 
 def test_another_models_tokenizer_is_refused(checkpoint_copy, tmp_path):
-    from mobilevlm.export.random_tokenizer import write_random_tokenizer
+    from mobilevlm.export.random_model import write_random_tokenizer
 
     write_random_tokenizer(checkpoint_copy, 32000)
     with pytest.raises(UserError, match="has 32000 tokens.*768 embedding rows"):

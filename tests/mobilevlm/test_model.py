@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.inference import answer
+from mobilevlm.answer import answer
 from mobilevlm.model import as_dtype
 from mobilevlm.tensors import open_directory
 from tests.conftest import GOLDEN_MODELS, load_golden

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from mobilevlm import MobileVLM
+from mobilevlm.answer import answer
 from mobilevlm.errors import UserError
-from mobilevlm.inference import answer
 from mobilevlm.prompt import Conversation, template
 from mobilevlm.runtime import Sampling, Session
 from mobilevlm.runtime.dialogue import Dialogue
@@ -33,8 +33,8 @@ def picture(seed, size=(90, 60)):
 
 def pytorch_reply(model, conversation, images, count):
     """The greedy answer of PyTorch to a conversation's open question, from the whole prompt."""
+    from mobilevlm.answer import image_spec
     from mobilevlm.image import preprocess
-    from mobilevlm.inference import image_spec
 
     ids = torch.tensor([model.tokenizer.encode(conversation.segments())])
     pixels = [torch.from_numpy(preprocess(image, image_spec(model))) for image in images]

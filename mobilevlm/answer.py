@@ -1,0 +1,102 @@
+"""One question to the PyTorch model, and the original project's quick-start call.
+
+from mobilevlm.inference import inference_once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from .errors import UserError
+from .image import ImageSpec, load_image, preprocess
+from .prompt import Conversation, StopRule, template
+
+if TYPE_CHECKING:
+    from .model import MobileVLM
+
+
+class _StopAtKeyword(StoppingCriteria):
+    """The template's stop rule inside transformers' generate (batch 1; `ids` hold only new tokens)."""
+
+    def __init__(self, rule: StopRule, prompt_length: int):
+        self.rule, self.prompt_length = rule, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        done = [self.rule.stops(ids[self.prompt_length :].tolist()) for ids in input_ids]
+        return torch.tensor(done, device=input_ids.device)
+
+
+def image_spec(model: MobileVLM) -> ImageSpec:
+    """How a model wants its pictures."""
+    config = model.config.model_config
+    vision = config.vision
+    return ImageSpec(
+        image_size=vision.image_size,
+        mean=vision.image_mean,
+        std=vision.image_std,
+        aspect_ratio=config.image_aspect_ratio,
+        shortest_edge=vision.shortest_edge,
+    )
+
+
+def prompt_ids(model: MobileVLM, prompt: str, num_images: int, conv_mode: str) -> torch.Tensor:
+    """The prompt of a one-question conversation: (1, T) int64, -200 where an image goes."""
+    conversation = Conversation(template(conv_mode))
+    conversation.ask(prompt, num_images)
+    segments = conversation.segments(start_end=model.config.model_config.mm_use_im_start_end)
+    return torch.tensor([model.tokenizer.encode(segments)], device=model.device)
+
+
+def answer(
+    model: MobileVLM,
+    prompt: str,
+    image: Any = None,
+    *,
+    conv_mode: str = "v1",
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    num_beams: int = 1,
+    max_new_tokens: int = 512,
+) -> str:
+    """Answer one question.
+
+    Args:
+        model: a loaded model.
+        prompt: what the user says, without template; taken literally.
+        image: a path, bytes or PIL image, a sequence of those, or None.
+        conv_mode: the conversation template.
+        temperature: 0 is greedy (or plain beam search).
+        top_p: nucleus sampling.
+        num_beams: beam search width.
+        max_new_tokens: upper bound on the answer's length.
+
+    Raises:
+        UserError: an image for a model without vision, an unreadable image, or a prompt longer than the context.
+    """
+    images = [] if image is None else list(image) if isinstance(image, Sequence) and not _is_one(image) else [image]
+    config = model.config.model_config
+    if images and config.vision is None:
+        raise UserError("this is a text-only model: it takes no image")
+    spec = image_spec(model) if images else None
+    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
+    input_ids = prompt_ids(model, prompt, len(images), conv_mode)
+    rule = StopRule(model.tokenizer, template(conv_mode))
+    new_from = 0 if images else input_ids.shape[1]
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
+    output = model.generate(
+        input_ids,
+        images=torch.cat(pixels).to(model.device, model.dtype) if pixels else None,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        stopping_criteria=StoppingCriteriaList([_StopAtKeyword(rule, new_from)]),
+        **({"do_sample": False} | sampling),
+    )
+    return rule.finish(model.tokenizer.decode(output[0, new_from:].tolist()))
+
+
+def _is_one(image: Any) -> bool:
+    return isinstance(image, (str, bytes))
