@@ -15,7 +15,7 @@ import torch
 from .config import KNOWN_TOWERS, ModelConfig, VisionConfig, read_json
 from .hub import HUB_TOWER_OWNERS, download, is_hub_id
 from .lora import is_lora, merged
-from .tensors import CheckpointError, Tensors, open_directory
+from .tensors import CheckpointError, Entry, Tensors, open_directory
 from .tokenizer import Tokenizer
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
@@ -142,7 +142,7 @@ def _with_tower(tensors: Tensors, tower: Path) -> Tensors:
 
     vision = open_directory(tower).renamed(published)
     own = tensors.renamed(lambda name: None if name.startswith(TOWER_PREFIX) else name)
-    return own.replaced({name: vision.reader(name) for name in vision})
+    return own.replaced({name: vision.entry(name) for name in vision})
 
 
 def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
@@ -186,14 +186,16 @@ def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, config=replace(config, vocab_size=wanted), tensors=checkpoint.tensors.replaced(grown))
 
 
-def _grown(tensors: Tensors, name: str, rows: int):
+def _grown(tensors: Tensors, name: str, rows: int) -> Entry:
+    old_rows, columns = tensors.entry(name).shape
+
     def read() -> torch.Tensor:
         weight = tensors[name]
         # The mean of the old rows, as the original initialises its start and end tokens.
         mean = weight.float().mean(0, keepdim=True).to(weight.dtype)
         return torch.cat([weight, mean.expand(rows, -1)])
 
-    return read
+    return Entry((old_rows + rows, columns), read)
 
 
 def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -204,7 +206,7 @@ def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], whe
     """
     missing = sorted(set(expected) - set(tensors))
     extra = sorted(set(tensors) - set(expected))
-    shapes = ((name, tuple(tensors[name].shape)) for name in sorted(set(expected) & set(tensors)))
+    shapes = ((name, tensors.entry(name).shape) for name in sorted(set(expected) & set(tensors)))
     misshapen = [f"{name} is {shape}, needs {expected[name]}" for name, shape in shapes if shape != expected[name]]
     parts = {"missing": missing, "unexpected": extra, "misshapen": misshapen}
     if any(parts.values()):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .tensors import CheckpointError, Tensors, open_file
+from .tensors import CheckpointError, Entry, Tensors, open_file
 
 PEFT_PREFIX = "base_model.model."
 
@@ -35,15 +35,15 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
     rank_scale = math.sqrt if adapter.get("use_rslora") else float
     scale = adapter["lora_alpha"] / rank_scale(adapter["r"])
 
-    def reader(name: str):
+    def entry(name: str) -> Entry:
         def read() -> torch.Tensor:
             down, up = (file[key].float() for file, key in factors[name])
             return torch.addmm(base[name].float(), up, down, alpha=scale)
 
-        return read
+        return Entry(base.entry(name).shape, read)
 
-    changes = {name: reader(name) for name in factors}
-    return base.replaced(changes | _non_lora_readers(directory))
+    changes = {name: entry(name) for name in factors}
+    return base.replaced(changes | _non_lora_entries(directory))
 
 
 def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
@@ -66,7 +66,7 @@ def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
     return factors
 
 
-def _non_lora_readers(directory: Path) -> dict[str, Any]:
+def _non_lora_entries(directory: Path) -> dict[str, Entry]:
     path = directory / "non_lora_trainables.bin"
     if not path.is_file():
         return {}
@@ -76,4 +76,4 @@ def _non_lora_readers(directory: Path) -> dict[str, Any]:
         return name.removeprefix("model.") if name.startswith("model.model.") else name
 
     file = open_file(path).renamed(published)
-    return {name: file.reader(name) for name in file}
+    return {name: file.entry(name) for name in file}

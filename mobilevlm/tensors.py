@@ -10,6 +10,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,40 +31,52 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be read as published; the message names every file or key that is wrong."""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a checkpoint: its shape, known without reading it, and how to read it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+
 class Tensors(Mapping[str, torch.Tensor]):
     """Lazily read tensors: `tensors[name]` reads (maps) one, iteration gives the names."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]]):
-        self._readers = {name: read for name, read in readers.items() if not name.endswith(STALE_SUFFIXES)}
+    def __init__(self, entries: Mapping[str, Entry]):
+        self._entries = {name: entry for name, entry in entries.items() if not name.endswith(STALE_SUFFIXES)}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._readers[name]()
+        return self._entries[name].read()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._readers  # Mapping's own would read the tensor
+        return name in self._entries  # Mapping's own would read the tensor
 
-    def replaced(self, changes: Mapping[str, Callable[[], torch.Tensor]]) -> Tensors:
-        """A mapping in which `changes` (name to reader) win over what is here."""
-        return Tensors(self._readers | dict(changes))
+    def entry(self, name: str) -> Entry:
+        """A tensor's shape and reader."""
+        return self._entries[name]
+
+    def replaced(self, changes: Mapping[str, Entry]) -> Tensors:
+        """A mapping in which `changes` win over what is here."""
+        return Tensors(self._entries | dict(changes))
 
     def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
         """A mapping under new names; a tensor renamed to None is left out."""
-        pairs = ((rename(name), read) for name, read in self._readers.items())
-        return Tensors({name: read for name, read in pairs if name is not None})
+        pairs = ((rename(name), entry) for name, entry in self._entries.items())
+        return Tensors({name: entry for name, entry in pairs if name is not None})
 
     def converted(self, dtype: torch.dtype) -> Tensors:
         """A mapping whose tensors are rounded to `dtype` as they are read."""
-        return Tensors({name: (lambda read=read: read().to(dtype)) for name, read in self._readers.items()})
 
-    def reader(self, name: str) -> Callable[[], torch.Tensor]:
-        """The function that reads `name`."""
-        return self._readers[name]
+        def rounded(entry: Entry) -> Entry:
+            return Entry(entry.shape, lambda: entry.read().to(dtype))
+
+        return Tensors({name: rounded(entry) for name, entry in self._entries.items()})
 
 
 def open_file(path: Path) -> Tensors:
@@ -88,7 +101,11 @@ def open_file(path: Path) -> Tensors:
 
 def _open_safetensors(path: Path) -> Tensors:
     file = safe_open(path, framework="pt", device="cpu")
-    return Tensors({name: (lambda name=name: file.get_tensor(name)) for name in file.keys()})
+
+    def entry(name: str) -> Entry:
+        return Entry(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
+
+    return Tensors({name: entry(name) for name in file.keys()})
 
 
 def _open_bin(path: Path) -> Tensors:
@@ -100,7 +117,7 @@ def _open_bin(path: Path) -> Tensors:
         state = torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError("it holds something other than a dictionary of tensors")
-    return Tensors({name: (lambda value=value: value) for name, value in state.items()})
+    return Tensors({name: Entry(tuple(value.shape), lambda value=value: value) for name, value in state.items()})
 
 
 def open_directory(directory: Path) -> Tensors:
@@ -133,7 +150,7 @@ def _open_sharded(index: Path) -> Tensors:
     absent = [name for name, shard in weight_map.items() if name not in opened[shard]]
     if absent:
         raise CheckpointError(f"{index} lists tensors that its shards lack: {', '.join(sorted(absent))}")
-    return Tensors({name: opened[shard].reader(name) for name, shard in weight_map.items()})
+    return Tensors({name: opened[shard].entry(name) for name, shard in weight_map.items()})
 
 
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tensors:
@@ -153,4 +170,6 @@ def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tens
         deviation = 1.0 if "embed_tokens" in name else fan_in**-0.5
         return torch.from_numpy(steps.astype(np.float32)).mul_(deviation / BYTE_DEVIATION)
 
-    return Tensors({name: (lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()})
+    return Tensors(
+        {name: Entry(shape, lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()}
+    )

@@ -14,7 +14,7 @@ from mobilevlm.export.graph import Graph
 from mobilevlm.export.precisions import precision
 from mobilevlm.projectors import PREFIX, num_image_tokens, projector_class
 from mobilevlm.projectors.ldpnet import _squeeze_channels
-from mobilevlm.tensors import Tensors
+from mobilevlm.tensors import Entry, Tensors
 
 TYPES = ("linear", "mlp1x_gelu", "mlp2x_gelu", "mlp3x_gelu", "ldpnet", "ldpnetv2")
 GRIDS = (7, 8, 12, 13, 24)
@@ -91,7 +91,7 @@ def test_projector_and_its_onnx_match_the_description(projector, grid, tmp_path)
 
 
 def run_onnx(config, weights, x, directory):
-    tensors = Tensors({PREFIX + name: (lambda value=value: value) for name, value in weights.items()})
+    tensors = Tensors({PREFIX + name: Entry(value.shape, lambda value=value: value) for name, value in weights.items()})
     with Graph("projector", tensors, precision("fp32"), directory / "projector.weights") as graph:
         graph.input("features", TensorProto.FLOAT, list(x.shape))
         out = projector_class(config).to_onnx(graph, "features", config)
