@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..graph import Graph
 
-TOLERANCE = 2e-5
+TOLERANCE = 5e-5
 BYTES = 4
 TABLE_DTYPE = np.float32
 
