@@ -17,6 +17,7 @@ from mobilevlm.errors import UserError
 from mobilevlm.model import expected_shapes
 
 from .precisions import precision
+from .verify import rows_needed
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def make_plan(
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
     """
+    context = _context(checkpoint, max_context)
     if checkpoint.config.vision is None:
         precisions = {DECODER: precisions[DECODER]}
     directory = Path(out) if out else default_out(checkpoint, target, precisions)
@@ -82,7 +84,7 @@ def make_plan(
         checkpoint,
         TARGETS[target],
         precisions,
-        _context(checkpoint, max_context),
+        context,
         directory,
         shlex.join(words),
         weight_bytes,
@@ -99,8 +101,12 @@ def _context(checkpoint: Checkpoint, asked: int | None) -> int:
     known = checkpoint.config.max_position_embeddings
     if asked is None:
         return known
-    if not 0 < asked <= known:
-        raise UserError(f"--max-context is {asked}; this model was trained on positions up to {known}")
+    least = rows_needed(checkpoint)
+    if not least <= asked <= known:
+        raise UserError(
+            f"--max-context is {asked}; this model knows positions up to {known}, and a short question (with a picture "
+            f"where it takes one) needs {least}"
+        )
     return asked
 
 

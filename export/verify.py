@@ -7,7 +7,7 @@ every decode step, because attention is causal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from accelerate.hooks import attach_align_device_hook
+from tqdm import tqdm
 
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
-from mobilevlm.model import empty_model
+from mobilevlm.model import MobileVLM, empty_model
+from mobilevlm.projectors import num_image_tokens
 from mobilevlm.prompt import IMAGE, IMAGE_TOKEN_INDEX
 from mobilevlm.splice import splice
 
@@ -85,38 +87,65 @@ class _Float32(Mapping[str, torch.Tensor]):
         return len(self.tensors)
 
 
-def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str], max_context: int) -> dict:
+@dataclass(frozen=True)
+class Verification:
+    """What a bundle records of its check: how each tensor compares, and the sample's inputs and PyTorch's outputs."""
+
+    differences: list[Difference]
+    golden: dict[str, np.ndarray]
+
+
+def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str], max_context: int) -> Verification:
     """Compare the stages in `directory` with PyTorch.
 
     Args:
         checkpoint: the truth.
         directory: holds the ONNX stages and the embedding table.
         precisions: stage to precision name, for the tolerances.
-        max_context: rows of the kv cache.
-
-    Returns:
-        `differences`: one `Difference` for each tensor. `golden`: the sample's inputs and PyTorch's outputs, by name.
+        max_context: rows of the kv cache, at least `rows_needed`.
 
     Raises:
         VerificationError: a difference is beyond its tolerance.
     """
     sample = make_sample(checkpoint)
-    reference = empty_model(checkpoint.config)
-    weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
-    attach_align_device_hook(reference, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
+    reference = streamed_reference(checkpoint)
     differences, golden = [], {"input_ids": np.array(sample.input_ids)}
-    with torch.inference_mode():
+    blocks = [*reference.model.layers, *_clip_layers(reference)]
+    progress = tqdm(total=len(blocks) + DECODE_STEPS + 1, desc="verifying against PyTorch", unit="step", disable=None)
+    with progress, torch.inference_mode():
+        for block in blocks:
+            block.register_forward_hook(lambda *_: progress.update() and None)
         embeds = _reference_embeds(reference, sample, golden)
         if sample.pixel_values is not None:
             differences += [_vision_difference(directory, sample, golden, precisions[stages.VISION])]
-        steps = _run_decoder(directory, checkpoint, embeds.numpy(), max_context)
+        steps = _run_decoder(directory, checkpoint, embeds.numpy(), max_context, progress.update)
         golden |= _reference_logits(reference, embeds, steps.tokens)
     tolerance = precision(precisions[stages.DECODER]).TOLERANCE
     differences += [
         _difference(stages.DECODER, name, got, golden[name], tolerance) for name, got in steps.outputs.items()
     ]
     _require(differences)
-    return {"differences": differences, "golden": golden}
+    return Verification(differences, golden)
+
+
+def streamed_reference(checkpoint: Checkpoint) -> MobileVLM:
+    """The PyTorch model in float32 whose weights are in memory only while the layer they belong to runs."""
+    reference = empty_model(checkpoint.config)
+    weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
+    attach_align_device_hook(reference, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
+    return reference
+
+
+def _clip_layers(reference: MobileVLM) -> list[torch.nn.Module]:
+    tower = getattr(reference.model, "vision_tower", None)
+    return [] if tower is None else list(tower.vision_tower["vision_model"].encoder.layers)
+
+
+def rows_needed(checkpoint: Checkpoint) -> int:
+    """Rows of the kv cache that verification fills."""
+    ids = make_sample(checkpoint).input_ids
+    per_image = num_image_tokens(checkpoint.config) if checkpoint.config.vision else 0
+    return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (per_image - 1) + DECODE_STEPS
 
 
 def make_sample(checkpoint: Checkpoint) -> Sample:
@@ -139,7 +168,6 @@ def _reference_embeds(reference, sample: Sample, golden: dict) -> torch.Tensor:
     embeds = reference.encode_images(sample.pixel_values)
     golden["pixel_values"] = sample.pixel_values.numpy()
     golden["image_embeds"] = embeds[0][None].numpy()
-    assert (ids == IMAGE_TOKEN_INDEX).sum() == 1
     return splice(ids, embeds, reference.model.embed_tokens).inputs_embeds
 
 
@@ -169,7 +197,9 @@ class _Steps:
     outputs: dict[str, np.ndarray]
 
 
-def _run_decoder(directory: Path, checkpoint: Checkpoint, embeds: np.ndarray, max_context: int) -> _Steps:
+def _run_decoder(
+    directory: Path, checkpoint: Checkpoint, embeds: np.ndarray, max_context: int, on_step: Callable[[], object]
+) -> _Steps:
     """Prefill, then greedy decode steps on the kv cache, exactly as a runtime does it: cache bound in place."""
     config = checkpoint.config
     session = _session(directory / stages.ONNX_FILES[stages.DECODER])
@@ -192,6 +222,7 @@ def _run_decoder(directory: Path, checkpoint: Checkpoint, embeds: np.ndarray, ma
         session.run_with_iobinding(binding)
         logits.append(binding.get_outputs()[0].numpy())
         tokens.append(int(logits[-1].argmax()))
+        on_step()
         embeds = table[tokens[-1]][None, None].astype(np.float32)
     last = config.num_hidden_layers - 1
     outputs = {stages.LOGITS: np.concatenate(logits)}

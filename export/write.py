@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from importlib import import_module
@@ -50,18 +49,14 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
     with staged(plan.out) as directory:
         _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
-        _say("verifying every stage against PyTorch")
         result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
-        save_file(
-            {name: np.ascontiguousarray(a) for name, a in result["golden"].items()}, directory / stages.GOLDEN_FILE
-        )
+        save_file({name: np.ascontiguousarray(a) for name, a in result.golden.items()}, directory / stages.GOLDEN_FILE)
         seconds, peak = time.perf_counter() - start, peak_rss_bytes()
-        report = render_report(plan, directory, result["differences"], seconds, peak)
+        report = render_report(plan, directory, result.differences, seconds, peak)
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
         verification: dict[str, dict] = {}
-        for item in result["differences"]:
+        for item in result.differences:
             verification.setdefault(item.stage, {})[item.tensor] = asdict(item)
-        _say("hashing")
         write_manifest(
             directory,
             name=plan.checkpoint.name,
@@ -75,7 +70,7 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
             versions=versions(),
             verification=verification,
         )
-    return result["differences"]
+    return result.differences
 
 
 def versions() -> dict[str, str]:
@@ -122,7 +117,3 @@ def _write_tokenizer(plan: BuildPlan, directory: Path) -> None:
         source = plan.checkpoint.tokenizer_dir / name
         if source.is_file():
             shutil.copyfile(source, directory / name)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

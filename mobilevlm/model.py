@@ -163,8 +163,9 @@ class MobileVLM(LlamaForCausalLM):
         config = self.config.model_config.to_published()
         config["torch_dtype"] = str(self.dtype).removeprefix("torch.")
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        for name in TOKENIZER_FILES:
-            source = self.checkpoint.tokenizer_dir / name
+        checkpoint = getattr(self, "checkpoint", None)  # a model that was never loaded has no tokenizer
+        for name in TOKENIZER_FILES if checkpoint else ():
+            source = checkpoint.tokenizer_dir / name
             if source.is_file() and source.parent != directory.resolve():
                 shutil.copyfile(source, directory / name)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.targets import TARGETS
 
 
 class Runner(Protocol):
@@ -34,12 +35,13 @@ class Runner(Protocol):
 
 
 def open_runner(bundle: Bundle) -> Runner:
-    """The runner of a bundle's lowering.
+    """The runner of the backend a bundle's target names.
 
     Raises:
         BundleError: this version has none for it.
     """
-    if bundle.manifest.lowering == "gqa":
+    target = TARGETS.get(bundle.manifest.target)
+    if target is not None and target.backend == "ort":
         from .ort import OrtRunner
 
         return OrtRunner(bundle)

@@ -74,6 +74,15 @@ def test_another_format_version_is_refused(bundle_copy):
         Bundle.open(bundle_copy)
 
 
+def test_a_bundle_for_another_target_is_refused_by_the_runtime(bundle_copy):
+    from mobilevlm.runtime import Session
+
+    path = bundle_copy / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "toaster"}))
+    with pytest.raises(BundleError, match="built for target toaster.*--target host"):
+        Session(bundle_copy)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_model_descriptions_survive_the_manifest(name):
     config = PRESETS[name]

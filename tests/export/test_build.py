@@ -138,8 +138,9 @@ def test_max_context_limits_the_cache(tmp_path):
         assert session.max_context == 100
         with pytest.raises(ValueError, match=r"141 tokens.*1 images of 16.*100: 41 too many"):
             session.chat(golden.meta["user_prompt"], Image.fromarray(golden.arrays["image_uint8"]))
-    done = build("--model", golden.checkpoint, "--max-context", "4096", out=tmp_path / "long")
-    assert done.returncode == 2 and "--max-context is 4096" in done.stderr and "2048" in done.stderr
+    for asked in ("4096", "30", "-1"):
+        done = build("--model", golden.checkpoint, "--max-context", asked, out=tmp_path / "other")
+        assert done.returncode == 2 and f"--max-context is {asked}" in done.stderr and "up to 2048" in done.stderr
 
 
 @pytest.fixture

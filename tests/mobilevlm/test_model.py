@@ -12,7 +12,7 @@ from mobilevlm import MobileVLM
 from mobilevlm.answer import answer
 from mobilevlm.model import as_dtype
 from mobilevlm.tensors import open_directory
-from tests.conftest import GOLDEN_MODELS, load_golden
+from tests.conftest import GOLDEN, GOLDEN_MODELS, load_golden
 
 LOGITS_ATOL = 2e-4
 
@@ -105,6 +105,18 @@ def test_save_pretrained_writes_the_published_layout(golden, tmp_path):
         MobileVLM.from_pretrained(tmp_path / "saved"), golden.arrays["input_ids"], golden.arrays["pixel_values"]
     )
     np.testing.assert_allclose(logits, golden.arrays["logits"], atol=LOGITS_ATOL)
+
+
+def test_sharded_and_merged_models_save_and_load_again(tmp_path):
+    """A LoRA, merged at load, saved in shards: an ordinary published checkpoint with the golden's logits."""
+    lora = GOLDEN / "lora_v1"
+    model = MobileVLM.from_pretrained(lora / "lora", base=lora / "base")
+    model.save_pretrained(tmp_path / "saved", max_shard_size="400KB")
+    shutil.copytree(lora / "openai_clip_tiny", tmp_path / "openai_clip_tiny")
+    assert len(list((tmp_path / "saved").glob("model-*.safetensors"))) > 1
+    golden = np.load(lora / "golden.npz")
+    logits = logits_of(MobileVLM.from_pretrained(tmp_path / "saved"), golden["input_ids"], golden["pixel_values"])
+    np.testing.assert_allclose(logits, golden["logits"], atol=LOGITS_ATOL)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bfloat16"])
