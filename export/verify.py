@@ -1,34 +1,23 @@
-"""Every stage against PyTorch, before a bundle exists: the chain of truth's link from checkpoint to engine.
-
-The reference is `mobilevlm.model` in float32, its weights streamed through it layer by layer, so that a model of any
-size is checked on the machine that builds it. One pass over prompt and answer gives the reference of prefill and of
-every decode step, because attention is causal.
-"""
+"""Every stage against PyTorch, before a bundle exists: the chain of truth's link from checkpoint to engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import torch
-from accelerate.hooks import attach_align_device_hook
 from tqdm import tqdm
 
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
-from mobilevlm.model import MobileVLM, empty_model
-from mobilevlm.projectors import num_image_tokens
-from mobilevlm.prompt import IMAGE, IMAGE_TOKEN_INDEX
-from mobilevlm.splice import splice
 
 from .precisions import precision
+from .reference import Reference, make_sample, prompt_rows
 
 DECODE_STEPS = 4
-QUESTION = "What is in the picture?"
 
 
 class VerificationError(UserError):
@@ -64,35 +53,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What the stages are run on: one synthetic picture and one short question."""
-
-    pixel_values: torch.Tensor | None
-    input_ids: list[int]
-
-
-class _Float32(Mapping[str, torch.Tensor]):
-    """A checkpoint's tensors in float32, for a float32 reference."""
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor], tied: bool):
-        self.tensors, self.tied = tensors, tied
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self.tensors["model.embed_tokens.weight" if self.tied and name == "lm_head.weight" else name].float()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-
-@dataclass(frozen=True)
 class Verification:
     """What a bundle records of its check: how each tensor compares, and the sample's inputs and PyTorch's outputs."""
 
     differences: list[Difference]
     golden: dict[str, np.ndarray]
+
+
+def rows_needed(checkpoint: Checkpoint) -> int:
+    """Rows of the kv cache that verification fills."""
+    return prompt_rows(checkpoint) + DECODE_STEPS
 
 
 def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str], max_context: int) -> Verification:
@@ -106,69 +76,25 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
 
     Raises:
         VerificationError: a difference is beyond its tolerance.
+        UserError: PyTorch itself computes something that is not finite.
     """
-    sample = make_sample(checkpoint)
-    reference = streamed_reference(checkpoint)
-    differences, golden = [], {"input_ids": np.array(sample.input_ids)}
-    blocks = [*reference.model.layers, *_clip_layers(reference)]
-    progress = tqdm(total=len(blocks) + DECODE_STEPS + 1, desc="verifying against PyTorch", unit="step", disable=None)
-    with progress, torch.inference_mode():
-        for block in blocks:
-            block.register_forward_hook(lambda *_: progress.update() and None)
-        embeds = _reference_embeds(reference, sample, golden)
+    with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
+        sample = make_sample(checkpoint)
+        reference = Reference(checkpoint, sample, progress.update)
+        progress.total = len(reference.layers()) + DECODE_STEPS + 1
+        outputs = {}
         if sample.pixel_values is not None:
-            differences += [_vision_difference(directory, sample, golden, precisions[stages.VISION])]
-        steps = _run_decoder(directory, checkpoint, embeds.numpy(), max_context, progress.update)
-        golden |= _reference_logits(reference, embeds, steps.tokens)
-    tolerance = precision(precisions[stages.DECODER]).TOLERANCE
-    differences += [
-        _difference(stages.DECODER, name, got, golden[name], tolerance) for name, got in steps.outputs.items()
+            outputs[stages.VISION] = {stages.IMAGE_EMBEDS: _run_vision(directory, sample.pixel_values.numpy())}
+        steps = _run_decoder(directory, checkpoint, reference.inputs_embeds.numpy(), max_context, progress.update)
+        outputs[stages.DECODER] = steps.outputs
+        reference.follow(steps.tokens)
+    differences = [
+        _difference(stage, name, got, reference.golden[name], precision(precisions[stage]).TOLERANCE)
+        for stage, tensors in outputs.items()
+        for name, got in tensors.items()
     ]
     _require(differences)
-    return Verification(differences, golden)
-
-
-def streamed_reference(checkpoint: Checkpoint) -> MobileVLM:
-    """The PyTorch model in float32 whose weights are in memory only while the layer they belong to runs."""
-    reference = empty_model(checkpoint.config)
-    weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
-    attach_align_device_hook(reference, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
-    return reference
-
-
-def _clip_layers(reference: MobileVLM) -> list[torch.nn.Module]:
-    tower = getattr(reference.model, "vision_tower", None)
-    return [] if tower is None else list(tower.vision_tower["vision_model"].encoder.layers)
-
-
-def rows_needed(checkpoint: Checkpoint) -> int:
-    """Rows of the kv cache that verification fills."""
-    ids = make_sample(checkpoint).input_ids
-    per_image = num_image_tokens(checkpoint.config) if checkpoint.config.vision else 0
-    return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (per_image - 1) + DECODE_STEPS
-
-
-def make_sample(checkpoint: Checkpoint) -> Sample:
-    """A smooth picture with noise (fixed seed) and a question about it."""
-    vision = checkpoint.config.vision
-    tokenizer = checkpoint.tokenizer()
-    if vision is None:
-        return Sample(None, tokenizer.encode([QUESTION]))
-    generator = np.random.default_rng(0)
-    axis = np.linspace(-1.5, 1.5, vision.image_size, dtype=np.float32)
-    picture = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
-    picture += 0.5 * generator.standard_normal(picture.shape, dtype=np.float32)
-    return Sample(torch.from_numpy(picture[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
-
-
-def _reference_embeds(reference, sample: Sample, golden: dict) -> torch.Tensor:
-    ids = torch.tensor([sample.input_ids])
-    if sample.pixel_values is None:
-        return reference.model.embed_tokens(ids)
-    embeds = reference.encode_images(sample.pixel_values)
-    golden["pixel_values"] = sample.pixel_values.numpy()
-    golden["image_embeds"] = embeds[0][None].numpy()
-    return splice(ids, embeds, reference.model.embed_tokens).inputs_embeds
+    return Verification(differences, reference.golden)
 
 
 def _session(path: Path) -> ort.InferenceSession:
@@ -182,11 +108,9 @@ def _session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _vision_difference(directory: Path, sample: Sample, golden: dict, precision_name: str) -> Difference:
+def _run_vision(directory: Path, pixel_values: np.ndarray) -> np.ndarray:
     session = _session(directory / stages.ONNX_FILES[stages.VISION])
-    got = session.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: sample.pixel_values.numpy()})[0]
-    tolerance = precision(precision_name).TOLERANCE
-    return _difference(stages.VISION, stages.IMAGE_EMBEDS, got, golden["image_embeds"], tolerance)
+    return session.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0]
 
 
 @dataclass(frozen=True)
@@ -228,20 +152,6 @@ def _run_decoder(
     outputs = {stages.LOGITS: np.concatenate(logits)}
     outputs |= {stages.present(last, part): caches[last, part][:, :, :past] for part in ("key", "value")}
     return _Steps(tokens, outputs)
-
-
-def _reference_logits(reference, embeds: torch.Tensor, tokens: list[int]) -> dict[str, np.ndarray]:
-    """PyTorch on the prompt and what the export answered to it: logits of the same steps, the last layer's cache."""
-    answer = reference.model.embed_tokens(torch.tensor([tokens[:-1]]))
-    output = reference(inputs_embeds=torch.cat([embeds, answer], dim=1), use_cache=True, logits_to_keep=len(tokens))
-    cache = output.past_key_values.layers[-1]
-    last = reference.config.num_hidden_layers - 1
-    return {
-        "tokens": output.logits[0].argmax(-1).numpy(),
-        stages.LOGITS: output.logits[0].numpy(),
-        stages.present(last, "key"): cache.keys.numpy(),
-        stages.present(last, "value"): cache.values.numpy(),
-    }
 
 
 def _difference(stage: str, tensor: str, got: np.ndarray, reference: np.ndarray, tolerance: float) -> Difference:

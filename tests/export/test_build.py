@@ -175,6 +175,14 @@ def test_a_stage_that_differs_fails_the_build(v1_copy, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
 
 
+def test_weights_that_are_not_finite_are_said(v1_copy, tmp_path):
+    tensors = load_torch(v1_copy / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(tensors, v1_copy / "model.safetensors")
+    done = build("--model", v1_copy, out=tmp_path / "out")
+    assert done.returncode == 2 and "not finite" in done.stderr and list(tmp_path.iterdir()) == [tmp_path / "v1"]
+
+
 @pytest.mark.parametrize("stage, tensor", [("vision", "image_embeds"), ("decoder", "logits")])
 def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeypatch):
     """A mistake in a lowering (here: the wrong epsilon, the wrong activation) cannot reach a bundle."""
