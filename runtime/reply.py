@@ -71,8 +71,11 @@ class Reply:
             for token in self._generate(clock):
                 self.tokens.append(token)
                 clock.token()
-                ended = self._rule.stops(self.tokens)
-                piece = stream.flush() if ended else stream.push(token)
+                piece = stream.push(token)
+                # The rule looks at as many tokens as the keyword has; the stream also knows one spelt with more.
+                ended = self._rule.stops(self.tokens) or stream.stopped
+                if ended:
+                    piece += stream.flush()
                 if piece:
                     self.text += piece
                     yield piece
@@ -124,7 +127,7 @@ class _Clock:
     """Times of one answer, in seconds of `time.perf_counter`."""
 
     def __init__(self, start: float):
-        self.first = self.last = start
+        self.first = self.last = self._prefill = start
         self.prefill_ms = 0.0
         self.reused = 0
         self._seen = False

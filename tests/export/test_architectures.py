@@ -104,6 +104,25 @@ def test_the_bundle_answers_as_pytorch(name, tmp_path):
                 assert ids.tolist().count(769) == ids.tolist().count(770) == len(images)
 
 
+def test_both_end_at_a_stop_string(tmp_path):
+    """A model that says `a###…` in a template whose turns end in `###`: the answer is `a`, and generation is over."""
+    write_checkpoint(MODEL, tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["lm_head.weight"][761] = weights["lm_head.weight"].abs().max() * 3 * weights["model.norm.weight"].sign()
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    build_engines.build(build_engines.parser().parse_args(words))
+    model = MobileVLM.from_pretrained(tmp_path / "model")
+    finishes = set()
+    with Session(tmp_path / "bundle") as session:
+        for question in ("What?", "Where is it?", "Tell me more.", "Why not?", "Count them."):
+            reply = session.chat(question, conv_mode="default", max_new_tokens=12)
+            assert "".join(reply) == answer(model, question, conv_mode="default", max_new_tokens=12)
+            assert "###" not in reply.text
+            finishes.add(reply.finish)
+    assert "stop" in finishes
+
+
 def test_both_end_at_eos(tmp_path):
     """EOS made as likely as the runner-up of some early step: generation ends there, in PyTorch and in the bundle."""
     write_checkpoint(MODEL, tmp_path / "model")
