@@ -192,6 +192,7 @@ class ModelConfig:
         values.setdefault("rope_theta", float(rope.get("rope_theta", 10000.0)))
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+        values.setdefault("image_aspect_ratio", None)  # absent means no padding
         needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
         missing = [key for key in needed if key not in values]
         if missing:

@@ -160,6 +160,17 @@ def test_configurations_that_cannot_be_honoured(changes, message, checkpoint_cop
         open_checkpoint(checkpoint_copy)
 
 
+def test_absent_keys_mean_what_they_mean_to_the_original(checkpoint_copy):
+    """No padding without `image_aspect_ratio`, a linear projector without a type, features without the class token."""
+    change_config(checkpoint_copy, image_aspect_ratio=..., mm_vision_select_feature=..., num_key_value_heads=...)
+    config = open_checkpoint(checkpoint_copy).config
+    assert (config.image_aspect_ratio, config.mm_vision_select_feature) == (None, "patch")
+    assert config.num_key_value_heads == config.num_attention_heads == 4
+    change_config(checkpoint_copy, image_aspect_ratio=None, mm_projector_type=...)
+    config = open_checkpoint(checkpoint_copy).config
+    assert (config.image_aspect_ratio, config.mm_projector_type) == (None, "linear")
+
+
 def test_stale_configuration_keys_are_ignored(checkpoint_copy):
     """The published 3B files carry lit-gpt's `n_head: 16` beside 32 attention heads."""
     before = open_checkpoint(checkpoint_copy).config
