@@ -19,6 +19,8 @@ from mobilevlm.model import expected_shapes
 from .precisions import precision
 from .verify import rows_needed
 
+SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
+
 
 @dataclass(frozen=True)
 class BuildPlan:
@@ -122,8 +124,9 @@ def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]
 def _check_disk(directory: Path, needed: int) -> None:
     place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
-    if free < needed * 1.02:
+    needed = int(needed * 1.02) + SMALL_FILES_BYTES
+    if free < needed:
         raise UserError(
-            f"the bundle needs {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free: make room, choose another "
+            f"the bundle needs {needed / 1e6:,.0f} MB, {place} has {free / 1e6:,.0f} MB free: make room, choose another "
             "--out, or a smaller --precision"
         )

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import torch
 import transformers
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from mobilevlm import __version__
@@ -50,7 +50,8 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
         result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
-        save_file({name: np.ascontiguousarray(a) for name, a in result.golden.items()}, directory / stages.GOLDEN_FILE)
+        golden = {name: np.ascontiguousarray(value) for name, value in result.golden.items()}
+        (directory / stages.GOLDEN_FILE).write_bytes(save(golden))
         seconds, peak = time.perf_counter() - start, peak_rss_bytes()
         report = render_report(plan, directory, result.differences, seconds, peak)
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
@@ -104,12 +105,14 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
 
 
 def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:
-    table = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(weight.shape))
-    for row in range(0, len(weight), TABLE_ROWS):
-        rows = table[row : row + TABLE_ROWS]
-        rows[:] = to_numpy(weight[row : row + TABLE_ROWS])
-        on_bytes(rows.nbytes)
-    table.flush()
+    # Written, not mapped: a full disk is then an error instead of a killed process.
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(weight.shape)})
+        for row in range(0, len(weight), TABLE_ROWS):
+            rows = to_numpy(weight[row : row + TABLE_ROWS]).astype(dtype)
+            file.write(np.ascontiguousarray(rows).data)
+            on_bytes(rows.nbytes)
 
 
 def _write_tokenizer(plan: BuildPlan, directory: Path) -> None:
