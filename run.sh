@@ -51,7 +51,8 @@ run_tests() {
 }
 
 case "${1:-}" in
-    demo) set_up && demo ;;
-    test) shift && set_up && run_tests "$@" ;;
-    *) usage && exit 2 ;;
+    # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
+    demo) set_up; demo ;;
+    test) shift; set_up; run_tests "$@" ;;
+    *) usage; exit 2 ;;
 esac

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mobilevlm.config import ConfigError, ModelConfig
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 
-from .integrity import FileRecord, check_files, record_files
+from .integrity import SEEN_FILE, FileRecord, check_files, record_files
 from .stages import MANIFEST_FILE, VISION
 
 FORMAT_VERSION = 1
@@ -40,6 +41,7 @@ class Manifest:
         versions: of the packages that built it.
         verification: stage to {tensor: {max_abs_diff, mean_abs_diff, max_abs_reference, tolerance}}.
         files: name to size and sha256 of every file but this one.
+        seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Manifest:
     verification: dict[str, Any]
     files: dict[str, dict[str, Any]]
     format_version: int = FORMAT_VERSION
+    seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Bundle:
         Raises:
             BundleError: there is no bundle, it was only half copied, a file was altered, or it is of another format.
         """
-        directory = Path(directory).expanduser()
+        directory = user_path(directory)
         manifest = _read_manifest(directory)
         check_files(directory, manifest.files, lambda problem: _damaged(directory, manifest, problem))
         try:
@@ -97,6 +100,7 @@ def write_manifest(directory: Path, **values: Any) -> Manifest:
     """Finish a bundle: hash every file in `directory` and write `bundle.json` (arguments: fields of `Manifest`)."""
     files: dict[str, FileRecord] = record_files(directory)
     manifest = Manifest(files={name: asdict(record) for name, record in files.items()}, **values)
+    manifest = replace(manifest, seal=seal_of(asdict(manifest)))
     partial = directory / (MANIFEST_FILE + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file, indent=2)
@@ -105,6 +109,22 @@ def write_manifest(directory: Path, **values: Any) -> Manifest:
         os.fsync(file.fileno())
     partial.rename(directory / MANIFEST_FILE)
     return manifest
+
+
+def seal_of(manifest: dict[str, Any]) -> str:
+    """The seal that belongs to a manifest's other fields."""
+    fields = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def foreign_files(directory: Path) -> list[str]:
+    """Names in a bundle's directory that are not the bundle's."""
+    try:
+        files = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        known = {*files, MANIFEST_FILE, SEEN_FILE}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a damaged bundle: there is nothing to compare with
+    return sorted(path.name for path in directory.iterdir() if path.name not in known)
 
 
 def is_bundle(directory: Path) -> bool:
@@ -123,6 +143,8 @@ def _read_manifest(directory: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
         version = raw["format_version"]
         if version == FORMAT_VERSION:
+            if raw.get("seal") != seal_of(raw):
+                raise ValueError("it was edited")
             return Manifest(**raw)
     except (OSError, ValueError, KeyError, TypeError) as error:
         detail = str(error).splitlines()[0]

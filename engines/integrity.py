@@ -12,7 +12,7 @@ from typing import Any
 
 from .stages import MANIFEST_FILE
 
-# Beside the files, not in the manifest: modification times belong to this copy of the bundle.
+# Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
 SEEN_FILE = ".seen.json"
 
 
@@ -58,11 +58,13 @@ def _size_problem(path: Path, size: int) -> str | None:
     return f"{path.name} has {here} bytes instead of {size}" if here != size else None
 
 
-def _modified(path: Path) -> int:
-    return path.stat().st_mtime_ns
+def _modified(path: Path) -> list[int]:
+    """What changes when a file is written, or is another copy."""
+    stat = path.stat()
+    return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _seen(directory: Path) -> dict[str, int]:
+def _seen(directory: Path) -> dict[str, list[int]]:
     try:
         seen = json.loads((directory / SEEN_FILE).read_text())
     except (OSError, ValueError):
@@ -70,7 +72,7 @@ def _seen(directory: Path) -> dict[str, int]:
     return seen if isinstance(seen, dict) else {}
 
 
-def _remember(directory: Path, modified: dict[str, int]) -> None:
+def _remember(directory: Path, modified: dict[str, list[int]]) -> None:
     with contextlib.suppress(OSError):  # a read-only bundle is hashed at every start instead
         (directory / SEEN_FILE).write_text(json.dumps(modified))
 

@@ -60,9 +60,9 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
     Raises:
         UserError: a stage or precision the target does not have.
     """
-    chosen = dict(target.default_precision)
     if text is None:
-        return chosen
+        return dict(target.default_precision)
+    chosen: dict[str, str] = {}
     for part in text.split(","):
         stage, separator, precision = part.strip().rpartition("=")
         if precision not in target.precisions:
@@ -72,5 +72,8 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
             )
         if separator and stage not in STAGES_WITH_PRECISION:
             raise UserError(f"{stage!r} is no stage with a precision; choose from {', '.join(STAGES_WITH_PRECISION)}")
-        chosen |= {stage: precision} if separator else dict.fromkeys(STAGES_WITH_PRECISION, precision)
-    return chosen
+        stages = (stage,) if separator else STAGES_WITH_PRECISION
+        if repeated := [name for name in stages if name in chosen]:
+            raise UserError(f"--precision {text} names {repeated[0]} twice: give each stage one precision")
+        chosen |= dict.fromkeys(stages, precision)
+    return target.default_precision | chosen

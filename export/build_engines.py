@@ -15,6 +15,7 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 import importlib.util
+import shlex
 import tempfile
 from contextlib import ExitStack
 
@@ -52,6 +53,8 @@ def build(arguments: argparse.Namespace) -> None:
         UserError: anything the person can mend; see `plan` and `verify`.
     """
     precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
+    if arguments.base is not None and arguments.model is None:
+        raise UserError("--base goes with --model: random weights have no LoRA")
     _require_export_packages()
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
@@ -59,7 +62,7 @@ def build(arguments: argparse.Namespace) -> None:
         from mobilevlm.export.plan import make_plan
         from mobilevlm.export.write import write_bundle
 
-        if arguments.model:
+        if arguments.model is not None:
             checkpoint = open_checkpoint(arguments.model, arguments.base)
             source = ["--model", arguments.model] + (["--base", arguments.base] if arguments.base else [])
         else:
@@ -77,13 +80,25 @@ def build(arguments: argparse.Namespace) -> None:
             arguments.out,
             arguments.overwrite,
         )
+        _say_what_is_used(checkpoint)
         differences = write_bundle(plan)
     for item in differences:
         print(item, file=sys.stderr)
     question = " --image FILE" if plan.checkpoint.config.vision else ""
     print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
-    print(f"Next: python runtime/chat.py --engine {plan.out}{question} --prompt TEXT", file=sys.stderr)
+    print(
+        f"Next: python runtime/chat.py --engine {shlex.quote(str(plan.out))}{question} --prompt TEXT", file=sys.stderr
+    )
     print(plan.out)
+
+
+def _say_what_is_used(checkpoint) -> None:
+    """Directories that were looked for, in case another one was found than was meant."""
+    tower = "vision tower's " + ("configuration" if checkpoint.config.uses_checkpoint_tower else "weights")
+    for what, directory in {"LoRA base": checkpoint.base_dir, tower: checkpoint.tower_dir}.items():
+        if directory is not None:
+            here = directory.is_relative_to(Path.cwd())
+            print(f"{what}: {directory.relative_to(Path.cwd()) if here else directory}", file=sys.stderr)
 
 
 def _require_export_packages() -> None:

@@ -15,7 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from mobilevlm.tensors import Tensors
+from mobilevlm.tensors import CheckpointError, Tensors
 
 from .precisions import Precision
 
@@ -143,5 +143,11 @@ class Graph:
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A float32 copy or view (numpy has no bfloat16)."""
+    """A float32 copy or view (numpy has no bfloat16).
+
+    Raises:
+        CheckpointError: the tensor holds something other than floating-point numbers.
+    """
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"the checkpoint holds weights of type {tensor.dtype}; floating-point ones are needed")
     return tensor.detach().float().numpy()

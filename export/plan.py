@@ -13,7 +13,7 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.staging import check_output
 from mobilevlm.engines.targets import TARGETS, Target
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
 from .precisions import precision
@@ -34,6 +34,7 @@ class BuildPlan:
         out: the bundle's directory.
         command: the command line that builds it again.
         weight_bytes: stage to bytes its weights will take on disk.
+        overwrite: whether a bundle at `out` may be replaced.
     """
 
     checkpoint: Checkpoint
@@ -43,6 +44,7 @@ class BuildPlan:
     out: Path
     command: str
     weight_bytes: dict[str, int]
+    overwrite: bool
 
 
 def make_plan(
@@ -71,7 +73,7 @@ def make_plan(
     context = _context(checkpoint, max_context)
     if checkpoint.config.vision is None:
         precisions = {DECODER: precisions[DECODER]}
-    directory = Path(out) if out else default_out(checkpoint, target, precisions)
+    directory = user_path(out) if out else default_out(checkpoint, target, precisions)
     check_output(directory, overwrite)
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
@@ -90,6 +92,7 @@ def make_plan(
         directory,
         shlex.join(words),
         weight_bytes,
+        overwrite,
     )
 
 
@@ -100,16 +103,15 @@ def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str])
 
 
 def _context(checkpoint: Checkpoint, asked: int | None) -> int:
-    known = checkpoint.config.max_position_embeddings
-    if asked is None:
-        return known
-    least = rows_needed(checkpoint)
-    if not least <= asked <= known:
+    known, least = checkpoint.config.max_position_embeddings, rows_needed(checkpoint)
+    rows = known if asked is None else asked
+    if not least <= rows <= known:
+        name = "max_position_embeddings" if asked is None else "--max-context"
         raise UserError(
-            f"--max-context is {asked}; this model knows positions up to {known}, and a short question (with a picture "
-            f"where it takes one) needs {least}"
+            f"{name} is {rows}; this model knows positions up to {known}, and a short question (with a picture where "
+            f"it takes one) needs {least}"
         )
-    return asked
+    return rows
 
 
 def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]) -> dict[str, int]:
@@ -127,6 +129,6 @@ def _check_disk(directory: Path, needed: int) -> None:
     needed = int(needed * 1.02) + SMALL_FILES_BYTES
     if free < needed:
         raise UserError(
-            f"the bundle needs {needed / 1e6:,.0f} MB, {place} has {free / 1e6:,.0f} MB free: make room, choose another "
-            "--out, or a smaller --precision"
+            f"the bundle needs {needed / 1e6:,.0f} MB, {place} has {free / 1e6:,.0f} MB free: make room, choose "
+            "another --out, or a smaller --precision"
         )

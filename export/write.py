@@ -23,6 +23,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
+from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
 from .decoder import write_decoder
@@ -46,7 +47,7 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         VerificationError: a stage differs from PyTorch by more than its precision allows; nothing is left behind.
     """
     start = time.perf_counter()
-    with staged(plan.out) as directory:
+    with staged(plan.out, plan.overwrite) as directory:
         _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
         result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
@@ -110,7 +111,14 @@ def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_b
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(weight.shape)})
         for row in range(0, len(weight), TABLE_ROWS):
-            rows = to_numpy(weight[row : row + TABLE_ROWS]).astype(dtype)
+            exact = to_numpy(weight[row : row + TABLE_ROWS])
+            if not np.abs(exact).max() <= np.finfo(dtype).max:  # also when it is no number
+                raise UserError(
+                    f"model.embed_tokens.weight holds {np.abs(exact).max():g} in rows {row} to {row + len(exact) - 1}, "
+                    f"{np.dtype(dtype).name} ends at {np.finfo(dtype).max:g}: the checkpoint is damaged, or needs "
+                    "--precision decoder=fp32"
+                )
+            rows = exact.astype(dtype)
             file.write(np.ascontiguousarray(rows).data)
             on_bytes(rows.nbytes)
 

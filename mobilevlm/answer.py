@@ -5,6 +5,7 @@ from mobilevlm.inference import inference_once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .errors import UserError
 from .image import ImageSpec, load_image, preprocess
+from .projectors import num_image_tokens
 from .prompt import Conversation, StopRule, template
 
 if TYPE_CHECKING:
@@ -81,9 +83,14 @@ def answer(
     config = model.config.model_config
     if images and config.vision is None:
         raise UserError("this is a text-only model: it takes no image")
+    _check_options(temperature, top_p, num_beams, max_new_tokens)
     spec = image_spec(model) if images else None
     pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
     input_ids = prompt_ids(model, prompt, len(images), conv_mode)
+    length = input_ids.shape[1] + len(images) * (num_image_tokens(config) - 1 if images else 0)
+    if length > config.max_position_embeddings:
+        limit = config.max_position_embeddings
+        raise UserError(f"the prompt has {length} tokens, the context holds {limit}: {length - limit} too many")
     rule = StopRule(model.tokenizer, template(conv_mode))
     new_from = 0 if images else input_ids.shape[1]
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
@@ -96,6 +103,18 @@ def answer(
         **({"do_sample": False} | sampling),
     )
     return rule.finish(model.tokenizer.decode(output[0, new_from:].tolist()))
+
+
+def _check_options(temperature: float, top_p: float | None, num_beams: int, max_new_tokens: int) -> None:
+    ranges = {
+        "temperature": (temperature, 0 <= temperature < math.inf, "0 or more"),
+        "top_p": (top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+        "num_beams": (num_beams, num_beams >= 1, "1 or more"),
+        "max_new_tokens": (max_new_tokens, max_new_tokens >= 1, "1 or more"),
+    }
+    for name, (value, good, allowed) in ranges.items():
+        if not good:
+            raise UserError(f"{name} is {value}; it must be {allowed}")
 
 
 def _is_one(image: Any) -> bool:

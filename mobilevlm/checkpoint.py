@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from .config import KNOWN_TOWERS, ModelConfig, VisionConfig, read_json
+from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_json
+from .errors import user_path
 from .hub import HUB_TOWER_OWNERS, download, is_hub_id
 from .lora import is_lora, merged
 from .tensors import CheckpointError, Entry, Tensors, open_directory
@@ -32,12 +33,16 @@ class Checkpoint:
         config: sizes, with `vocab_size` counting the control tokens.
         tensors: weights by their published names, including those of the tower that counts.
         tokenizer_dir: where `tokenizer.model` and its companions lie.
+        tower_dir: the vision tower's directory; None when its configuration is known here.
+        base_dir: for a LoRA, the model it was put on.
     """
 
     name: str
     config: ModelConfig
     tensors: Tensors
     tokenizer_dir: Path
+    tower_dir: Path | None = None
+    base_dir: Path | None = None
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the control tokens of the configuration added."""
@@ -63,18 +68,21 @@ def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkp
     directory = _directory(model)
     if is_lora(directory):
         return _open_lora(directory, base)
+    if base is not None:
+        raise CheckpointError(f"{model} is no LoRA (it has no adapter_config.json): it takes no base model")
     raw = read_json(directory / "config.json")
     config, tower = _configuration(raw, directory)
     tensors = open_directory(directory)
     if tower is not None and _needs_tower(config, tensors):
         tensors = _with_tower(tensors, tower)
     elif config.vision and not any(name.startswith(TOWER_PREFIX) for name in tensors):
-        tensors = _with_tower(tensors, _tower_from_hub(config.mm_vision_tower, directory))
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory))
+        tower = _tower_from_hub(config.mm_vision_tower, directory)
+        tensors = _with_tower(tensors, tower)
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory, tower))
 
 
 def _directory(model: str | Path) -> Path:
-    path = Path(model).expanduser()
+    path = user_path(model)
     if path.is_dir():
         return path.resolve()
     if path.exists():
@@ -92,7 +100,7 @@ def find_beside(name: str, directory: Path) -> Path | None:
     Returns:
         The first directory that exists, or None.
     """
-    places = [Path(name).expanduser()]
+    places = [user_path(name)]
     if not places[0].is_absolute():
         places += [root / name for root in (directory, *list(directory.parents)[:2])]
     return next((place.resolve() for place in places if place.is_dir()), None)
@@ -101,6 +109,8 @@ def find_beside(name: str, directory: Path) -> Path | None:
 def _configuration(raw: dict, directory: Path) -> tuple[ModelConfig, Path | None]:
     """The configuration and, if there is a local one, the directory of its vision tower."""
     name = raw.get("mm_vision_tower")
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"config.json has mm_vision_tower {name!r}; a directory or hub id is needed")
     if not name:
         return ModelConfig.from_published(raw, vision=None), None
     tower = find_beside(name, directory)
@@ -149,12 +159,13 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     adapter = read_json(directory / "adapter_config.json")
     named = str(base or adapter.get("base_model_name_or_path") or "")
     found = find_beside(named, directory) if named else None
-    if found is None and base is None:  # adapters name a path of the machine they were trained on
-        found = next((place for place in [directory.parent / "base"] if place.is_dir()), None)
+    beside = directory.parent / "base"
+    if found is None and base is None and not is_hub_id(named) and beside.is_dir():
+        found = beside  # adapters name a path of the machine they were trained on
     if found is None and not is_hub_id(named):
         raise CheckpointError(
             f"{directory} is a LoRA on {named!r}, which is not there: name its base model with --base DIR "
-            f"(base= in Python), or put it at {directory.parent / 'base'}"
+            f"(base= in Python), or put it at {beside}"
         )
     source = _directory(found or named)
     # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
@@ -166,7 +177,7 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
         tensors = _with_tower(tensors, tower) if tower else tensors
     # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
     tensors = tensors.converted(torch.float16)
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, source))
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, source, tower, source))
 
 
 def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:

@@ -6,20 +6,16 @@ that mean nothing (lit-gpt leftovers such as `n_head: 16` in the 3B files) are i
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .config_types import ConfigError, check_types, read_json
+
+__all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-class ConfigError(UserError):
-    """A configuration this project cannot honour; the message names the key, both values and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class VisionConfig:
     def from_files(cls, config: dict[str, Any], preprocessor: dict[str, Any] | None = None) -> VisionConfig:
         """Read a tower's `config.json` (a CLIP or a CLIP vision one) and, if it has one, `preprocessor_config.json`."""
         known = {f.name for f in fields(cls)}
-        config = config.get("vision_config", config)
+        config = config.get("vision_config") or config
         values = {key: value for key, value in config.items() if key in known and value is not None}
         if preprocessor:
             values |= _preprocessing(preprocessor)
@@ -56,17 +52,19 @@ class VisionConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VisionConfig:
         """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
+        check_types(cls, values, "the vision tower's configuration")
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
-    values = {key: tuple(raw[key]) for key in ("image_mean", "image_std") if key in raw}
     crop, size = raw.get("crop_size"), raw.get("size")
-    if crop is not None:
-        values["image_size"] = crop["height"] if isinstance(crop, dict) else crop
-    if size is not None:
-        values["shortest_edge"] = size.get("shortest_edge") if isinstance(size, dict) else size
-    return values
+    values = {
+        "image_mean": raw.get("image_mean"),
+        "image_std": raw.get("image_std"),
+        "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
+        "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
+    }
+    return {key: value for key, value in values.items() if value is not None}
 
 
 # What the files of these hub ids say (https://huggingface.co/openai/clip-vit-large-patch14-336), so that a checkpoint
@@ -195,6 +193,7 @@ class ModelConfig:
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
         needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
         missing = [key for key in needed if key not in values]
+        check_types(cls, values, "config.json")
         if missing:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a MobileVLM or LLaMA checkpoint?")
         if vision:
@@ -207,6 +206,8 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
     if model_type not in ("mobilevlm", "llama"):
         raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
         raise ConfigError(f"config.json asks for rope scaling {rope_type!r}; only unscaled RoPE is supported")
@@ -255,20 +256,3 @@ def _check(config: ModelConfig) -> None:
     if not 0 <= config.num_vision_layers <= config.vision.num_hidden_layers:
         layer, layers = config.mm_vision_select_layer, config.vision.num_hidden_layers
         raise ConfigError(f"mm_vision_select_layer is {layer}, but the vision tower has {layers} layers")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ConfigError: the file is missing or no JSON object; the message names it.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,18 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
     Raises:
         CheckpointError: the adapter is of a kind the original does not write, or does not fit the base.
     """
-    if adapter.get("peft_type") != "LORA" or adapter.get("fan_in_fan_out") or adapter.get("bias", "none") != "none":
-        raise CheckpointError(f"{directory / 'adapter_config.json'} is no plain LoRA (bias none): it cannot be merged")
+    scale = _scale(directory, adapter)
     factors = _adapter_factors(directory)
     absent = sorted(name for name in factors if name not in base)
     if absent:
         raise CheckpointError(f"the LoRA in {directory} changes tensors its base lacks: {', '.join(absent)}")
-    rank_scale = math.sqrt if adapter.get("use_rslora") else float
-    scale = adapter["lora_alpha"] / rank_scale(adapter["r"])
+    for name, ((down, down_key), (up, up_key)) in factors.items():
+        (rank, columns), (rows, up_rank) = down.entry(down_key).shape, up.entry(up_key).shape
+        if (rows, columns) != base.entry(name).shape or rank != up_rank:
+            raise CheckpointError(
+                f"the LoRA in {directory} has factors ({rows}, {up_rank}) x ({rank}, {columns}) for {name}, which is "
+                f"{base.entry(name).shape} in its base: this is another model's LoRA"
+            )
 
     def entry(name: str) -> Entry:
         def read() -> torch.Tensor:
@@ -44,6 +47,21 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
 
     changes = {name: entry(name) for name in factors}
     return base.replaced(changes | _non_lora_entries(directory))
+
+
+# Settings of peft that change what an adapter means, and that the original never uses.
+UNSUPPORTED = ("fan_in_fan_out", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+
+
+def _scale(directory: Path, adapter: dict[str, Any]) -> float:
+    where = directory / "adapter_config.json"
+    used = [name for name in UNSUPPORTED if adapter.get(name)]
+    if adapter.get("peft_type") != "LORA" or adapter.get("bias", "none") != "none" or used:
+        raise CheckpointError(f"{where} is no plain LoRA ({', '.join(used) or 'type or bias'}): it cannot be merged")
+    alpha, rank = adapter.get("lora_alpha"), adapter.get("r")
+    if not isinstance(alpha, (int, float)) or not isinstance(rank, int) or rank < 1:
+        raise CheckpointError(f"{where} has r {rank!r} and lora_alpha {alpha!r}: two positive numbers are needed")
+    return alpha / rank
 
 
 def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:

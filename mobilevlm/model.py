@@ -18,10 +18,11 @@ from torch import nn
 from transformers import BitsAndBytesConfig, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from .answer import answer
-from .checkpoint import TOKENIZER_FILES, Checkpoint, check_tensors, open_checkpoint
+from .checkpoint import TOKENIZER_FILES, TOWER_FILES, Checkpoint, check_tensors, open_checkpoint
 from .config import ModelConfig
 from .errors import UserError
 from .projectors import projector_class
+from .prompt import IMAGE_TOKEN_INDEX
 from .splice import splice
 
 
@@ -164,10 +165,11 @@ class MobileVLM(LlamaForCausalLM):
         config["torch_dtype"] = str(self.dtype).removeprefix("torch.")
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         checkpoint = getattr(self, "checkpoint", None)  # a model that was never loaded has no tokenizer
-        for name in TOKENIZER_FILES if checkpoint else ():
-            source = checkpoint.tokenizer_dir / name
-            if source.is_file() and source.parent != directory.resolve():
-                shutil.copyfile(source, directory / name)
+        if checkpoint:
+            _copy(TOKENIZER_FILES, checkpoint.tokenizer_dir, directory)
+        tower = config.get("mm_vision_tower")
+        if checkpoint and checkpoint.tower_dir and not Path(tower).is_absolute():
+            _copy(TOWER_FILES, checkpoint.tower_dir, directory / tower)  # named relatively: it has to come along
 
     def encode_images(self, images: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Image embeddings, one block per image token.
@@ -201,6 +203,8 @@ class MobileVLM(LlamaForCausalLM):
             spliced = splice(input_ids, embeds, self.model.embed_tokens, attention_mask, labels)
             input_ids, inputs_embeds = None, spliced.inputs_embeds
             attention_mask, labels = spliced.attention_mask, spliced.labels
+        if input_ids is not None and (input_ids == IMAGE_TOKEN_INDEX).any():
+            raise UserError("the prompt has image tokens, but no images were given")
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -221,8 +225,10 @@ class MobileVLM(LlamaForCausalLM):
         Returns:
             With images, only the new ids (the prompt was embeddings); without, transformers' own result.
         """
+        inputs = kwargs.pop("input_ids", None) if inputs is None else inputs
         if images is None:
             return super().generate(inputs, **kwargs)
+        kwargs.pop("attention_mask", None)  # of one unpadded prompt: all ones, and shorter than its embeddings
         spliced = splice(inputs, self.encode_images(images), self.model.embed_tokens)
         mask = torch.ones(spliced.inputs_embeds.shape[:2], dtype=torch.long, device=inputs.device)
         return super().generate(inputs_embeds=spliced.inputs_embeds, attention_mask=mask, **kwargs)
@@ -230,6 +236,13 @@ class MobileVLM(LlamaForCausalLM):
     def chat(self, prompt: str, image: Any = None, **options: Any) -> str:
         """Answer one question; see `mobilevlm.answer.answer` for the options."""
         return answer(self, prompt, image, **options)
+
+
+def _copy(names: Sequence[str], source: Path, target: Path) -> None:
+    for name in names:
+        if (source / name).is_file() and source != target.resolve():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:

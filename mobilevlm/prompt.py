@@ -67,8 +67,10 @@ class Conversation:
         """Add a question, asked about `num_images` images.
 
         Raises:
-            UserError: the previous question has no answer yet.
+            UserError: the previous question has no answer yet, or the text came from bytes that are not UTF-8.
         """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError("the question is not UTF-8 text: check the encoding of the terminal or script")
         if len(self.messages) % 2:
             raise UserError("the last question has no answer yet: call answer() before the next ask()")
         self.messages.append(Message(text, num_images))

@@ -19,8 +19,13 @@ from safetensors import SafetensorError, safe_open
 
 from .errors import UserError
 
-INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
+# In the order in which they are looked for.
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 # Buffers that some transformers versions wrote into checkpoints and every model recomputes.
 STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
@@ -126,21 +131,18 @@ def open_directory(directory: Path) -> Tensors:
     Raises:
         CheckpointError: there are none, a shard is missing, or a file cannot be read.
     """
-    for index in INDEX_NAMES:
-        if (directory / index).is_file() and not (directory / index.replace(".index.json", "")).is_file():
-            return _open_sharded(directory / index)
-    for name in SINGLE_NAMES:
-        if (directory / name).is_file():
-            return open_file(directory / name)
-    raise CheckpointError(f"{directory} holds no weights: one of {', '.join(SINGLE_NAMES + INDEX_NAMES)} is needed")
+    found = next((directory / name for name in WEIGHT_NAMES if (directory / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{directory} holds no weights: one of {', '.join(WEIGHT_NAMES)} is needed")
+    return _open_sharded(found) if found.suffix == ".json" else open_file(found)
 
 
 def _open_sharded(index: Path) -> Tensors:
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError):
+        weight_map = dict(json.loads(index.read_text())["weight_map"])
+        shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{index} is no shard index: copy or download it again") from None
-    shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
     missing = [name for name, path in shards.items() if not path.is_file()]
     if missing:
         raise CheckpointError(

@@ -58,26 +58,31 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     """Read `tokenizer.model` and those of its JSON companions that exist.
 
     Raises:
-        TokenizerError: `tokenizer.model` is missing or broken.
+        TokenizerError: `tokenizer.model` is missing or broken, or a companion is of no known form.
         ConfigError: a JSON companion cannot be read.
     """
-    config, special, added = (
-        read_json(directory / name) if (directory / name).is_file() else {}
-        for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    )
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    config, special, added = (read_json(directory / name) if (directory / name).is_file() else {} for name in names)
     legacy = config.get("legacy") in (None, True)
-    entries = _special_entries(config, special)
-    by_id = {int(index): _name(entry) for index, entry in config.get("added_tokens_decoder", {}).items()}
-    by_id |= {index: name for name, index in added.items()}
-    return TokenizerFiles(
-        model=_load_model(directory / "tokenizer.model", legacy),
-        legacy=legacy,
-        add_bos=config.get("add_bos_token", True),
-        add_eos=config.get("add_eos_token", False),
-        roles={role: _name(found[0]) for role, found in entries.items() if found},
-        strips=_strips(entry for found in entries.values() for entry in found),
-        added=dict(sorted(by_id.items())),
-    )
+    model = _load_model(directory / "tokenizer.model", legacy)
+    try:
+        entries = _special_entries(config, special)
+        by_id = {int(index): _name(entry) for index, entry in config.get("added_tokens_decoder", {}).items()}
+        by_id |= {int(index): str(name) for name, index in added.items()}
+        return TokenizerFiles(
+            model=model,
+            legacy=legacy,
+            add_bos=config.get("add_bos_token", True),
+            add_eos=config.get("add_eos_token", False),
+            roles={role: _name(found[0]) for role, found in entries.items() if found},
+            strips=_strips(entry for found in entries.values() for entry in found),
+            added=dict(sorted(by_id.items())),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TokenizerError(
+            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: {error}): "
+            "copy these files from the checkpoint again"
+        ) from None
 
 
 def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:

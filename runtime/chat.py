@@ -57,8 +57,6 @@ def chat(arguments: argparse.Namespace) -> None:
         raise UserError("--json needs --prompt: a conversation has no single answer")
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise UserError("--prompt is empty: say what you want to know")
-    if arguments.prompt is not None and any("\ud800" <= character <= "\udfff" for character in arguments.prompt):
-        raise UserError("--prompt is not UTF-8 text: check the terminal's or the script's encoding")
     sampling = Sampling(
         temperature=arguments.temperature,
         top_p=arguments.top_p,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobilevlm.errors import UserError
-from mobilevlm.image import load_image
+import numpy as np
+
+from mobilevlm.errors import UserError, user_path
 
 from .dialogue import Dialogue
 from .sampling import Sampling
@@ -34,11 +37,10 @@ class Console:
         self, session: Session, conv_mode: str, sampling: Sampling, max_new_tokens: int, images: Sequence[str] = ()
     ):
         self._dialogue = Dialogue(session, conv_mode)
-        self._takes_images = session.bundle.has_vision
         self._options = {"sampling": sampling, "max_new_tokens": max_new_tokens}
-        self._shown: list[str] = []
+        self._shown: list[np.ndarray] = []
         self._statistics: Statistics | None = None
-        self._interactive = sys.stdin.isatty()
+        self._interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
         for image in images:
             self._show(image)
 
@@ -50,7 +52,7 @@ class Console:
         while True:
             try:
                 line = input("> " if self._interactive else "").strip()
-            except EOFError:
+            except (EOFError, RuntimeError):  # the end of input, or no stdin at all
                 break
             except KeyboardInterrupt:
                 _note("\n(/quit or Ctrl-D leaves)")
@@ -61,11 +63,13 @@ class Console:
                 self._handle(line)
             except UserError as error:
                 _note(str(error))
+            except KeyboardInterrupt:  # while a picture or a prompt was read
+                _note("\n[stopped]")
 
     def _handle(self, line: str) -> None:
         command, _, argument = line.partition(" ")
         if command == "/image":
-            self._show(argument.strip().strip("\"'"))
+            self._show(argument.strip())
         elif command == "/reset":
             self._dialogue.reset()
             self._shown = []
@@ -83,16 +87,13 @@ class Console:
         """Keep a picture for the next question; it is read now, so that a mistake shows now."""
         if not name:
             raise UserError("/image needs a file name")
-        if not self._takes_images:
-            raise UserError("this is a text-only model: it takes no image")
-        path = Path(name).expanduser()
-        load_image(path)
-        self._shown.append(str(path))
+        path = _as_dropped(name)
+        self._shown.append(self._dialogue.read_image(path))
         _note(f"{path.name} goes with the next question")
 
     def _answer(self, question: str) -> None:
-        reply = self._dialogue.ask(question, self._shown, **self._options)
-        self._shown = []
+        shown, self._shown = self._shown, []
+        reply = self._dialogue.ask(question, shown, **self._options)
         pieces = iter(reply)
         try:
             for piece in pieces:
@@ -102,6 +103,16 @@ class Console:
             _note(" [stopped]", end="")
         print(flush=True)
         self._statistics = reply.statistics
+
+
+def _as_dropped(name: str) -> Path:
+    """A file name as typed or as a terminal writes it when a file is dropped: quoted, or with escaped spaces."""
+    path = user_path(name)
+    if not path.exists():
+        with contextlib.suppress(ValueError):  # unbalanced quotes
+            words = shlex.split(name)
+            path = user_path(words[0]) if len(words) == 1 else path
+    return path
 
 
 def _enable_line_editing() -> None:

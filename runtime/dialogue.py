@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mobilevlm.prompt import Conversation, template
 
@@ -23,7 +26,11 @@ class Dialogue:
     def reset(self) -> None:
         """Forget what was said and shown."""
         self._conversation = Conversation(self._template)
-        self._images: list[Any] = []
+        self._images: list[np.ndarray] = []
+
+    def read_image(self, image: Any) -> np.ndarray:
+        """Read a picture ahead of the question it goes with; see `Session.read_image`."""
+        return self._session.read_image(image)
 
     def ask(
         self, prompt: str, image: Any = None, *, sampling: Sampling | None = None, max_new_tokens: int = 512
@@ -32,7 +39,9 @@ class Dialogue:
 
         The exchange joins the conversation when the reply has ended, also one that was left early.
         """
-        shown = as_list(image)
+        start = time.perf_counter()
+        # Read now: the file may be another picture, or gone, when the next question is asked.
+        shown = [self._session.read_image(item) for item in as_list(image)]
         conversation = Conversation(self._template, list(self._conversation.messages))
         conversation.ask(prompt, len(shown))
         images = self._images + shown
@@ -41,7 +50,7 @@ class Dialogue:
             conversation.answer(text)
             self._conversation, self._images = conversation, images
 
-        return self._session.reply(conversation, images, sampling, max_new_tokens, on_end=joined)
+        return self._session.reply(conversation, images, sampling, max_new_tokens, start, joined)
 
 
 def as_list(image: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mobilevlm.engines.machine import peak_rss_bytes
+from mobilevlm.errors import UserError
 from mobilevlm.prompt import StopRule
 
 from .sampling import Sampler
@@ -55,16 +56,24 @@ class Reply:
         sampler: Sampler,
         max_new_tokens: int,
         start: float,
-        on_end: Callable[[str], object] = lambda text: None,
+        on_end: Callable[[str], object],
     ):
         self.text, self.tokens = "", []
         self.finish = "interrupted"
         self.statistics: Statistics | None = None
         self._session, self._prompt, self._rule, self._sampler = session, prompt, rule, sampler
         self._max_new_tokens, self._start, self._on_end = max_new_tokens, start, on_end
+        self._begun = False
 
     def __iter__(self) -> Iterator[str]:
-        """Yield pieces of text as soon as they are certain."""
+        """Yield pieces of text as soon as they are certain.
+
+        Raises:
+            UserError: it was iterated over before, or another answer was begun in its session.
+        """
+        if self._begun:
+            raise UserError("this reply was generated already: its text is in .text")
+        self._begun = True
         stream = TextStream(self._session.tokenizer.decode, [self._rule.keyword])
         clock = _Clock(self._start)
         try:
@@ -98,7 +107,7 @@ class Reply:
         session, prompt = self._session, self._prompt
         limit = min(self._max_new_tokens, session.max_context - len(prompt.keys) + 1)
         clock.prefill_begins()
-        logits, clock.reused = session.run_prompt(prompt.inputs_embeds, prompt.keys)
+        logits, clock.reused = session.run_prompt(self, prompt.inputs_embeds, prompt.keys)
         clock.prefill_ends()
         previous = list(prompt.input_ids)
         for count in range(1, limit + 1):
@@ -106,7 +115,7 @@ class Reply:
             yield token
             if count < limit:
                 previous.append(token)
-                logits = session.run_token(token)
+                logits = session.run_token(self, token)
 
     def _statistics(self, clock: _Clock) -> Statistics:
         decoded = len(self.tokens) - 1

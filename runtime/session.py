@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Session:
         self._runner = open_runner(self.bundle)
         self.max_context = self._runner.max_context
         self._cached = CachedPrefix()
+        self._owner: object = None
         self._image_embeds: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def __enter__(self) -> Session:
@@ -91,38 +92,54 @@ class Session:
         """
         return Dialogue(self, conv_mode).ask(prompt, image, sampling=sampling, max_new_tokens=max_new_tokens)
 
+    def read_image(self, image: Any) -> np.ndarray:
+        """A picture as the vision stage takes it: (1, 3, H, H) float32; an array is taken for one already read.
+
+        Raises:
+            UserError: the picture cannot be read, or this is a text-only bundle.
+        """
+        if not self.bundle.has_vision:
+            raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
+        return image if isinstance(image, np.ndarray) else preprocess(load_image(image), self._image_spec())
+
     def reply(
         self,
         conversation: Conversation,
-        images: Sequence[Any],
+        images: Sequence[np.ndarray],
         sampling: Sampling | None,
         max_new_tokens: int,
-        **options: Any,
+        start: float,
+        on_end: Callable[[str], object],
     ) -> Reply:
-        """The answer to a conversation's open question; `images` are all it shows, oldest first."""
-        start = time.perf_counter()
+        """The answer to a conversation's open question.
+
+        Args:
+            conversation: ends in a question.
+            images: all it shows, oldest first, as `read_image` returns them.
+            sampling: greedy when None.
+            max_new_tokens: upper bound on the answer's length.
+            start: `time.perf_counter` when the question was asked, for TTFT.
+            on_end: called with the answer's text when it has ended.
+        """
+        if self._runner is None:
+            raise UserError("this session is closed: open a new one")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens is {max_new_tokens}; at least one token has to be allowed")
         prompt = self._prompt(conversation, images)
         rule = StopRule(self.tokenizer, conversation.template)
-        sampler = Sampler(sampling or Sampling())
-        return Reply(self, prompt, rule, sampler, max_new_tokens, start, **options)
+        return Reply(self, prompt, rule, Sampler(sampling or Sampling()), max_new_tokens, start, on_end)
 
-    def _prompt(self, conversation: Conversation, images: Sequence[Any]) -> Prompt:
+    def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenise, check the length before any image is encoded, and put the image embeddings in."""
-        if images and not self.bundle.has_vision:
-            raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
-        segments = conversation.segments(start_end=self.config.mm_use_im_start_end)
-        ids = self.tokenizer.encode(segments)
+        ids = self.tokenizer.encode(conversation.segments(start_end=self.config.mm_use_im_start_end))
         per_image = self.bundle.manifest.num_image_tokens
         length = len(ids) + len(images) * (per_image - 1)
         if length > self.max_context:
             raise UserError(
                 f"the prompt has {length} tokens ({len(images)} images of {per_image}), the context holds "
-                f"{self.max_context}: {length - self.max_context} too many. Say less, or show fewer images"
+                f"{self.max_context}: {length - self.max_context} too many. Say less, show fewer images, or begin anew"
             )
-        pixels = [preprocess(load_image(image), self._image_spec()) for image in images]
-        encoded = [self._encoded(pixel_values) for pixel_values in pixels]
+        encoded = [self._encoded(pixel_values) for pixel_values in images]
         blocks = iter(encoded)
         rows, keys = [], []
         for token in ids:
@@ -161,24 +178,34 @@ class Session:
             shortest_edge=vision.shortest_edge,
         )
 
-    def run_prompt(self, inputs_embeds: np.ndarray, keys: Sequence[Hashable]) -> tuple[np.ndarray, int]:
-        """Prefill what the kv cache does not hold yet.
+    def run_prompt(self, owner: object, inputs_embeds: np.ndarray, keys: Sequence[Hashable]) -> tuple[np.ndarray, int]:
+        """Prefill what the kv cache does not hold yet; it belongs to `owner` until the next prompt.
 
         Args:
+            owner: the answer being generated.
             inputs_embeds: (S, D) float32, the whole prompt.
             keys: S keys of its rows.
 
         Returns:
             (V,) logits of the last row, and how many rows were reused.
         """
+        self._owner = owner
         reused = self._cached.reusable(keys)
         self._cached.keep(reused)
         logits = self._runner.decode(inputs_embeds[reused:], reused)
         self._cached.append(keys[reused:])
         return logits, reused
 
-    def run_token(self, token: int) -> np.ndarray:
-        """Append one token to the kv cache and return the (V,) logits after it."""
+    def run_token(self, owner: object, token: int) -> np.ndarray:
+        """Append one token to the kv cache and return the (V,) logits after it.
+
+        Raises:
+            UserError: another answer was begun since, so that the cache holds its prompt.
+        """
+        if self._owner is not owner:
+            raise UserError(
+                "another answer was begun in this session: finish one before the next, or open two sessions"
+            )
         logits = self._runner.decode(self._rows(token), len(self._cached))
         self._cached.append([token])
         return logits

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.config import ConfigError, ModelConfig
 from mobilevlm.engines.stages import INPUTS_EMBEDS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
 
 from ..graph import ORT_DOMAIN, Graph
@@ -48,6 +48,8 @@ def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -
 
 def declare_inputs(graph: Graph, config: ModelConfig, max_context: int) -> dict[str, str]:
     """Declare the decoder's inputs and cache outputs; return the RoPE tables by name for `attention`."""
+    if config.head_dim % 16:
+        raise ConfigError(f"heads of {config.head_dim} are not supported on a CPU: a multiple of 16 is needed")
     graph.input(INPUTS_EMBEDS, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(SEQLENS_K, INT32, [1])
     graph.input(TOTAL_SEQUENCE_LENGTH, INT32, [])

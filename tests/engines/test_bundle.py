@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.bundle import Bundle, BundleError, seal_of
 from mobilevlm.engines.staging import check_output, staged
 from mobilevlm.presets import PRESETS
 
@@ -67,6 +67,49 @@ def test_directories_that_are_no_bundle(tmp_path, bundle_copy):
         Bundle.open(bundle_copy)
 
 
+@pytest.mark.parametrize("change", [{"max_context": 4096}, {"files": {}}, {"precision": None}, {"model": 5}, {"x": 1}])
+def test_an_edited_manifest_is_refused(bundle_copy, change):
+    path = bundle_copy / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BundleError, match="it was edited.*build_engines.py"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_copy_with_its_times_kept_is_hashed(bundle_copy, tmp_path):
+    """What a bad medium does: another byte, the same size and time."""
+    Bundle.open(bundle_copy)
+    other = tmp_path / "other"
+    shutil.copytree(bundle_copy, other, copy_function=shutil.copy2)
+    data = bytearray((other / "decoder.weights").read_bytes())
+    data[1000] ^= 1
+    before = (other / "decoder.weights").stat()
+    (other / "decoder.weights").write_bytes(data)
+    os.utime(other / "decoder.weights", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BundleError, match="decoder.weights was altered"):
+        Bundle.open(other)
+
+
+def test_what_appears_during_a_build_is_not_deleted(tmp_path, bundle_copy):
+    with pytest.raises(BundleError, match="no engine bundle: it is left alone"), staged(tmp_path / "o", True):
+        (tmp_path / "o").mkdir()
+        (tmp_path / "o" / "thesis.tex").write_text("precious")
+    assert (tmp_path / "o" / "thesis.tex").read_text() == "precious"
+    with pytest.raises(BundleError, match="add --overwrite"), staged(bundle_copy, overwrite=False):
+        pass
+    (bundle_copy / "notes.txt").touch()
+    with pytest.raises(BundleError, match="not the bundle's .notes.txt."), staged(bundle_copy, overwrite=True):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "o"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with staged(tmp_path / "link", overwrite=False) as directory:
+        (directory / "file").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "file").exists()
+
+
 def test_another_format_version_is_refused(bundle_copy):
     path = bundle_copy / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
@@ -78,7 +121,8 @@ def test_a_bundle_for_another_target_is_refused_by_the_runtime(bundle_copy):
     from mobilevlm.runtime import Session
 
     path = bundle_copy / "bundle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "toaster"}))
+    changed = json.loads(path.read_text()) | {"target": "toaster"}
+    path.write_text(json.dumps(changed | {"seal": seal_of(changed)}))
     with pytest.raises(BundleError, match="built for target toaster.*--target host"):
         Session(bundle_copy)
 
@@ -91,7 +135,7 @@ def test_model_descriptions_survive_the_manifest(name):
 
 def test_a_failed_build_leaves_the_old_bundle(bundle_copy):
     before = sorted(path.name for path in bundle_copy.parent.iterdir())
-    with pytest.raises(RuntimeError), staged(bundle_copy) as directory:
+    with pytest.raises(RuntimeError), staged(bundle_copy, overwrite=True) as directory:
         (directory / "half").write_text("written")
         raise RuntimeError
     assert sorted(path.name for path in bundle_copy.parent.iterdir()) == before
@@ -105,7 +149,7 @@ def test_a_killed_build_is_cleared_by_the_next(tmp_path):
     leftover.mkdir()
     running = tmp_path / f".out.building-{os.getppid()}"
     running.mkdir()
-    with staged(tmp_path / "out") as directory:
+    with staged(tmp_path / "out", overwrite=False) as directory:
         (directory / "file").touch()
     assert not leftover.exists() and running.exists() and (tmp_path / "out" / "file").exists()
 
@@ -114,7 +158,7 @@ def test_a_bundle_moved_aside_by_a_killed_build_comes_back(bundle_copy):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     bundle_copy.rename(bundle_copy.parent / f".bundle.old-{dead.pid}")
-    with pytest.raises(RuntimeError), staged(bundle_copy):
+    with pytest.raises(RuntimeError), staged(bundle_copy, overwrite=True):
         raise RuntimeError
     Bundle.open(bundle_copy)
 

@@ -28,7 +28,12 @@ def test_precision_option():
 
 @pytest.mark.parametrize(
     "text, message",
-    [("fp8", "'fp8' is not available for target host"), ("lm_head=fp16", "'lm_head' is no stage"), ("", "''")],
+    [
+        ("fp8", "'fp8' is not available for target host"),
+        ("lm_head=fp16", "'lm_head' is no stage"),
+        ("", "''"),
+        ("fp16,fp32", "twice"),
+    ],
 )
 def test_precision_mistakes(text, message):
     with pytest.raises(UserError, match=message):

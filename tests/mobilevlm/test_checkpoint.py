@@ -151,6 +151,14 @@ def test_stale_buffers_are_ignored(checkpoint_copy):
         ({"mm_hidden_size": 48}, "mm_hidden_size is 48.*hidden size 32"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"num_hidden_layers": ...}, "lacks num_hidden_layers"),
+        ({"hidden_size": "64"}, "hidden_size '64'; int is needed"),
+        ({"rms_norm_eps": "1e-6"}, "rms_norm_eps '1e-6'; float is needed"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings 'false'; bool is needed"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0; 1 to"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings 1000000000000; 1 to"),
+        ({"mm_projector_type": 5}, "mm_projector_type 5; str is needed"),
+        ({"mm_vision_tower": ["a"]}, "mm_vision_tower .'a'."),
+        ({"rope_scaling": "linear"}, "rope parameters 'linear'"),
         ({"mm_vision_select_layer": -9}, "mm_vision_select_layer is -9.*3 layers"),
     ],
 )
@@ -169,6 +177,52 @@ def test_absent_keys_mean_what_they_mean_to_the_original(checkpoint_copy):
     change_config(checkpoint_copy, image_aspect_ratio=None, mm_projector_type=...)
     config = open_checkpoint(checkpoint_copy).config
     assert (config.image_aspect_ratio, config.mm_projector_type) == (None, "linear")
+
+
+@pytest.mark.parametrize(
+    "file, changes, message",
+    [
+        ("config.json", {"patch_size": 0}, "patch_size 0; 1 to"),
+        ("config.json", {"hidden_size": "32"}, "hidden_size '32'; int is needed"),
+        ("preprocessor_config.json", {"image_mean": [1, 2]}, "image_mean .1, 2.; three numbers"),
+        ("preprocessor_config.json", {"size": "336"}, "shortest_edge '336'; int"),
+    ],
+)
+def test_towers_that_cannot_be_honoured(file, changes, message, checkpoint_copy):
+    path = checkpoint_copy.parent / "vision_tower" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=message):
+        open_checkpoint(checkpoint_copy)
+
+
+def test_a_base_is_for_loras(checkpoint_copy):
+    with pytest.raises(UserError, match="is no LoRA.*takes no base"):
+        open_checkpoint(checkpoint_copy, base=checkpoint_copy)
+
+
+def test_weights_that_are_no_floats_are_refused(checkpoint_copy, tmp_path):
+    from mobilevlm.export import build_engines
+
+    change_weights(checkpoint_copy, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(768, 64).char()}))
+    words = ["--model", str(checkpoint_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="type torch.int8"):
+        build_engines.build(build_engines.parser().parse_args(words))
+
+
+def test_a_token_nobody_says_cannot_be_damaged(checkpoint_copy, tmp_path):
+    """The table is checked row by row: verification's one question does not touch them all."""
+    from mobilevlm.export import build_engines
+
+    def build(*options):
+        words = ["--model", str(checkpoint_copy), "--target", "host", "--out", str(tmp_path / "out"), *options]
+        build_engines.build(build_engines.parser().parse_args(words))
+
+    change_weights(checkpoint_copy, lambda tensors: tensors["model.embed_tokens.weight"][229].fill_(1e6))
+    with pytest.raises(UserError, match=r"embed_tokens.weight holds 1e\+06.*float16 ends at 65504.*decoder=fp32"):
+        build("--precision", "fp16")
+    change_weights(checkpoint_copy, lambda tensors: tensors["model.embed_tokens.weight"][229].fill_(float("nan")))
+    with pytest.raises(UserError, match="embed_tokens.weight holds nan"):
+        build()
 
 
 def test_stale_configuration_keys_are_ignored(checkpoint_copy):

@@ -50,11 +50,32 @@ def test_the_base_is_found_where_the_adapter_says(lora):
         MobileVLM.from_pretrained(lora)
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"use_dora": True}, "no plain LoRA .use_dora."),
+        ({"rank_pattern": {"q_proj": 4}}, "no plain LoRA .rank_pattern."),
+        ({"bias": "all"}, "no plain LoRA"),
+        ({"r": 0}, "r 0 and lora_alpha 16"),
+        ({"lora_alpha": None}, "lora_alpha None"),
+    ],
+)
+def test_adapter_settings_that_mean_something_else(lora, changes, message):
+    adapter = lora / "adapter_config.json"
+    adapter.write_text(json.dumps(json.loads(adapter.read_text()) | changes))
+    with pytest.raises(UserError, match=message):
+        MobileVLM.from_pretrained(lora, base=lora.parent / "base")
+
+
 def test_adapters_that_cannot_be_merged(lora):
     adapter = torch.load(lora / "adapter_model.bin", weights_only=True)
     prefix = "base_model.model.model.layers.0.self_attn.q_proj"
     torch.save({k: v for k, v in adapter.items() if k != f"{prefix}.lora_B.weight"}, lora / "adapter_model.bin")
     with pytest.raises(UserError, match="only one of two LoRA factors for model.layers.0.self_attn.q_proj.weight"):
+        MobileVLM.from_pretrained(lora, base=lora.parent / "base")
+    misshapen = adapter | {f"{prefix}.lora_A.weight": torch.zeros(8, 32)}
+    torch.save(misshapen, lora / "adapter_model.bin")
+    with pytest.raises(UserError, match="another model's LoRA"):
         MobileVLM.from_pretrained(lora, base=lora.parent / "base")
     other = {k.replace("layers.0", "layers.7"): v for k, v in adapter.items()}
     torch.save(other, lora / "adapter_model.bin")

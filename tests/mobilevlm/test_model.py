@@ -94,7 +94,6 @@ def test_sharded_checkpoints_load(kind, tmp_path):
 def test_save_pretrained_writes_the_published_layout(golden, tmp_path):
     model = MobileVLM.from_pretrained(golden.checkpoint)
     model.save_pretrained(tmp_path / "saved")
-    shutil.copytree(golden.directory / "vision_tower", tmp_path / "vision_tower")
     before, after = open_directory(golden.checkpoint), open_directory(tmp_path / "saved")
     assert set(before) == set(after)
     published = json.loads((golden.checkpoint / "config.json").read_text())
@@ -112,7 +111,6 @@ def test_sharded_and_merged_models_save_and_load_again(tmp_path):
     lora = GOLDEN / "lora_v1"
     model = MobileVLM.from_pretrained(lora / "lora", base=lora / "base")
     model.save_pretrained(tmp_path / "saved", max_shard_size="400KB")
-    shutil.copytree(lora / "openai_clip_tiny", tmp_path / "openai_clip_tiny")
     assert len(list((tmp_path / "saved").glob("model-*.safetensors"))) > 1
     golden = np.load(lora / "golden.npz")
     logits = logits_of(MobileVLM.from_pretrained(tmp_path / "saved"), golden["input_ids"], golden["pixel_values"])
@@ -180,6 +178,33 @@ def test_dtypes_by_name():
     for name in ("int8", "nonsense"):
         with pytest.raises(ValueError, match=f"dtype is '{name}'; it can be fp32, fp16 or bf16"):
             as_dtype(name)
+
+
+def test_generate_takes_what_transformers_takes(golden):
+    model = MobileVLM.from_pretrained(golden.checkpoint)
+    ids, images = torch.from_numpy(golden.arrays["input_ids"]), torch.from_numpy(golden.arrays["pixel_values"])
+    options = dict(images=images, max_new_tokens=4, do_sample=False)
+    expected = golden.arrays["greedy_tokens"][:4].tolist()
+    assert model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)[0].tolist() == expected
+    with pytest.raises(ValueError, match="image tokens, but no images"):
+        model.generate(ids, max_new_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 5.0}, "top_p is 5"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"prompt": "hi " * 1500}, "the context holds 2048: [0-9]+ too many"),
+    ],
+)
+def test_chat_refuses_what_cannot_be(golden, options, message):
+    model = MobileVLM.from_pretrained(golden.checkpoint)
+    with pytest.raises(ValueError, match=message):
+        model.chat(**({"prompt": "hi"} | options))
 
 
 @pytest.mark.parametrize("bits", ["load_8bit", "load_4bit"])

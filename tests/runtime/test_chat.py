@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pexpect
@@ -76,7 +78,7 @@ def test_options_reach_the_model(bundle):
         (["--prompt", "Hi", "--max-new-tokens", "0"], "max_new_tokens is 0"),
         (["--prompt", "Hi", "--conv-mode", "v9"], "invalid choice: 'v9'"),
         (["--prompt", "a " * 3000], "too many"),
-        (["--prompt", b"caf\xe9"], "--prompt is not UTF-8"),
+        (["--prompt", b"caf\xe9"], "the question is not UTF-8"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(options, message, bundle):
@@ -211,3 +213,45 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(bundles):
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_ctrl_c_while_a_picture_is_read(terminal, tmp_path):
+    """A picture that takes a second to read: Ctrl-C gives the prompt back."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9000, 9000, 3), np.uint8)).save(
+        tmp_path / "big.png", compress_level=1
+    )
+    terminal.sendline(f"/image {tmp_path / 'big.png'}")
+    terminal.expect("big.png\r\n")
+    time.sleep(0.3)
+    terminal.kill(signal.SIGINT)
+    terminal.expect(r"\[stopped\]")
+    terminal.expect("> ")
+    terminal.sendline("/stats")
+    terminal.expect("no answer yet")
+
+
+def test_dropped_files_are_understood(terminal, tmp_path):
+    name = tmp_path / "my photo.jpg"
+    Image.new("RGB", (20, 20)).save(name)
+    for form in (str(name), f"'{name}'", str(name).replace(" ", "\\ ")):
+        terminal.sendline(f"/image {form}")
+        terminal.expect("my photo.jpg goes with the next question")
+
+
+def shell(command):
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+
+
+def test_streams_that_end_early(bundle):
+    """A reader that goes away, and streams that were closed: no traceback, no wrong status."""
+    program = f"{sys.executable} {CHAT} --engine {bundle} --max-new-tokens 1500"
+    done = shell(f"{program} --prompt Hello | head -c 3; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode in (0, 141) and "Traceback" not in done.stderr  # 0: all was written before head went away
+    done = shell(f"{program} --prompt Hello --max-new-tokens 3 >&-")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    done = shell(f"{program} <&-")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    done = shell(f"printf 'caf\\xe9\\n' | {program}")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    done = shell(f"{program} --prompt Hello > /dev/full")
+    assert done.returncode == 2 and "the disk is full" in done.stderr

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mobilevlm import MobileVLM
 from mobilevlm.answer import answer
+from mobilevlm.engines.bundle import seal_of
 from mobilevlm.errors import UserError
 from mobilevlm.prompt import Conversation, template
 from mobilevlm.runtime import Sampling, Session
@@ -117,7 +118,7 @@ def test_the_context_is_filled_to_its_last_row(session, model):
 
 def test_too_many_images_are_counted_before_any_is_encoded(session):
     with pytest.raises(UserError, match=r"\(200 images of 16\), the context holds 2048: \d+ too many"):
-        session.chat("What?", [picture(7)] * 200)
+        session.chat("What?", [session.read_image(picture(7))] * 200)
 
 
 def test_what_a_user_types_is_never_a_control_token(session):
@@ -147,6 +148,41 @@ def test_wrong_numbers_are_refused(session):
         session.chat("Hi", conv_mode="nonesuch")
 
 
+def test_a_picture_is_the_one_that_was_shown(session, model, tmp_path):
+    """The file is overwritten, then deleted, between the questions about it (a webcam's snapshot)."""
+    path, conversation, dialogue = tmp_path / "snap.png", Conversation(template("v1")), Dialogue(session)
+    picture(11).save(path)
+    for number, question in enumerate(("What is it?", "And now?", "Sure?")):
+        conversation.ask(question, 1 if number == 0 else 0)
+        reply = dialogue.ask(question, path if number == 0 else None, max_new_tokens=8)
+        conversation.answer("".join(reply))
+        assert reply.tokens == pytorch_reply_of(model, conversation, [picture(11)], 8)
+        picture(12).save(path) if number == 0 else path.unlink(missing_ok=True)
+
+
+def pytorch_reply_of(model, conversation, images, count):
+    """As `pytorch_reply`, to the last question of a conversation that has its answer already."""
+    open_question = Conversation(conversation.template, conversation.messages[:-1])
+    return pytorch_reply(model, open_question, images, count)
+
+
+def test_two_answers_at_once_are_refused(session):
+    first, second = iter(session.chat("Tell me a story.", max_new_tokens=30)), session.chat("Hi", max_new_tokens=5)
+    next(first)
+    "".join(second)
+    with pytest.raises(UserError, match="another answer was begun"):
+        "".join(first)
+    with pytest.raises(UserError, match="generated already"):
+        "".join(second)
+
+
+def test_a_closed_session_says_so(bundles):
+    session = Session(bundles["v1_ldpnet_112"])
+    session.close()
+    with pytest.raises(UserError, match="closed"):
+        session.chat("Hi")
+
+
 def test_prefix_bookkeeping():
     cached = CachedPrefix()
     assert cached.reusable([1, 2]) == 0
@@ -163,7 +199,8 @@ def test_fp16_bundles_too_large_for_memory_are_refused(bundle_copy, monkeypatch)
 
     path = bundle_copy / "bundle.json"
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"precision": {"vision": "fp32", "decoder": "fp16"}}))
+    manifest |= {"precision": {"vision": "fp32", "decoder": "fp16"}}
+    path.write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
     monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
     with pytest.raises(UserError, match="GB in memory.*--precision fp32"):
         Session(bundle_copy)
