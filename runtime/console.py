@@ -61,7 +61,7 @@ class Console:
                 break
             try:
                 self._handle(line)
-            except UserError as error:
+            except (UserError, OSError) as error:  # a name too long, a directory that may not be entered
                 _note(str(error))
             except KeyboardInterrupt:  # while a picture or a prompt was read
                 _note("\n[stopped]")

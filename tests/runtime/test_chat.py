@@ -150,6 +150,12 @@ def test_a_damaged_bundle_is_said(bundle_copy):
     assert done.returncode == 2 and "vision.weights is missing" in done.stderr and "build_engines.py" in done.stderr
 
 
+def test_a_file_name_too_long_does_not_end_the_conversation(bundle):
+    done = chat(bundle, "--max-new-tokens", 2, input=f"/image {'x' * 5000}\n/image ~nobody_at_all/x\nHello\n")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert "too long" in done.stderr and "names a user this machine does not have" in done.stderr
+
+
 def test_questions_from_a_pipe(bundle):
     done = chat(bundle, "--max-new-tokens", 4, input="Hello\n/stats\n/image missing.jpg\n/nonsense\nAgain\n")
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
