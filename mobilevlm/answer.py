@@ -6,7 +6,6 @@ from mobilevlm.inference import inference_once
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,7 +68,7 @@ def answer(
     Args:
         model: a loaded model.
         prompt: what the user says, without template; taken literally.
-        image: a path, bytes or PIL image, a sequence of those, or None.
+        image: a path, bytes or PIL image, a list of those, or None.
         conv_mode: the conversation template.
         temperature: 0 is greedy (or plain beam search).
         top_p: nucleus sampling.
@@ -79,7 +78,7 @@ def answer(
     Raises:
         UserError: an image for a model without vision, an unreadable image, or a prompt longer than the context.
     """
-    images = [] if image is None else list(image) if isinstance(image, Sequence) and not _is_one(image) else [image]
+    images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
     config = model.config.model_config
     if images and config.vision is None:
         raise UserError("this is a text-only model: it takes no image")
@@ -115,7 +114,3 @@ def _check_options(temperature: float, top_p: float | None, num_beams: int, max_
     for name, (value, good, allowed) in ranges.items():
         if not good:
             raise UserError(f"{name} is {value}; it must be {allowed}")
-
-
-def _is_one(image: Any) -> bool:
-    return isinstance(image, (str, bytes))

@@ -82,7 +82,7 @@ class Session:
 
         Args:
             prompt: what the user says, taken literally.
-            image: a path, bytes or PIL image, a sequence of those, or None.
+            image: a path, bytes or PIL image, a list of those, or None.
             conv_mode: the conversation template.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
