@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-VISION, EMBED_TOKENS, DECODER = "vision", "embed_tokens", "decoder"
+VISION, DECODER = "vision", "decoder"
 
 PIXEL_VALUES, IMAGE_EMBEDS = "pixel_values", "image_embeds"
 INPUTS_EMBEDS, LOGITS = "inputs_embeds", "logits"

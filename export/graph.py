@@ -52,7 +52,6 @@ class Graph:
         self._initializers: list[TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._stored: dict[str, str] = {}
 
     def __enter__(self) -> Graph:
         return self
@@ -86,16 +85,11 @@ class Graph:
 
     def constant(self, value: np.ndarray) -> str:
         """Add a constant that is not a weight: shapes, axes, tables."""
-        value = np.asarray(value)
-        return self._store(f"constant_{len(self._initializers)}", value)
+        return self.initializer(f"constant_{len(self._initializers)}", value)
 
     def weight(self, name: str) -> str:
         """Add a checkpoint tensor as it is, in float32: norms, biases, convolutions."""
-        return self._stored.get(name) or self._store(name, to_numpy(self.tensors[name]))
-
-    def matrix(self, name: str, value: np.ndarray) -> str:
-        """Add a converted weight under a name of its own."""
-        return self._store(name, value)
+        return self.initializer(name, to_numpy(self.tensors[name]))
 
     def linear(self, x: str, *names: str) -> str:
         """`x @ weight.T + bias` in the stage's precision.
@@ -108,9 +102,10 @@ class Graph:
         if f"{names[0]}.bias" not in self.tensors:
             return y
         bias = np.concatenate([to_numpy(self.tensors[f"{name}.bias"]) for name in names])
-        return self.op("Add", y, self._store(f"{names[0]}.bias", bias))
+        return self.op("Add", y, self.initializer(f"{names[0]}.bias", bias))
 
-    def _store(self, name: str, value: np.ndarray) -> str:
+    def initializer(self, name: str, value: np.ndarray) -> str:
+        """Add a value under a name of its own: inline when it is small, else in the external file."""
         value = np.ascontiguousarray(value)
         dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
         tensor = TensorProto(name=name, data_type=dtype, dims=value.shape)
@@ -119,7 +114,6 @@ class Graph:
         else:
             self._append(tensor, value)
         self._initializers.append(tensor)
-        self._stored[name] = name
         return name
 
     def _append(self, tensor: TensorProto, value: np.ndarray) -> None:

@@ -41,8 +41,8 @@ def _embeddings(graph: Graph, config: ModelConfig) -> str:
     x = graph.op("Transpose", x, perm=[0, 2, 1])
     positions = to_numpy(graph.tensors[f"{CLIP}embeddings.position_embedding.weight"])
     first = to_numpy(graph.tensors[f"{CLIP}embeddings.class_embedding"]) + positions[0]
-    x = graph.op("Add", x, graph.matrix("position_embedding.patches", positions[None, 1:]))
-    return graph.op("Concat", graph.matrix("class_embedding", first[None, None]), x, axis=1)
+    x = graph.op("Add", x, graph.initializer("position_embedding.patches", positions[None, 1:]))
+    return graph.op("Concat", graph.initializer("class_embedding", first[None, None]), x, axis=1)
 
 
 def _norm(graph: Graph, x: str, name: str, config: ModelConfig) -> str:

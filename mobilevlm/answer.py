@@ -12,7 +12,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .errors import UserError
-from .image import ImageSpec, load_image, preprocess
+from .image import ImageSpec, as_list, load_image, preprocess
 from .projectors import num_image_tokens
 from .prompt import Conversation, StopRule, template
 
@@ -29,19 +29,6 @@ class _StopAtKeyword(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         done = [self.rule.stops(ids[self.prompt_length :].tolist()) for ids in input_ids]
         return torch.tensor(done, device=input_ids.device)
-
-
-def image_spec(model: MobileVLM) -> ImageSpec:
-    """How a model wants its pictures."""
-    config = model.config.model_config
-    vision = config.vision
-    return ImageSpec(
-        image_size=vision.image_size,
-        mean=vision.image_mean,
-        std=vision.image_std,
-        aspect_ratio=config.image_aspect_ratio,
-        shortest_edge=vision.shortest_edge,
-    )
 
 
 def prompt_ids(model: MobileVLM, prompt: str, num_images: int, conv_mode: str) -> torch.Tensor:
@@ -78,12 +65,12 @@ def answer(
     Raises:
         UserError: an image for a model without vision, an unreadable image, or a prompt longer than the context.
     """
-    images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
+    images = as_list(image)
     config = model.config.model_config
     if images and config.vision is None:
         raise UserError("this is a text-only model: it takes no image")
     _check_options(temperature, top_p, num_beams, max_new_tokens)
-    spec = image_spec(model) if images else None
+    spec = ImageSpec.of(config) if images else None
     pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
     input_ids = prompt_ids(model, prompt, len(images), conv_mode)
     length = input_ids.shape[1] + len(images) * (num_image_tokens(config) - 1 if images else 0)

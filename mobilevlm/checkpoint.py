@@ -73,11 +73,7 @@ def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkp
     raw = read_json(directory / "config.json")
     config, tower = _configuration(raw, directory)
     tensors = open_directory(directory)
-    if tower is not None and _needs_tower(config, tensors):
-        tensors = _with_tower(tensors, tower)
-    elif config.vision and not any(name.startswith(TOWER_PREFIX) for name in tensors):
-        tower = _tower_from_hub(config.mm_vision_tower, directory)
-        tensors = _with_tower(tensors, tower)
+    tensors, tower = _choose_tower(config, tensors, tower, directory, keep_own=config.uses_checkpoint_tower)
     return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory, tower))
 
 
@@ -100,10 +96,12 @@ def find_beside(name: str, directory: Path) -> Path | None:
     Returns:
         The first directory that exists, or None.
     """
-    places = [user_path(name)]
-    if not places[0].is_absolute():
-        places += [root / name for root in (directory, *list(directory.parents)[:2])]
-    return next((place.resolve() for place in places if place.is_dir()), None)
+    return next((place.resolve() for place in _places(name, directory) if place.is_dir()), None)
+
+
+def _places(name: str, directory: Path) -> list[Path]:
+    first = user_path(name)
+    return [first] if first.is_absolute() else [first, *(root / name for root in (directory, *directory.parents[:2]))]
 
 
 def _configuration(raw: dict, directory: Path) -> tuple[ModelConfig, Path | None]:
@@ -130,16 +128,26 @@ def _configuration(raw: dict, directory: Path) -> tuple[ModelConfig, Path | None
 def _tower_from_hub(name: str, directory: Path) -> Path:
     if name.startswith(HUB_TOWER_OWNERS):
         return download(name, allow=TOWER_FILES, put_at=directory / name)
-    looked = [Path.cwd() / name, *(root / name for root in (directory, *list(directory.parents)[:2]))]
+    looked = [place.absolute() for place in _places(name, directory)]
     raise CheckpointError(
         f"the vision tower {name!r} that {directory / 'config.json'} names (mm_vision_tower) is not there. Looked in "
         f"{', '.join(map(str, dict.fromkeys(looked)))}. Put its config.json, preprocessor_config.json and weights there"
     )
 
 
-def _needs_tower(config: ModelConfig, tensors: Tensors) -> bool:
-    """The original's rule: a projector named v2 keeps the checkpoint's own tower, any other reloads it."""
-    return not config.uses_checkpoint_tower or not any(name.startswith(TOWER_PREFIX) for name in tensors)
+def _choose_tower(
+    config: ModelConfig, tensors: Tensors, tower: Path | None, directory: Path, keep_own: bool
+) -> tuple[Tensors, Path | None]:
+    """The original's rule: some checkpoints keep their own tower, others have it reloaded from `mm_vision_tower`.
+
+    One that is on this machine is reloaded; the hub is asked only for one the checkpoint lacks. Returns the tensors
+    with the tower that counts, and the directory it came from.
+    """
+    has_own = any(name.startswith(TOWER_PREFIX) for name in tensors)
+    if config.vision is None or (has_own and (keep_own or tower is None)):
+        return tensors, tower
+    tower = tower or _tower_from_hub(config.mm_vision_tower, directory)
+    return _with_tower(tensors, tower), tower
 
 
 def _with_tower(tensors: Tensors, tower: Path) -> Tensors:
@@ -171,10 +179,7 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
     config, tower = _configuration(read_json(directory / "config.json"), directory)
     tensors = merged(open_directory(source), directory, adapter)
-    if config.vision:
-        if tower is None and not any(name.startswith(TOWER_PREFIX) for name in tensors):
-            tower = _tower_from_hub(config.mm_vision_tower, directory)
-        tensors = _with_tower(tensors, tower) if tower else tensors
+    tensors, tower = _choose_tower(config, tensors, tower, directory, keep_own=False)
     # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
     tensors = tensors.converted(torch.float16)
     return _with_control_tokens(Checkpoint(directory.name, config, tensors, source, tower, source))

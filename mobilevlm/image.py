@@ -12,10 +12,12 @@ import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .config import ModelConfig
 from .errors import UserError
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses, twice its `Image.MAX_IMAGE_PIXELS`
@@ -65,6 +67,18 @@ class ImageSpec:
     aspect_ratio: str | None = "pad"
     shortest_edge: int | None = None
 
+    @classmethod
+    def of(cls, config: ModelConfig) -> ImageSpec:
+        """How a model that has a vision tower wants its pictures."""
+        vision = config.vision
+        return cls(
+            image_size=vision.image_size,
+            mean=vision.image_mean,
+            std=vision.image_std,
+            aspect_ratio=config.image_aspect_ratio,
+            shortest_edge=vision.shortest_edge,
+        )
+
     def __post_init__(self) -> None:
         for name in ("image_size", "shortest_edge"):
             value = getattr(self, name)
@@ -74,6 +88,13 @@ class ImageSpec:
             raise ImageError(f"mean is {self.mean}, not three numbers in 0..1: correct preprocessor_config.json.")
         if len(self.std) != 3 or not all(0 < value < float("inf") for value in self.std):
             raise ImageError(f"std is {self.std}, not three numbers above 0: correct preprocessor_config.json.")
+
+
+def as_list(image: Any) -> list[Any]:
+    """None, one image or a list of images, as a list."""
+    if image is None:
+        return []
+    return list(image) if isinstance(image, (list, tuple)) else [image]
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:

@@ -36,7 +36,7 @@ class Console:
     def __init__(
         self, session: Session, conv_mode: str, sampling: Sampling, max_new_tokens: int, images: Sequence[str] = ()
     ):
-        self._dialogue = Dialogue(session, conv_mode)
+        self._dialogue, self._read_image = Dialogue(session, conv_mode), session.read_image
         self._options = {"sampling": sampling, "max_new_tokens": max_new_tokens}
         self._shown: list[np.ndarray] = []
         self._statistics: Statistics | None = None
@@ -88,7 +88,7 @@ class Console:
         if not name:
             raise UserError("/image needs a file name")
         path = _as_dropped(name)
-        self._shown.append(self._dialogue.read_image(path))
+        self._shown.append(self._read_image(path))
         _note(f"{path.name} goes with the next question")
 
     def _answer(self, question: str) -> None:

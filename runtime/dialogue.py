@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mobilevlm.image import as_list
 from mobilevlm.prompt import Conversation, template
 
 from .reply import Reply
@@ -28,10 +29,6 @@ class Dialogue:
         self._conversation = Conversation(self._template)
         self._images: list[np.ndarray] = []
 
-    def read_image(self, image: Any) -> np.ndarray:
-        """Read a picture ahead of the question it goes with; see `Session.read_image`."""
-        return self._session.read_image(image)
-
     def ask(
         self, prompt: str, image: Any = None, *, sampling: Sampling | None = None, max_new_tokens: int = 512
     ) -> Reply:
@@ -51,10 +48,3 @@ class Dialogue:
             self._conversation, self._images = conversation, images
 
         return self._session.reply(conversation, images, sampling, max_new_tokens, start, joined)
-
-
-def as_list(image: Any) -> list[Any]:
-    """None, one image or a sequence of images, as a list."""
-    if image is None:
-        return []
-    return list(image) if isinstance(image, (list, tuple)) else [image]

@@ -78,7 +78,7 @@ class Session:
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
     ) -> Reply:
-        """Answer one question on its own; see `conversation` for several.
+        """Answer one question on its own; see `dialogue.Dialogue` for several.
 
         Args:
             prompt: what the user says, taken literally.
@@ -100,7 +100,7 @@ class Session:
         """
         if not self.bundle.has_vision:
             raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
-        return image if isinstance(image, np.ndarray) else preprocess(load_image(image), self._image_spec())
+        return image if isinstance(image, np.ndarray) else preprocess(load_image(image), ImageSpec.of(self.config))
 
     def reply(
         self,
@@ -167,16 +167,6 @@ class Session:
 
     def _rows(self, token: int) -> np.ndarray:
         return self._table[token][None].astype(np.float32)
-
-    def _image_spec(self) -> ImageSpec:
-        vision = self.config.vision
-        return ImageSpec(
-            image_size=vision.image_size,
-            mean=vision.image_mean,
-            std=vision.image_std,
-            aspect_ratio=self.config.image_aspect_ratio,
-            shortest_edge=vision.shortest_edge,
-        )
 
     def run_prompt(self, owner: object, inputs_embeds: np.ndarray, keys: Sequence[Hashable]) -> tuple[np.ndarray, int]:
         """Prefill what the kv cache does not hold yet; it belongs to `owner` until the next prompt.

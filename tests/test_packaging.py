@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from tests.conftest import BUILD, CHAT, ROOT, run
 
 
 def call(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=600, **options)
+    # A PYTHONPATH of the person's would show pip this clone as installed already.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=600, env=clean, **options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done
 

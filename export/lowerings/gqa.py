@@ -61,7 +61,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, max_context: int) -> dict[
     frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
     angles = np.outer(np.arange(max_context), frequencies)
     tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
-    return {name: graph.matrix(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()}
+    return {name: graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()}
 
 
 def attention(graph: Graph, qkv: str, layer: int, config: ModelConfig, rope: dict[str, str]) -> str:

@@ -29,5 +29,5 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
             f"stage {graph.name}: {names[0]}.weight holds {largest:g}, float16 ends at {np.finfo(np.float16).max:g}: "
             f"build this stage with --precision {graph.name}=fp32"
         )
-    stored = graph.matrix(f"{names[0]}.weight", weight.astype(np.float16))
+    stored = graph.initializer(f"{names[0]}.weight", weight.astype(np.float16))
     return graph.op("MatMul", x, graph.op("Cast", stored, to=TensorProto.FLOAT))

@@ -16,7 +16,7 @@ TABLE_DTYPE = np.float32
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMul with the transposed weight."""
-    return graph.op("MatMul", x, graph.matrix(f"{names[0]}.weight", transposed(graph, names)))
+    return graph.op("MatMul", x, graph.initializer(f"{names[0]}.weight", transposed(graph, names)))
 
 
 def transposed(graph: Graph, names: tuple[str, ...]) -> np.ndarray:

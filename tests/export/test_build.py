@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer, image_spec, prompt_ids
+from mobilevlm.answer import answer, prompt_ids
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.image import load_image, preprocess
+from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, load_golden, run
 
@@ -51,7 +51,7 @@ def test_a_photograph_gets_pytorchs_answer(name, bundles):
     model = MobileVLM.from_pretrained(load_golden(name).checkpoint)
     question = "Name the objects on the table."
     ids = prompt_ids(model, question, 1, "v1")
-    pixels = torch.from_numpy(preprocess(load_image(PHOTO), image_spec(model)))
+    pixels = torch.from_numpy(preprocess(load_image(PHOTO), ImageSpec.of(model.config.model_config)))
     expected = model.generate(ids, images=pixels, max_new_tokens=24, do_sample=False)[0].tolist()
     with Session(bundles[name]) as session:
         reply = session.chat(question, PHOTO, max_new_tokens=24)

@@ -34,11 +34,10 @@ def picture(seed, size=(90, 60)):
 
 def pytorch_reply(model, conversation, images, count):
     """The greedy answer of PyTorch to a conversation's open question, from the whole prompt."""
-    from mobilevlm.answer import image_spec
-    from mobilevlm.image import preprocess
+    from mobilevlm.image import ImageSpec, preprocess
 
     ids = torch.tensor([model.tokenizer.encode(conversation.segments())])
-    pixels = [torch.from_numpy(preprocess(image, image_spec(model))) for image in images]
+    pixels = [torch.from_numpy(preprocess(image, ImageSpec.of(model.config.model_config))) for image in images]
     options = dict(images=torch.cat(pixels)) if pixels else {}
     new_from = 0 if pixels else ids.shape[1]
     return model.generate(ids, max_new_tokens=count, do_sample=False, **options)[0, new_from:].tolist()
