@@ -1,0 +1,119 @@
+"""From a recipe to transformers' TrainingArguments: the same global batch on any number of processes."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilevlm.errors import UserError
+
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+PARALLEL = Path(__file__).parent / "parallel"
+# Fields that TrainingArguments knows under the same name and with the same meaning.
+SAME = "learning_rate weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type num_train_epochs"
+SAME += " max_steps per_device_train_batch_size seed bf16 save_steps save_total_limit"
+SAME += " logging_steps report_to dataloader_num_workers"
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
+
+
+def world_size() -> int:
+    """Processes of this run, as `accelerate launch` and torchrun tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def accumulation_steps(recipe: Recipe, processes: int) -> int:
+    """Forward passes per step, so that the global batch is the recipe's.
+
+    Raises:
+        UserError: it does not divide; the message names a batch size that does.
+    """
+    wanted, each = recipe.global_batch_size, recipe.per_device_train_batch_size
+    if wanted % processes:
+        raise UserError(
+            f"the global batch of {wanted} cannot be divided over {processes} processes: "
+            f"use --global-batch-size {max(1, wanted // processes) * processes} or another number of processes"
+        )
+    if wanted % (each * processes):
+        share = wanted // processes
+        fits = max(size for size in range(1, min(each, share) + 1) if share % size == 0)
+        raise UserError(
+            f"per_device_train_batch_size {each} x {processes} processes does not divide the global batch of {wanted}: "
+            f"use --per-device-train-batch-size {fits}"
+        )
+    return wanted // (each * processes)
+
+
+def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) -> TrainingArguments:
+    """The TrainingArguments of a recipe on this machine.
+
+    Args:
+        recipe: the hyperparameters.
+        out_dir: where checkpoints go.
+        **overrides: TrainingArguments' own, which win.
+
+    Raises:
+        UserError: the global batch does not divide, this machine cannot do what the recipe asks, or transformers
+            refuses a value.
+    """
+    import torch
+    from transformers import TrainingArguments
+
+    processes, on_gpu = world_size(), torch.cuda.is_available()
+    if on_gpu and recipe.bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("this GPU has no bfloat16: add --no-bf16")
+    if recipe.report_to == "tensorboard" and find_spec("tensorboard") is None:
+        raise UserError("--report-to tensorboard needs TensorBoard: pip install tensorboard")
+    values: dict[str, Any] = {name: getattr(recipe, name) for name in SAME.split()}
+    values |= {
+        "output_dir": str(out_dir),
+        "gradient_accumulation_steps": accumulation_steps(recipe, processes),
+        "warmup_steps": recipe.warmup_steps or recipe.warmup_ratio,  # below 1 it is a ratio
+        "tf32": recipe.tf32 if on_gpu else None,  # where there is no CUDA there is no such thing
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "remove_unused_columns": False,
+        "data_seed": recipe.seed,
+        "ddp_find_unused_parameters": False,
+        "eval_strategy": "no",
+        "logging_nan_inf_filter": False,
+    }
+    if recipe.gradient_checkpointing:
+        # transformers renamed it within version 5.
+        name = next(name for name in CHECKPOINTING if name in TrainingArguments.__dataclass_fields__)
+        values |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+    if recipe.min_lr_rate is not None:
+        values["lr_scheduler_kwargs"] = {"min_lr_rate": recipe.min_lr_rate}
+    if processes > 1:
+        values |= parallel_arguments(recipe.parallel)
+    try:
+        arguments = TrainingArguments(**(values | overrides))
+    except ValueError as error:
+        raise UserError(f"transformers refuses recipe {recipe.name}: {error}") from None
+    if processes == 1:
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # a process drives one GPU: for more there is `accelerate launch`
+    return arguments
+
+
+def parallel_arguments(parallel: str) -> dict[str, Any]:
+    """What TrainingArguments needs to divide a model over processes; nothing for `none`.
+
+    Raises:
+        UserError: DeepSpeed is asked for and not installed.
+    """
+    if parallel == "none":
+        return {}
+    config = str(PARALLEL / f"{parallel}.json")
+    if parallel == "fsdp":
+        return {"fsdp": True, "fsdp_config": config}
+    if find_spec("deepspeed") is None:
+        raise UserError(
+            f"the recipe asks for parallel={parallel}, which needs DeepSpeed: pip install deepspeed, or add "
+            "--parallel fsdp (built into PyTorch) or --parallel none (every process holds the whole model)"
+        )
+    return {"deepspeed": config}
