@@ -1,0 +1,147 @@
+"""Training rows and batches, against the original's; and what broken rows do: give way, and be counted."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.errors import UserError
+from mobilevlm.image import ImageSpec
+from mobilevlm.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from mobilevlm.templates import TEMPLATES
+from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.train.data import NOTES, Collator, TrainingRows, check_rows, read_rows
+from tests.conftest import GOLDEN, GOLDEN_MODELS
+
+BATCH = GOLDEN / "v1_ldpnet_112" / "train_batch"
+V1 = TEMPLATES["v1"]
+
+
+def golden_rows(model, template):
+    """The golden batch's rows: stage 1 crops, stage 2 pads."""
+    checkpoint = open_checkpoint(GOLDEN / model / "ckpt_safetensors")
+    rows = read_rows(BATCH / f"{template}.json")
+    spec = replace(ImageSpec.of(checkpoint.config), aspect_ratio={"plain": "square", "v1": "pad"}[template])
+    return TrainingRows(rows, checkpoint.tokenizer(), TEMPLATES[template], 2048, spec, BATCH)
+
+
+@pytest.mark.parametrize("model", GOLDEN_MODELS)
+@pytest.mark.parametrize("template", ["plain", "v1"])
+def test_batches_are_the_originals(model, template):
+    golden = np.load(GOLDEN / model / "train_batch" / f"{template}.npz")
+    rows = golden_rows(model, template)
+    batch = Collator(pad_id=0, max_length=2048)([rows[number] for number in range(len(rows))])
+    for name in ("input_ids", "labels", "attention_mask"):
+        assert np.array_equal(batch[name], golden[name]), name
+    if "images" in golden:
+        np.testing.assert_allclose(batch["images"], golden["images"], atol=1e-6)
+    else:
+        np.testing.assert_allclose(batch["images"].double().sum((1, 2, 3)), golden["images_sum"], rtol=1e-5)
+    assert batch[NOTES] == []
+    summary = json.loads((GOLDEN / model / "train_batch" / "summary.json").read_text())
+    assert rows.lengths == summary[template]["modality_lengths"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer(GOLDEN / "_common" / "tokenizer_small")
+
+
+def talk(question, answer="Yes."):
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+
+
+def dataset(rows, tokenizer, **options):
+    options = {"image_spec": ImageSpec(28), "images_dir": BATCH, "max_length": 2048} | options
+    return TrainingRows(rows, tokenizer, V1, **options)
+
+
+def test_a_missing_picture_gives_way_to_the_next_row_with_one(tokenizer):
+    rows = [
+        {"id": "lost", "image": "lost.png", "conversations": talk("<image>\nFirst?")},
+        {"id": "text", "conversations": talk("Second?")},
+        {"id": "good", "image": "0.png", "conversations": talk("<image>\nThird?")},
+    ]
+    data = dataset(rows, tokenizer)
+    assert torch.equal(data[0]["input_ids"], data[2]["input_ids"])
+    [(number, kind, text)] = data[0][NOTES]
+    assert (number, kind) == (0, "replaced")
+    assert "lost.png" in text and "id lost" in text
+    assert data[1]["images"].shape == (1, 3, 28, 28)
+    assert not data[1]["images"].any()
+
+
+MALFORMED = {
+    "no list of conversations": {"id": "a"},
+    "no text": {"conversations": [{"from": "human"}]},
+    "empty": {"conversations": talk(" ", "")},
+    "alternate": {"conversations": talk("a") + talk("b")[1:]},
+    "file name or a list": {"image": 7, "conversations": talk("<image>")},
+    "1 pictures and 0 times": {"image": "0.png", "conversations": talk("Which?")},
+    "2 pictures and 1 times": {"image": ["0.png", "1.png"], "conversations": talk("<image> Which?")},
+}
+
+
+@pytest.mark.parametrize("problem", MALFORMED)
+def test_a_malformed_row_is_found_up_front_and_gives_way(tokenizer, problem):
+    rows = [MALFORMED[problem], {"image": "0.png", "conversations": talk("<image>\nGood?")}]
+    assert problem in check_rows(rows, V1, True)[0]
+    data = dataset(rows, tokenizer)
+    assert torch.equal(data[0]["input_ids"], data[1]["input_ids"])
+    assert data[0][NOTES][0][:2] == (0, "replaced")
+
+
+def test_no_usable_row_is_an_error(tokenizer):
+    with pytest.raises(UserError, match="none of the 1 rows"):
+        dataset([{"id": 1}], tokenizer)
+    lost = dataset([{"id": "x", "image": "lost.png", "conversations": talk("<image>")}], tokenizer)
+    with pytest.raises(UserError, match=r"lost\.png"):
+        lost[0]
+
+
+def test_one_picture_may_be_named_twice_in_a_turn_and_lists_count(tokenizer):
+    rows = [
+        {"image": "0.png", "conversations": talk("<image> and <image>?")},
+        {"image": ["0.png", "1.png"], "conversations": talk("<image> or <image>?")},
+    ]
+    data = dataset(rows, tokenizer)
+    assert [int((data[i]["input_ids"] == IMAGE_TOKEN_INDEX).sum()) for i in (0, 1)] == [1, 2]
+    batch = Collator(0, 2048)([data[1], data[0]])
+    assert batch["images"].shape == (3, 3, 28, 28)
+    assert torch.equal(batch["images"][0], batch["images"][2])
+
+
+def test_what_is_cut_takes_its_pictures_along(tokenizer):
+    rows = [
+        {"image": ["0.png", "1.png"], "conversations": talk("<image> a?") + talk("<image> b?")},
+        {"conversations": talk("c?")},
+    ]
+    data = dataset(rows, tokenizer)
+    second = (data[0]["input_ids"] == IMAGE_TOKEN_INDEX).nonzero()[1].item()
+    batch = Collator(0, second)([data[0], data[1]])
+    assert batch["input_ids"].shape == batch["labels"].shape == (2, second)
+    assert len(batch["images"]) == 2  # the first row's first, and the text's zeros
+
+
+def test_text_alone_has_no_images(tokenizer):
+    data = dataset(
+        [{"conversations": talk("a?")}, {"image": "0.png", "conversations": talk("b?")}], tokenizer, image_spec=None
+    )
+    assert "sees none" in data.malformed[1]
+    batch = Collator(0, 2048)([data[0], data[1]])
+    assert "images" not in batch
+    assert (batch["labels"] != IGNORE_INDEX).any()
+
+
+def test_rows_are_read_from_a_list_or_from_lines(tmp_path):
+    rows = [{"id": 1}, {"id": 2}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_rows(tmp_path / "a.json") == read_rows(tmp_path / "a.jsonl") == rows
+    (tmp_path / "b.json").write_text("{}")
+    for name, problem in {"b.json": "no list", "none.json": "does not exist"}.items():
+        with pytest.raises(UserError, match=problem):
+            read_rows(tmp_path / name)

@@ -1,0 +1,231 @@
+"""Training rows: LLaVA-style JSON, pictures read when their turn comes, broken rows replaced and counted.
+
+A row is `{"id": ..., "image": "a.jpg" | ["a.jpg", ...], "conversations": [{"from": "human" | "gpt", "value": ...}]}`,
+`image` being optional. A run must not end in its ninth hour over one bad file: a row that cannot be used gives its
+place to the next one that can, of the same kind, and is reported by id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from mobilevlm.errors import UserError
+from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Style, Template
+from mobilevlm.tokenizer import Tokenizer
+
+from .masking import SPEAKERS, RowError, mask
+
+NOTES = "notes"  # the key under which a batch says what happened to its rows
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON list, or one JSON object per line (`.jsonl`).
+
+    Raises:
+        UserError: the file is missing, no JSON, or holds no rows.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if _is_lines(path) else json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give --data the JSON file of the training rows") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{path} holds no list of training rows")
+    return rows
+
+
+def _is_lines(path: Path) -> bool:
+    return path.suffix == ".jsonl"
+
+
+def image_names(row: dict[str, Any]) -> list[str]:
+    """The pictures of a row."""
+    image = row.get("image")
+    return [] if image is None else [image] if isinstance(image, str) else list(image)
+
+
+def row_problem(row: Any, template: Template, sees_images: bool) -> str | None:
+    """What is wrong with the form of a row, found without opening its pictures; None if nothing is."""
+    if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
+        return "it has no list of conversations"
+    turns = row["conversations"]
+    if not all(isinstance(turn, dict) and isinstance(turn.get("value"), str) for turn in turns):
+        return "a turn has no text in `value`"
+    if not any(turn["value"].split() for turn in turns):
+        return "its turns are empty"
+    speakers = [turn.get("from") for turn in turns]
+    start = speakers[:1] == [SPEAKERS[1]]
+    if any(speaker != SPEAKERS[number % 2] for number, speaker in enumerate(speakers[start:])) or not speakers[start:]:
+        return f"human and gpt do not alternate (from: {', '.join(map(str, speakers))})"
+    names = row.get("image")
+    listed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if not (names is None or isinstance(names, str) or listed):
+        return f"image is {names!r}: a file name or a list of them is needed"
+    return _image_problem(row, template, sees_images)
+
+
+def _image_problem(row: dict[str, Any], template: Template, sees_images: bool) -> str | None:
+    names = image_names(row)
+    if names and not sees_images:
+        return "it has a picture, but the model that is trained sees none"
+    if template.style is Style.PLAIN and (len(row["conversations"]) != 2 or not names):
+        return "the plain template needs a picture and exactly two turns"
+    if names:
+        places = sum(text.count(IMAGE.name) for text in _texts(row))
+        if places != len(names):
+            return f"it has {len(names)} pictures and {places} times {IMAGE.name}"
+    return None
+
+
+def _texts(row: dict[str, Any]) -> list[str]:
+    """The texts of the turns; of one picture a turn may speak twice, as the original allows."""
+    texts = [turn["value"] for turn in row["conversations"]]
+    if isinstance(row.get("image"), str):
+        return [_one_image(text) if IMAGE.name in text else text for text in texts]
+    return texts
+
+
+def _one_image(text: str) -> str:
+    return f"{IMAGE.name}\n" + text.replace(IMAGE.name, "").strip()
+
+
+def check_rows(rows: Sequence[Any], template: Template, sees_images: bool) -> dict[int, str]:
+    """The rows whose form is wrong: number and problem."""
+    problems = ((number, row_problem(row, template, sees_images)) for number, row in enumerate(rows))
+    return {number: problem for number, problem in problems if problem}
+
+
+class TrainingRows(Dataset):
+    """Rows as the model takes them.
+
+    Attributes:
+        lengths: words per row, negative for rows without a picture, as `sampler.grouped_indices` wants them.
+        malformed: number and problem of rows whose form is wrong.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        tokenizer: Tokenizer,
+        template: Template,
+        max_length: int,
+        image_spec: ImageSpec | None = None,
+        images_dir: Path | None = None,
+        start_end: bool = False,
+    ):
+        """Check the form of all rows.
+
+        Args:
+            rows: see `read_rows`.
+            tokenizer: the model's.
+            template: the wording.
+            max_length: the recipe's model_max_length.
+            image_spec: how the model wants its pictures, None if it sees none.
+            images_dir: what the rows' file names are relative to.
+            start_end: the checkpoint's `mm_use_im_start_end`.
+
+        Raises:
+            UserError: no row can be used.
+        """
+        self.rows, self.tokenizer, self.template, self.max_length = rows, tokenizer, template, max_length
+        self.image_spec, self.images_dir, self.start_end = image_spec, images_dir, start_end
+        self.malformed = check_rows(rows, template, image_spec is not None)
+        if len(self.malformed) == len(rows):
+            raise UserError(f"none of the {len(rows)} rows can be used; row 0: {self.malformed[0]}")
+        self.lengths = [self._length(number) for number in range(len(rows))]
+
+    def _length(self, number: int) -> int:
+        if number in self.malformed:
+            return 1 if self.image_spec else -1
+        row = self.rows[number]
+        words = sum(len(turn["value"].split()) for turn in row["conversations"])
+        return words if image_names(row) else -words
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """`input_ids` and `labels` (T,), `images` (n, 3, H, W) if the model sees any, and what happened (`NOTES`)."""
+        notes = []
+        for candidate in self._candidates(number):
+            try:
+                row = self._row(candidate)
+            except (RowError, ImageError) as error:
+                notes.append((candidate, "replaced", f"row {self._name(candidate)} is replaced: {error}"))
+                continue
+            if row.pop("warning"):
+                notes.append((candidate, "unlearned", f"nothing is learned from row {self._name(candidate)}"))
+            return row | {NOTES: notes}
+        raise UserError(f"none of the {len(self.rows)} rows can be used; {notes[0][2]}")
+
+    def _name(self, number: int) -> str:
+        row = self.rows[number]
+        return f"{number} (id {row.get('id')})" if isinstance(row, dict) else str(number)
+
+    def _candidates(self, number: int) -> Iterator[int]:
+        """The row, then those after it: first of its kind (with or without a picture), then any."""
+        others = [(number + step) % len(self.rows) for step in range(1, len(self.rows))]
+        yield number
+        yield from (other for other in others if (self.lengths[other] > 0) == (self.lengths[number] > 0))
+        yield from (other for other in others if (self.lengths[other] > 0) != (self.lengths[number] > 0))
+
+    def _row(self, number: int) -> dict[str, Any]:
+        if number in self.malformed:
+            raise RowError(self.malformed[number])
+        row = self.rows[number]
+        names = image_names(row)
+        speakers = [turn["from"] for turn in row["conversations"]]
+        turns = list(zip(speakers, _texts(row) if names else [t["value"] for t in row["conversations"]], strict=True))
+        masked = mask(turns, self.template, self.tokenizer, bool(names), self.max_length, self.start_end)
+        result = {"input_ids": torch.tensor(masked.input_ids), "labels": torch.tensor(masked.labels)}
+        if self.image_spec:
+            result["images"] = self._images(names)
+        return result | {"warning": masked.warning}
+
+    def _images(self, names: list[str]) -> torch.Tensor:
+        """Pixels of the pictures; zeros for a row of text, because every row uses up a block of image embeddings."""
+        size = self.image_spec.image_size
+        if not names:
+            return torch.zeros(1, 3, size, size)
+        folder = self.images_dir or Path()
+        return torch.cat([torch.from_numpy(preprocess(load_image(folder / n), self.image_spec)) for n in names])
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch of rows: padded on the right, cut to `max_length`, pictures stacked.
+
+    Attributes:
+        pad_id: what pads `input_ids` (the original's: `<unk>`); the mask leaves it out wherever it stands.
+        max_length: longest `input_ids`, image tokens counting as one.
+    """
+
+    pad_id: int
+    max_length: int
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """`input_ids`, `labels`, `attention_mask` (B, T), `images` (n, 3, H, W) if there are any, `NOTES`."""
+        ids = [row["input_ids"][: self.max_length] for row in rows]
+        labels = [row["labels"][: self.max_length] for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        input_ids = pad(ids, batch_first=True, padding_value=self.pad_id)
+        batch: dict[str, Any] = {
+            "input_ids": input_ids,
+            "labels": pad(labels, batch_first=True, padding_value=IGNORE_INDEX),
+            "attention_mask": input_ids.ne(self.pad_id),
+        }
+        if "images" in rows[0]:
+            # Of pictures whose place was cut away, none but a row's first is kept: every row uses up at least one.
+            kept = [max(1, int((row_ids == IMAGE_TOKEN_INDEX).sum())) for row_ids in ids]
+            batch["images"] = torch.cat([row["images"][:count] for row, count in zip(rows, kept, strict=True)])
+        return batch | {NOTES: [note for row in rows for note in row[NOTES]]}
