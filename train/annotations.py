@@ -1,0 +1,252 @@
+"""Annotation files row by row, whatever their size, and what a row has to look like for each use.
+
+`json.load` needs several times a file's size (measured: 3.8 GB for 1.3 GB); here it is one row and a buffer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from mobilevlm.errors import UserError
+from mobilevlm.prompt import IMAGE
+
+AGAIN = "Download it again"
+_CHUNK = 1 << 20  # characters read at a time
+_LONGEST_ROW = 1 << 25  # beyond this a row that does not parse is broken, not merely unfinished
+# What is left of a literal, a number or an escape when the text stops inside of it.
+_CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
+_TABLE_COLUMNS = ("index", "question", "image", "A", "B")
+Row = Any  # as parsed: a broken file may hold anything
+
+
+class AnnotationError(UserError):
+    """A file that cannot be read to its end; the message does not repeat its name."""
+
+
+def read_rows(path: Path, form: str, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
+    """The rows of an annotation file, one after the other.
+
+    Args:
+        path: a JSON list; one JSON object per line where the name ends in .jsonl; for the form "table" tab-separated
+            with a heading.
+        form: see `DataSet`.
+        on_read: told the bytes read since it was last told.
+
+    Raises:
+        AnnotationError: the file ends early or is something else.
+    """
+    layout = _values if path.suffix == ".jsonl" else _table if form == "table" else _list
+    return _read(path, layout, on_read)
+
+
+def read_through(path: Path) -> None:
+    """Parse a JSON file, or one with a value per line, to its end.
+
+    Raises:
+        AnnotationError: as `read_rows`.
+    """
+    if not sum(1 for _ in _read(path, _values, lambda count: None)):
+        raise AnnotationError(f"is empty. {AGAIN}")
+
+
+def _read(path: Path, layout: Callable[[TextIO], Iterator[Row]], on_read: Callable[[int], None]) -> Iterator[Row]:
+    with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as handle:
+        done = 0
+        try:
+            for row in layout(handle):
+                yield row
+                if (now := file.tell()) != done:
+                    on_read(now - done)
+                    done = now
+        except UnicodeDecodeError as error:
+            raise AnnotationError(f"is no UTF-8 text (near byte {done + error.start}). {AGAIN}") from None
+        except csv.Error as error:
+            raise AnnotationError(f"is no tab-separated table ({error}). {AGAIN}") from None
+
+
+class _Window:
+    """The part of a JSON text that is in memory: grows until the next value is whole."""
+
+    def __init__(self, handle: TextIO):
+        self._handle, self._text, self._at = handle, "", 0
+        self._decoder = json.JSONDecoder()
+
+    def next_mark(self) -> str:
+        """The next character that is no white space, without taking it; empty at the end."""
+        while True:
+            rest = self._text[self._at : self._at + 64].lstrip()
+            if rest:
+                self._at = self._text.index(rest[0], self._at)
+                return rest[0]
+            self._at = min(self._at + 64, len(self._text))
+            if self._at == len(self._text) and not self._grow(_CHUNK):
+                return ""
+
+    def skip(self) -> None:
+        self._at += 1
+
+    def value(self, what: str) -> Any:
+        """Take the next JSON value; `what` names it in an error."""
+        size = _CHUNK
+        while True:
+            try:
+                value, self._at = self._decoder.raw_decode(self._text, self._at)
+                return value
+            except json.JSONDecodeError as error:
+                near = self._text[max(self._at, error.pos - 20) : error.pos + 20]
+                # A string that does not end is reported where it starts, all else where the text stops making sense.
+                unfinished = error.msg.startswith("Unterminated") or _CUT.fullmatch(self._text[error.pos :])
+                if unfinished and len(self._text) - self._at < _LONGEST_ROW and self._grow(size):
+                    size *= 2  # so that a broken row costs one pass, not one for each chunk
+                    continue
+                if unfinished:
+                    raise AnnotationError(f"ends in the middle of {what}. {AGAIN}") from None
+                raise AnnotationError(f"is no JSON at {what}: {error.msg} near {near!r}. {AGAIN} or mend it") from None
+
+    def _grow(self, size: int) -> bool:
+        more = self._handle.read(size)
+        self._text, self._at = self._text[self._at :] + more, 0
+        return bool(more)
+
+
+def _list(handle: TextIO) -> Iterator[Row]:
+    """The items of one JSON list."""
+    window, number = _Window(handle), 0
+    start = window.next_mark()
+    if start != "[":
+        raise AnnotationError(f"is no JSON list: it {f'starts with {start!r}' if start else 'is empty'}. {AGAIN}")
+    window.skip()
+    mark = window.next_mark()
+    while mark != "]":
+        yield window.value(f"row {number}")
+        number += 1
+        mark = window.next_mark()
+        if mark == "":
+            raise AnnotationError(f"ends after row {number - 1} without the closing ']'. {AGAIN}")
+        if mark not in ",]":
+            raise AnnotationError(
+                f"is no JSON after row {number - 1}: {mark!r} instead of ',' or ']'. {AGAIN} or mend it"
+            )
+        if mark == ",":
+            window.skip()
+            window.next_mark()
+    window.skip()
+    if window.next_mark():
+        raise AnnotationError(f"goes on after the end of the list ({number} rows). {AGAIN} or mend it")
+
+
+def _values(handle: TextIO) -> Iterator[Row]:
+    """JSON values one after the other, as in .jsonl."""
+    window, number = _Window(handle), 0
+    while window.next_mark():
+        yield window.value(f"row {number}")
+        number += 1
+
+
+def _table(handle: TextIO) -> Iterator[Row]:
+    """The lines of a tab-separated table under its heading, as dictionaries."""
+    csv.field_size_limit(_LONGEST_ROW)  # a cell may hold a picture
+    reader = csv.DictReader(handle, delimiter="\t")
+    missing = [name for name in _TABLE_COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise AnnotationError(f"has no column {', '.join(missing)}. {AGAIN}")
+    yield from reader
+
+
+def images_of(row: Row) -> list[str]:
+    """The image paths of a row that `problem_of` has nothing against."""
+    named = row.get("image") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
+def problem_of(row: Row, form: str) -> str | None:
+    """What is wrong with a row, in words; None if nothing.
+
+    Args:
+        row: as parsed.
+        form: see `DataSet`.
+    """
+    if not isinstance(row, dict):
+        return f"is {json.dumps(row)[:40]}, not an object"
+    if form == "table":
+        return _table_problem(row)
+    named = row.get("image")
+    if named is not None and not (named and (isinstance(named, str) or _is_list_of(str, named))):
+        return f"image is {json.dumps(named)[:40]}, not a path or a list of paths"
+    if form == "question":
+        lacks = [name for name in ("question_id", "image", "text") if row.get(name) in (None, "")]
+        return f"has no {', '.join(lacks)}" if lacks else None
+    return _conversation_problem(row, form)
+
+
+def _table_problem(row: dict) -> str | None:
+    lacks = [name for name in _TABLE_COLUMNS if not row[name]]
+    if lacks:
+        return f"has no {', '.join(lacks)}"
+    return None if None not in row else "has more cells than the heading"
+
+
+def picture_in(row: dict) -> bytes:
+    """The picture in a table's row; no bytes where the cell is no base64."""
+    try:
+        return base64.b64decode(row["image"], validate=True)
+    except binascii.Error:
+        return b""
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _conversation_problem(row: dict, form: str) -> str | None:
+    turns = row.get("conversations")
+    if not _is_list_of(dict, turns) or not turns:
+        return "conversations is missing, empty or no list of objects"
+    for number, turn in enumerate(turns, 1):
+        if turn.get("from") not in ("human", "gpt"):
+            return f"turn {number} is from {json.dumps(turn.get('from'))[:40]}, not human or gpt"
+        if not isinstance(turn.get("value"), str):
+            return f"turn {number} has no text in value"
+    if not any(turn["value"].strip() for turn in turns):
+        return "its turns are empty"
+    if form == "any":
+        return None
+    speakers = [turn["from"] for turn in turns]
+    if form == "plain":
+        return _caption_problem(row, turns, speakers)
+    skipped = speakers[0] == "gpt"  # training drops one such turn
+    if speakers == ["gpt"]:
+        return "has one turn only, from gpt"
+    for number in range(skipped, len(speakers)):
+        if speakers[number] != ("human", "gpt")[(number - skipped) % 2]:
+            return f"turn {number + 1} is from {speakers[number]} again: turns have to alternate"
+    return _placeholder_problem(row, turns)
+
+
+def _caption_problem(row: dict, turns: list[dict], speakers: list[str]) -> str | None:
+    if speakers != ["human", "gpt"]:
+        return f"has turns from {', '.join(speakers)[:60]}; the plain template takes human, gpt"
+    if not images_of(row):
+        return "has no image, which the plain template needs"
+    if IMAGE.name not in turns[0]["value"]:
+        return f"has no {IMAGE.name} in its first turn"
+    return _placeholder_problem(row, turns)
+
+
+def _placeholder_problem(row: dict, turns: list[dict]) -> str | None:
+    """One image belongs to one turn, which may say `<image>` twice; of several each has its own place."""
+    count, texts = len(images_of(row)), [turn["value"] for turn in turns]
+    places = (
+        sum(IMAGE.name in text for text in texts)
+        if isinstance(row.get("image"), str)
+        else "".join(texts).count(IMAGE.name)
+    )
+    return f"has {count} image(s) and {places} time(s) {IMAGE.name}" if count and places != count else None

@@ -1,0 +1,198 @@
+"""Checks one data set: is every file there, is every row usable, does every image that a row names exist."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mobilevlm.image import ImageError, load_image
+
+from .annotations import AnnotationError, Row, images_of, picture_in, problem_of, read_rows, read_through
+from .datasets import DataSet
+
+# Folder below the image root -> file name -> the first row that names it, and that row's id.
+Named = dict[str, dict[str, tuple[int, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: "missing" or "unreadable file", "missing folder", "broken row", "missing" or "broken image".
+        what: the file, or the image as the row names it.
+        why: the problem in words, where there is more to say.
+        where_from: who offers it, if known.
+        row: the row's number from 0, of the first that names the image.
+        row_id: that row's id.
+        folder: of an image: the folder it belongs to.
+    """
+
+    kind: str
+    what: str
+    why: str = ""
+    where_from: str | None = None
+    row: int | None = None
+    row_id: str | None = None
+    folder: str | None = None
+
+
+@dataclass
+class Findings:
+    """What a check found: `faults` is empty when the data set is ready."""
+
+    data_set: DataSet
+    rows: int = 0
+    images: int = 0
+    images_by_home: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def check(data_set: DataSet, root: Path, full: bool = False, workers: int | None = None) -> Findings:
+    """Check a data set, with progress bars on a terminal. Changes no file.
+
+    Args:
+        data_set: its paths start from `root`.
+        root: the data directory.
+        full: also open every image, in processes.
+        workers: how many processes; None for one per core.
+    """
+    found = Findings(data_set)
+    annotations = root / data_set.annotations
+    named: Named = {}
+    if annotations.is_file():
+        try:
+            _read(annotations, found, named, full)
+        except AnnotationError as error:
+            found.faults.append(Fault("unreadable file", str(annotations), str(error), data_set.source))
+    else:
+        found.faults.append(Fault("missing file", str(annotations), where_from=data_set.source))
+        found.faults += _missing_folders(data_set, root)
+    for name, where_from in data_set.also.items():
+        found.faults += _further_file(root / name, where_from)
+    if data_set.images is not None:
+        found.images = sum(map(len, named.values()))
+        _look_for_images(found, named, root / data_set.images)
+        if full:
+            _open_images(found, named, root / data_set.images, workers)
+    return found
+
+
+def _read(path: Path, found: Findings, named: Named, full: bool) -> None:
+    """Go through the rows once: count them, note what is wrong, gather the images they name."""
+    form = found.data_set.form
+    with tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar:
+        for number, row in enumerate(read_rows(path, form, bar.update)):
+            found.rows += 1
+            problem = problem_of(row, form)
+            if problem is None and form == "table":
+                found.images += 1
+                problem = _picture_problem(row) if full else None
+            elif problem is None:
+                for image in images_of(row):
+                    folder, _, name = image.rpartition("/")
+                    if name not in (files := named.setdefault(folder, {})):
+                        files[name] = (number, _id_of(row))
+            if problem is not None:
+                found.faults.append(Fault("broken row", str(path), problem, None, number, _id_of(row)))
+    if found.rows == 0:
+        raise AnnotationError("has no rows. Download it again")
+
+
+def _id_of(row: Row) -> str:
+    """A row's own name, under whichever key its format has it."""
+    ids = [row[key] for key in ("id", "question_id", "index") if key in row] if isinstance(row, dict) else []
+    return str(ids[0])[:100] if ids else ""
+
+
+def _picture_problem(row: dict) -> str | None:
+    try:
+        load_image(picture_in(row))
+    except ImageError as error:
+        return f"its picture: {error}"
+    return None
+
+
+def _missing_folders(data_set: DataSet, root: Path) -> Iterator[Fault]:
+    """Without annotations nobody knows the images, but their folders are known."""
+    for home, where_from in data_set.folders.items():
+        path = root / (data_set.images or ".") / home
+        if data_set.images is not None and not path.is_dir():
+            yield Fault("missing folder", f"{path}/", where_from=where_from)
+
+
+def _further_file(path: Path, where_from: str) -> list[Fault]:
+    if not path.is_file():
+        return [Fault("missing file", str(path), where_from=where_from)]
+    try:
+        read_through(path)
+    except AnnotationError as error:
+        return [Fault("unreadable file", str(path), str(error), where_from)]
+    return []
+
+
+def _look_for_images(found: Findings, named: Named, images: Path) -> None:
+    """List every folder once, and note and take out of `named` what is not there."""
+    for folder, files in tqdm(named.items(), unit="folders", desc="looking for images", leave=False, disable=None):
+        home = found.data_set.home_of(folder)
+        found.images_by_home[home] = found.images_by_home.get(home, 0) + len(files)
+        present = _files_in(images / folder)
+        for name in [name for name in files if name not in present]:
+            why = _other_spelling(name, present)
+            found.faults.append(_image_fault("missing image", why, found, images, (folder, name, *files.pop(name))))
+
+
+def _image_fault(kind: str, why: str, found: Findings, images: Path, place: tuple[str, str, int, str]) -> Fault:
+    """A fault of the image at `place`: folder, name, and the number and id of the first row that names it."""
+    folder, name, row, row_id = place
+    home = found.data_set.home_of(folder)
+    what = f"{folder}/{name}" if folder else name
+    return Fault(kind, what, why, found.data_set.folders.get(home), row, row_id, str(images / home))
+
+
+def _files_in(folder: Path) -> set[str]:
+    """The names of the files, and of the links that lead to one; empty if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _other_spelling(name: str, present: set[str]) -> str:
+    """OCR-VQA's images come as .gif and .png too and are named as .jpg; upper case is the other classic."""
+    stem = name.rpartition(".")[0]
+    others = [stem + ending for ending in (".jpg", ".JPG", ".jpeg", ".png", ".gif", ".webp")] + [name.lower()]
+    there = [other for other in others if other in present]
+    return f"there is {there[0]}" if there else ""
+
+
+def _open_images(found: Findings, named: Named, images: Path, workers: int | None) -> None:
+    """Decode every image that is there, and note those that cannot be."""
+    known = [(folder, name) for folder, files in named.items() for name in files]
+    paths = [str(images / folder / name) for folder, name in known]
+    with ProcessPoolExecutor(workers, initializer=_ignore_ctrl_c) as pool:
+        problems = pool.map(_image_problem, paths, chunksize=64)
+        bar = tqdm(problems, total=len(paths), unit="images", desc="opening images", leave=False, disable=None)
+        for (folder, name), problem in zip(known, bar, strict=True):
+            if problem is not None:
+                place = (folder, name, *named[folder][name])
+                found.faults.append(_image_fault("broken image", problem, found, images, place))
+
+
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers it; a worker would add a traceback
+
+
+def _image_problem(path: str) -> str | None:
+    try:
+        load_image(path)
+    except ImageError as error:
+        return str(error)
+    return None
