@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,7 +52,9 @@ class Checkpoint:
         return tokenizer
 
 
-def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkpoint:
+def open_checkpoint(
+    model: str | Path, base: str | Path | None = None, changes: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Open a model by directory or hub id.
 
     Args:
@@ -59,6 +62,7 @@ def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkp
             (`adapter_config.json`, adapter weights, `non_lora_trainables.bin`), or a hub id such as
             `mtgv/MobileVLM_V2-1.7B`.
         base: for a LoRA directory, the model it was trained on, when not where `adapter_config.json` says.
+        changes: what training changes in `config.json`; an `mm_vision_tower` in it wins over the checkpoint's own.
 
     Raises:
         CheckpointError: files are missing or cannot be read.
@@ -66,14 +70,18 @@ def open_checkpoint(model: str | Path, base: str | Path | None = None) -> Checkp
         TokenizerError: the tokenizer is missing, broken, or of another model.
     """
     directory = _directory(model)
+    changes = dict(changes or {})
     if is_lora(directory):
+        if changes:
+            raise CheckpointError(f"{model} is a LoRA: merge it first, python train/merge_lora.py BASE {model} OUT")
         return _open_lora(directory, base)
     if base is not None:
         raise CheckpointError(f"{model} is no LoRA (it has no adapter_config.json): it takes no base model")
-    raw = read_json(directory / "config.json")
+    raw = read_json(directory / "config.json") | changes
     config, tower = _configuration(raw, directory)
     tensors = open_directory(directory)
-    tensors, tower = _choose_tower(config, tensors, tower, directory, keep_own=config.uses_checkpoint_tower)
+    keep_own = config.uses_checkpoint_tower and "mm_vision_tower" not in changes
+    tensors, tower = _choose_tower(config, tensors, tower, directory, keep_own)
     return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory, tower))
 
 

@@ -24,6 +24,7 @@ from .errors import UserError
 from .projectors import projector_class
 from .prompt import IMAGE_TOKEN_INDEX
 from .splice import splice
+from .tensors import Tensors
 
 
 class MobileVLMConfig(LlamaConfig):
@@ -120,7 +121,7 @@ class MobileVLM(LlamaForCausalLM):
             self = cls._load_quantised(config, checkpoint, load_4bit)
         else:
             self = empty_model(checkpoint.config)
-            _fill(self, checkpoint, as_dtype(dtype), torch.device(device))
+            fill(self, checkpoint.tensors, as_dtype(dtype), torch.device(device))
         self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer()
         return self.eval()
 
@@ -169,7 +170,9 @@ class MobileVLM(LlamaForCausalLM):
             _copy(TOKENIZER_FILES, checkpoint.tokenizer_dir, directory)
         tower = config.get("mm_vision_tower")
         if checkpoint and checkpoint.tower_dir and not Path(tower).is_absolute():
-            _copy(TOWER_FILES, checkpoint.tower_dir, directory / tower)  # named relatively: it has to come along
+            # Named relatively, it has to come along; without weights where those inside the checkpoint count.
+            names = TOWER_FILES[:2] if self.config.model_config.uses_checkpoint_tower else TOWER_FILES
+            _copy(names, checkpoint.tower_dir, directory / tower)
 
     def encode_images(self, images: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Image embeddings, one block per image token.
@@ -273,9 +276,9 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _fill(model: MobileVLM, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+def fill(model: MobileVLM, tensors: Tensors, dtype: torch.dtype, device: torch.device) -> None:
     """Give an empty model its weights, one tensor at a time, so that they never exist twice."""
-    for name, tensor in checkpoint.tensors.items():
+    for name, tensor in tensors.items():
         # A copy even where dtype and device agree: a memory-mapped file must not change under a live model.
         value = tensor.detach().to(device=device, dtype=dtype, copy=True)
         set_module_tensor_to_device(model, name, device, value=value, dtype=dtype)
