@@ -7,6 +7,7 @@ row the broken one would have taken. A batch here counts as one of the recipe's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import torch
 from torch.utils.data import Sampler
@@ -78,7 +79,11 @@ def _flat(pieces: Sequence[Sequence[int]]) -> list[int]:
 
 
 class EpochSampler(Sampler[int]):
-    """A shuffled order, by length and modality if asked, that is the same for the same seed and epoch."""
+    """A shuffled order, by length and modality if asked, that is the same for the same seed and epoch.
+
+    An epoch ends with a full global batch, filled up from its beginning: otherwise its last step would depend on how
+    many processes share it.
+    """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, batches: int, seed: int, grouped: bool):
         """Take the rows' lengths as `grouped_indices` does; only their number counts unless `grouped`."""
@@ -86,14 +91,17 @@ class EpochSampler(Sampler[int]):
         self.seed, self.grouped, self.epoch = seed, grouped, 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        step = self.batch_size * self.batches
+        return -(-len(self.lengths) // step) * step
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         if self.grouped:
-            return iter(grouped_indices(self.lengths, self.batch_size, self.batches, generator))
-        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
+            order = grouped_indices(self.lengths, self.batch_size, self.batches, generator)
+        else:
+            order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        return islice(cycle(order), len(self))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; the data loader calls this."""
+        """Choose the epoch whose order comes next."""
         self.epoch = epoch

@@ -59,3 +59,9 @@ def test_the_order_depends_on_seed_and_epoch_alone(grouped):
     assert order(1, 2) == before
     assert sorted(before) == list(range(40))
     assert order(1, 3) != before != order(2, 2)
+
+
+def test_an_epoch_is_filled_up_to_whole_global_batches():
+    order = list(EpochSampler([1] * 5, 2, 2, seed=0, grouped=False))
+    assert len(order) == 8
+    assert order[5:] == order[:3]

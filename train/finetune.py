@@ -1,0 +1,181 @@
+"""Trains a projector, a language model with or without vision, or a LoRA, by a recipe.
+
+python train/finetune.py --recipe v2_stage1 --model MOBILELLAMA --vision-tower CLIP --data FILE --images DIR --out DIR
+python train/finetune.py --recipe v2_stage2 --model STAGE1_DIR --data FILE --images DIR --out DIR
+python train/finetune.py --recipe v2_stage2 ... --learning-rate 1e-5     any hyperparameter is a flag
+accelerate launch train/finetune.py --recipe v2_stage2 ...               several GPUs or machines
+
+Started again with the same command it goes on from its newest checkpoint, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import importlib.util
+import os
+from typing import Any
+
+from mobilevlm.commands import run_command
+from mobilevlm.config_types import read_json
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
+from mobilevlm.train.run import check_space, claim, newest_checkpoint
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="finetune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--model", required=True, metavar="DIR_OR_HUB_ID", help="MobileLLaMA or MobileVLM to start from")
+    self.add_argument("--vision-tower", metavar="DIR_OR_HUB_ID", help="CLIP to use; without, the start's own")
+    self.add_argument("--projector", type=user_path, metavar="FILE", help="mm_projector.bin of stage 1 to start from")
+    self.add_argument("--data", type=user_path, required=True, metavar="FILE", help="rows, LLaVA-style .json or .jsonl")
+    self.add_argument("--images", type=user_path, metavar="DIR", help="what the rows' picture names are relative to")
+    self.add_argument("--out", type=user_path, required=True, metavar="DIR", help="where checkpoints and result go")
+    add_recipe_options(self)
+    return self
+
+
+def finetune(args: argparse.Namespace) -> None:
+    """Check everything that can be checked cheaply, then train.
+
+    Raises:
+        UserError: something does not fit; the message says what to change.
+    """
+    recipe = recipe_from_args(args)
+    check_paths(args, recipe)
+    is_main = os.environ.get("RANK", "0") == "0"
+    if is_main:
+        names = ("model", "vision_tower", "projector", "data", "images")
+        inputs = {name: _absolute(getattr(args, name)) for name in names}
+        claim(args.out, recipe, inputs)
+    from mobilevlm.train.summary import SUMMARY_FILE
+
+    if (args.out / SUMMARY_FILE).is_file():
+        if is_main:
+            print(f"{args.out} is finished: {SUMMARY_FILE} says how it went")
+        return
+    train(args, recipe, is_main)
+
+
+def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Refuse what cannot work, before anything heavy is imported.
+
+    Raises:
+        UserError: a file is missing, a package is missing, or recipe and model do not belong together.
+    """
+    if recipe.trains == "tower":
+        raise UserError(f"recipe {recipe.name} trains a vision tower: use train/vision_pretrain.py")
+    if recipe.trains == "lora" and importlib.util.find_spec("peft") is None:
+        raise UserError("LoRA training needs PEFT: pip install peft")
+    for name, is_there in (("data", Path.is_file), ("projector", Path.is_file), ("images", Path.is_dir)):
+        path = getattr(args, name)
+        if path is not None and not is_there(path):
+            raise UserError(f"--{name} {path} does not exist")
+    config = user_path(args.model) / "config.json"
+    has_tower = bool(config.is_file() and read_json(config).get("mm_vision_tower"))
+    if recipe.has_images and config.is_file() and not has_tower and not args.vision_tower:
+        raise UserError(f"{args.model} has no vision tower, which recipe {recipe.name} needs: add --vision-tower DIR")
+    if not recipe.has_images and (has_tower or args.vision_tower or args.projector):
+        raise UserError(
+            f"recipe {recipe.name} trains a language model without vision: give a MobileLLaMA as --model, and neither "
+            "--vision-tower nor --projector"
+        )
+
+
+def _absolute(name: str | Path | None) -> str | None:
+    path = None if name is None else user_path(name)
+    return str(path.resolve()) if path is not None and path.exists() else name and str(name)
+
+
+def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """What the recipe changes in the start's `config.json`."""
+    if not recipe.has_images:
+        return {}
+    config = user_path(args.model) / "config.json"
+    started = read_json(config) if config.is_file() else {}
+    changes: dict[str, Any] = {
+        "image_aspect_ratio": recipe.image_aspect_ratio,
+        "mm_projector_lr": recipe.mm_projector_lr,
+        "mm_vision_select_layer": recipe.mm_vision_select_layer,
+    }
+    if args.vision_tower:
+        tower = user_path(args.vision_tower)
+        changes["mm_vision_tower"] = str(tower.resolve()) if tower.is_dir() else args.vision_tower
+        changes["mm_hidden_size"] = None  # the new tower's
+    if recipe.mm_projector_type:
+        changes["mm_projector_type"] = recipe.mm_projector_type
+    if not started.get("mm_vision_tower"):
+        changes |= {"mm_use_im_start_end": False, "mm_use_im_patch_token": False}
+        if not recipe.mm_projector_type:
+            raise UserError(f"recipe {recipe.name} names no projector, and {args.model} has none: --mm-projector-type")
+    return changes
+
+
+def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
+    """Load, train, save."""
+    import torch
+
+    from mobilevlm.assemble import assemble
+    from mobilevlm.image import ImageSpec
+    from mobilevlm.templates import template
+    from mobilevlm.train.arguments import training_arguments
+    from mobilevlm.train.data import Collator, TrainingRows, read_rows
+    from mobilevlm.train.summary import summarise, write_summary
+    from mobilevlm.train.trainer import MobileVLMTrainer, trainable
+
+    arguments = training_arguments(recipe, args.out)
+    rows = read_rows(args.data)
+    if recipe.has_images and args.images is None and any("image" in row for row in rows if isinstance(row, dict)):
+        raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
+    torch.manual_seed(recipe.seed)
+    model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
+    config = model.config.model_config
+    spec = ImageSpec.of(config) if config.vision else None
+    start_end = config.vision is not None and config.mm_use_im_start_end
+    wording, longest = template(recipe.template), recipe.model_max_length
+    data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end)
+    check_length(recipe, config.max_position_embeddings)
+    learner = trainable(model, recipe, _absolute(args.model))
+    if is_main:
+        check_space(args.out, learner, recipe)
+    model.config.use_cache = False
+    trainer = MobileVLMTrainer(learner, recipe, arguments, data, Collator(model.tokenizer.unk_id, longest))
+    checkpoint = newest_checkpoint(args.out)
+    if is_main and checkpoint:
+        print(f"resuming from {checkpoint}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(args.out))
+    summary = summarise(trainer.progress, recipe.name, trainer.state)
+    if is_main:
+        trainer.state.save_to_json(str(args.out / "trainer_state.json"))
+        write_summary(summary, args.out)
+
+
+def check_length(recipe: Recipe, positions: int) -> None:
+    """Refuse texts longer than the model has positions for.
+
+    Raises:
+        UserError: naming both lengths.
+    """
+    if recipe.model_max_length > positions:
+        raise UserError(
+            f"model_max_length is {recipe.model_max_length}, but the model has {positions} positions: "
+            f"add --model-max-length {positions}"
+        )
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), finetune)
+
+
+if __name__ == "__main__":
+    main()

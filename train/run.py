@@ -1,0 +1,97 @@
+"""The directory of a run: whose it is, where it goes on after a kill, whether it is finished, whether it will fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mobilevlm.config_types import read_json
+from mobilevlm.errors import UserError
+
+from .recipe import Recipe
+
+RUN_FILE, STATE_FILE = "run.json", "trainer_state.json"
+# Changing these does not change what is learned, only how fast, how often saved, and who reports.
+FREE = ("dataloader_num_workers", "gradient_checkpointing", "parallel", "save_steps", "save_total_limit")
+FREE += ("logging_steps", "report_to", "name")
+
+
+def claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
+    """Make a directory this run's, or find that it already is.
+
+    Args:
+        out: where the run goes.
+        recipe: its hyperparameters.
+        inputs: what it starts from and learns from, by the names of the flags.
+
+    Raises:
+        UserError: it holds another run, or something that is no run.
+    """
+    wanted = {"recipe": asdict(recipe), "inputs": inputs}
+    if (out / RUN_FILE).is_file():
+        _compare(out, read_json(out / RUN_FILE), wanted)
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is no run of this command: give another --out, or empty it")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part = out / f"{RUN_FILE}.part"
+        part.write_text(json.dumps(wanted, indent=2) + "\n")
+        os.replace(part, out / RUN_FILE)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+
+
+def _compare(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    there, here = ({**run.get("recipe", {}), **run.get("inputs", {})} for run in (found, wanted))
+    differences = [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in here
+        if key not in FREE and there.get(key) != here.get(key)
+    ]
+    if differences:
+        raise UserError(
+            f"{out} holds a run of recipe {there.get('name')}, this is {here.get('name')}: {'; '.join(differences)}. "
+            "Give another --out, or remove that directory"
+        )
+
+
+def newest_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: its state, which is written last, can be read."""
+    found = [path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=_step, reverse=True):
+        try:
+            if json.loads((path / STATE_FILE).read_text())["global_step"] == _step(path):
+                return path
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("checkpoint-"))
+
+
+def check_space(out: Path, model: Any, recipe: Recipe) -> None:
+    """Compare what the run will write with what the disk has.
+
+    Raises:
+        UserError: it will not fit.
+    """
+    parameters = list(model.parameters())
+    learned = sum(weight.numel() * weight.element_size() for weight in parameters if weight.requires_grad)
+    whole = sum(weight.numel() * weight.element_size() for weight in parameters)
+    saved = learned if recipe.trains in ("projector", "lora") else whole
+    # A checkpoint holds the weights and two moments of each that learns; the newest is written before the oldest goes.
+    needed = saved + (recipe.save_total_limit + 1) * (saved + 2 * learned)
+    existing = [path for path in out.glob("checkpoint-*/**/*") if path.is_file()]
+    free = shutil.disk_usage(out).free + sum(path.stat().st_size for path in existing)
+    if free < needed:
+        raise UserError(
+            f"{out} needs about {needed / 2**30:.1f} GiB for its checkpoints, {free / 2**30:.1f} GiB are free: make "
+            "room, give an --out on another disk, or lower --save-total-limit"
+        )

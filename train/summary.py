@@ -1,0 +1,113 @@
+"""What a run did, counted while it runs: tokens and samples per second, peak memory, loss, rows that were no use."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from mobilevlm.model import MobileVLM
+from mobilevlm.projectors import num_image_tokens
+from mobilevlm.prompt import IMAGE_TOKEN_INDEX
+
+SUMMARY_FILE = "train_summary.json"
+
+
+class Progress(TrainerCallback):
+    """Counts what passes through the model, and says once what happened to a row.
+
+    Attributes:
+        rows: number of the row to what happened to it: replaced, or nothing learned.
+    """
+
+    def __init__(self, model: MobileVLM):
+        config = model.config.model_config
+        self.tokens_per_image = num_image_tokens(config) if config.vision else 0
+        self.rows: dict[int, str] = {}
+        self.samples, self.seconds = 0, 0.0
+        self._tokens: torch.Tensor | int = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start the clock."""
+        self.started, self.first_step = time.monotonic(), state.global_step
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Stop the clock."""
+        self.seconds = time.monotonic() - self.started
+
+    def count(self, notes: list[tuple[int, str, str]], batch: dict[str, Any]) -> None:
+        """Take in one batch and the notes of its rows."""
+        for number, kind, text in notes:
+            if number not in self.rows:
+                self.rows[number] = kind
+                print(text, file=sys.stderr)
+        ids = batch["input_ids"]
+        self.samples += len(ids)
+        # Stays on the device: reading the number would wait for it at every step.
+        places = (ids == IMAGE_TOKEN_INDEX).sum() * (self.tokens_per_image - 1)
+        self._tokens = self._tokens + batch["attention_mask"].sum() + places
+
+    def totals(self) -> dict[str, Any]:
+        """Samples, tokens and rows over all processes. Every process has to call this."""
+        mine = {"samples": self.samples, "tokens": int(self._tokens), "rows": self.rows, "memory": peak_memory_mib()}
+        everyone = gather_object([mine])
+        rows = {number: kind for one in everyone for number, kind in one["rows"].items()}
+        kinds = list(rows.values())
+        return {
+            "samples": sum(one["samples"] for one in everyone),
+            "tokens": sum(one["tokens"] for one in everyone),
+            "rows_replaced": kinds.count("replaced"),
+            "rows_unlearned": kinds.count("unlearned"),
+            "peak_memory_mib": max(one["memory"] for one in everyone),
+            "processes": len(everyone),
+        }
+
+
+def peak_memory_mib() -> int:
+    """The most this process has held: of the GPU where there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def summarise(progress: Progress, recipe: str, state: Any) -> dict[str, Any]:
+    """The run in numbers: what `write_summary` writes. Every process has to call this."""
+    totals = progress.totals()
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    seconds = max(progress.seconds, 1e-9)
+    return {
+        "recipe": recipe,
+        "steps": state.global_step,
+        "steps_of_this_session": state.global_step - progress.first_step,
+        "epochs": round(state.epoch or 0, 4),
+        "first_loss": losses[0] if losses else None,
+        "final_loss": losses[-1] if losses else None,
+        "seconds": round(progress.seconds, 2),
+        "samples_per_s": round(totals["samples"] / seconds, 3),
+        "tokens_per_s": round(totals["tokens"] / seconds, 1),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    } | totals
+
+
+def write_summary(summary: dict[str, Any], directory: Path) -> None:
+    """Write `train_summary.json` and print it as a line."""
+    (directory / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    lost = [f"{summary[f'rows_{kind}']} rows {kind}" for kind in ("replaced", "unlearned") if summary[f"rows_{kind}"]]
+    parts = [
+        f"{summary['recipe']}: {summary['steps']} steps",
+        f"loss {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "no loss logged",
+        f"{summary['tokens_per_s']:.0f} tokens/s",
+        f"{summary['samples_per_s']:.1f} samples/s",
+        f"peak {summary['peak_memory_mib']} MiB",
+        *lost,
+    ]
+    print(", ".join(parts))

@@ -1,0 +1,139 @@
+"""transformers' Trainer, taught what is the original's own: optimiser groups, the order of rows, the saved layouts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from mobilevlm.model import MobileVLM
+from mobilevlm.projectors import PREFIX
+from mobilevlm.prompt import IGNORE_INDEX
+
+from .data import NOTES, Collator, TrainingRows
+from .layouts import load_layout, save_layout
+from .lora import with_lora
+from .recipe import Recipe
+from .sampler import EpochSampler
+from .summary import Progress
+
+NORMS = (torch.nn.LayerNorm, LlamaRMSNorm)
+
+
+def trainable(model: MobileVLM, recipe: Recipe, base: str) -> Any:
+    """Freeze what the recipe does not train; a LoRA is put around the model.
+
+    With bf16 the frozen weights of the language model are kept in bfloat16: nothing but their products is needed.
+    """
+    model.requires_grad_(recipe.trains in ("projector+llm", "llm"))
+    if recipe.has_images:
+        model.model.vision_tower.requires_grad_(False)
+        model.model.mm_projector.requires_grad_(True)
+    if recipe.bf16 and recipe.trains in ("projector", "lora"):
+        for name, parameter in model.named_parameters():
+            if "vision_tower" not in name and PREFIX not in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return with_lora(model, recipe, base) if recipe.trains == "lora" else model
+
+
+def optimizer_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The original's two groups, with and without weight decay, or four where the projector has its own learning rate.
+
+    Norm weights and biases do not decay. Frozen parameters are in no group.
+    """
+    norms = {id(weight) for part in model.modules() if isinstance(part, NORMS) for weight in part.parameters()}
+    own_rates = [None] if recipe.mm_projector_lr is None else [False, True]
+    groups = []
+    for in_projector in own_rates:
+        for decays in (True, False):
+            members = [
+                weight
+                for name, weight in model.named_parameters()
+                if weight.requires_grad
+                and (in_projector is None or (PREFIX in name) is in_projector)
+                and decays is not (id(weight) in norms or name.endswith("bias"))
+            ]
+            group = {"params": members, "weight_decay": recipe.weight_decay if decays else 0.0}
+            groups.append(group | ({"lr": recipe.mm_projector_lr} if in_projector else {}))
+    return [group for group in groups if group["params"]]
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler its epoch, also when a run resumes in the middle of one."""
+
+    def __init__(self, sampler: EpochSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(math.floor(state.epoch or 0))
+
+
+class MobileVLMTrainer(Trainer):
+    """Trains a `MobileVLM`, or a LoRA around one, by a recipe."""
+
+    def __init__(
+        self, model: Any, recipe: Recipe, arguments: TrainingArguments, rows: TrainingRows, collator: Collator
+    ):
+        """Take a model from `trainable` and the arguments of `training_arguments`."""
+        self.recipe = recipe
+        size, each = recipe.global_batch_size, recipe.per_device_train_batch_size
+        grouped = recipe.group_by_modality_length
+        self.sampler = EpochSampler(rows.lengths, each, size // each, recipe.seed, grouped)
+        base = model.get_base_model() if recipe.trains == "lora" else model
+        self.progress = Progress(base)
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=collator,
+            callbacks=[_Epochs(self.sampler), self.progress],
+        )
+        # The loss of a step is the mean of its micro-batches' means, as in the original, not of all tokens: answers of
+        # one word would lose their weight against long descriptions.
+        self.model_accepts_loss_kwargs = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return self.sampler
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over `optimizer_groups`."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = kind(optimizer_groups(trained, self.recipe), **options)
+        return self.optimizer
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's loss; 0 for a batch in which nothing is learned, whose mean would be no number."""
+        self.progress.count(inputs.pop(NOTES), inputs)
+        for name, part in model.named_modules():
+            if name.endswith("model.vision_tower"):
+                part.eval()
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if not (inputs["labels"] != IGNORE_INDEX).any():
+            loss = outputs.logits.sum() * 0.0
+        return (loss, outputs) if return_outputs else loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            state = model.state_dict() if state_dict is None else state_dict
+            save_layout(model, Path(output_dir or self.args.output_dir), self.recipe.trains, state)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # trainer_state.json is written next, by one process: it says that the checkpoint is complete.
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.recipe.trains in ("projector", "lora") and not self.is_fsdp_enabled:
+            load_layout(self.model, Path(resume_from_checkpoint), self.recipe.trains)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
