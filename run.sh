@@ -3,10 +3,17 @@
 #   bash run.sh demo          set up, build the host bundle of the shipped checkpoint, answer about a picture
 #   bash run.sh test          set up, lint, run the tests
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
+#   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
+#                             train by the published recipes, on the data in data/; the options go to train/finetune.py
+#       ARCH: mobilevlm1.7b, mobilevlm3b, mobilevlm_v2_1.7b or mobilevlm_v2_3b
+#       TASK: pretrain-finetune-test, pretrain, finetune or finetune.lora
+#   bash run.sh ARCH test CHECKPOINT_DIR   all benchmarks
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. train/verbs.sh
 
-usage() { sed -n '2,5s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -54,5 +61,6 @@ case "${1:-}" in
     # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
     demo) set_up; demo ;;
     test) shift; set_up; run_tests "$@" ;;
+    mobilevlm1.7b | mobilevlm3b | mobilevlm_v2_1.7b | mobilevlm_v2_3b) train "$@" ;;
     *) usage; exit 2 ;;
 esac

@@ -1,12 +1,10 @@
-"""Annotation files row by row, whatever their size, and what a row has to look like for each use.
+"""Annotation files row by row, whatever their size.
 
 `json.load` needs several times a file's size (measured: 3.8 GB for 1.3 GB); here it is one row and a buffer.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
 import io
 import json
@@ -16,14 +14,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mobilevlm.errors import UserError
-from mobilevlm.prompt import IMAGE
 
 AGAIN = "Download it again"
 _CHUNK = 1 << 20  # characters read at a time
 _LONGEST_ROW = 1 << 25  # beyond this a row that does not parse is broken, not merely unfinished
 # What is left of a literal, a number or an escape when the text stops inside of it.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
-_TABLE_COLUMNS = ("index", "question", "image", "A", "B")
+TABLE_COLUMNS = ("index", "question", "image", "A", "B")
 Row = Any  # as parsed: a broken file may hold anything
 
 
@@ -155,98 +152,7 @@ def _table(handle: TextIO) -> Iterator[Row]:
     """The lines of a tab-separated table under its heading, as dictionaries."""
     csv.field_size_limit(_LONGEST_ROW)  # a cell may hold a picture
     reader = csv.DictReader(handle, delimiter="\t")
-    missing = [name for name in _TABLE_COLUMNS if name not in (reader.fieldnames or ())]
+    missing = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise AnnotationError(f"has no column {', '.join(missing)}. {AGAIN}")
     yield from reader
-
-
-def images_of(row: Row) -> list[str]:
-    """The image paths of a row that `problem_of` has nothing against."""
-    named = row.get("image") or []
-    return [named] if isinstance(named, str) else list(named)
-
-
-def problem_of(row: Row, form: str) -> str | None:
-    """What is wrong with a row, in words; None if nothing.
-
-    Args:
-        row: as parsed.
-        form: see `DataSet`.
-    """
-    if not isinstance(row, dict):
-        return f"is {json.dumps(row)[:40]}, not an object"
-    if form == "table":
-        return _table_problem(row)
-    named = row.get("image")
-    if named is not None and not (named and (isinstance(named, str) or _is_list_of(str, named))):
-        return f"image is {json.dumps(named)[:40]}, not a path or a list of paths"
-    if form == "question":
-        lacks = [name for name in ("question_id", "image", "text") if row.get(name) in (None, "")]
-        return f"has no {', '.join(lacks)}" if lacks else None
-    return _conversation_problem(row, form)
-
-
-def _table_problem(row: dict) -> str | None:
-    lacks = [name for name in _TABLE_COLUMNS if not row[name]]
-    if lacks:
-        return f"has no {', '.join(lacks)}"
-    return None if None not in row else "has more cells than the heading"
-
-
-def picture_in(row: dict) -> bytes:
-    """The picture in a table's row; no bytes where the cell is no base64."""
-    try:
-        return base64.b64decode(row["image"], validate=True)
-    except binascii.Error:
-        return b""
-
-
-def _is_list_of(kind: type, value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def _conversation_problem(row: dict, form: str) -> str | None:
-    turns = row.get("conversations")
-    if not _is_list_of(dict, turns) or not turns:
-        return "conversations is missing, empty or no list of objects"
-    for number, turn in enumerate(turns, 1):
-        if turn.get("from") not in ("human", "gpt"):
-            return f"turn {number} is from {json.dumps(turn.get('from'))[:40]}, not human or gpt"
-        if not isinstance(turn.get("value"), str):
-            return f"turn {number} has no text in value"
-    if not any(turn["value"].strip() for turn in turns):
-        return "its turns are empty"
-    if form == "any":
-        return None
-    speakers = [turn["from"] for turn in turns]
-    if form == "plain":
-        return _caption_problem(row, turns, speakers)
-    skipped = speakers[0] == "gpt"  # training drops one such turn
-    if speakers == ["gpt"]:
-        return "has one turn only, from gpt"
-    for number in range(skipped, len(speakers)):
-        if speakers[number] != ("human", "gpt")[(number - skipped) % 2]:
-            return f"turn {number + 1} is from {speakers[number]} again: turns have to alternate"
-    return _placeholder_problem(row, turns)
-
-
-def _caption_problem(row: dict, turns: list[dict], speakers: list[str]) -> str | None:
-    if speakers != ["human", "gpt"]:
-        return f"has turns from {', '.join(speakers)[:60]}; the plain template takes human, gpt"
-    if not images_of(row):
-        return "has no image, which the plain template needs"
-    if IMAGE.name not in turns[0]["value"]:
-        return f"has no {IMAGE.name} in its first turn"
-    return _placeholder_problem(row, turns)
-
-
-def _placeholder_problem(row: dict, turns: list[dict]) -> str | None:
-    """One image belongs to one turn, which may say `<image>` twice; of several each has its own place."""
-    count, texts = len(images_of(row)), [turn["value"] for turn in turns]
-    places = (
-        sum(IMAGE.name in text for text in texts)
-        if isinstance(row.get("image"), str)
-        else "".join(texts).count(IMAGE.name)
-    )
-    return f"has {count} image(s) and {places} time(s) {IMAGE.name}" if count and places != count else None
