@@ -16,12 +16,17 @@ from_caller() {
     esac
 }
 
-# A directory that has to be there; $1 says what for.
+# A directory that has to be there, or where it is not, OWNER/NAME on the model hub; $1 says what for.
 directory() {
     local path
     path=$(from_caller "$2")
-    [ -d "$path" ] || refuse "$1: there is no directory $path"
-    echo "$path"
+    if [ -d "$path" ]; then
+        echo "$path"
+    elif [[ $2 =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]]; then
+        echo "$2"
+    else
+        refuse "$1: there is no directory $path"
+    fi
 }
 
 # Refuses what makes no sense, then installs what is needed (`set_up`), then works.
@@ -122,7 +127,7 @@ finetune_lora() {
 }
 
 # launch DATA_SET OUT ARGUMENTS...: trains on $annotations and $images, one process for each GPU, or a single one. What
-# it prints also goes to OUT/log.txt.
+# it prints also goes to OUT.log: OUT itself has to be empty, or a run to resume.
 launch() {
     local data_set=$1 out=$2 gpus command=("$PYTHON" -u)
     shift 2
@@ -135,8 +140,8 @@ launch() {
     command+=(train/finetune.py "$@" --vision-tower "$vision_model" --data "$annotations" --images "$images"
         --out "$out" ${options[@]+"${options[@]}"})
     prepare_data "$data_set" || stopped $? "${command[@]}"
-    mkdir -p "$out"
-    "${command[@]}" 2>&1 | tee -a "$out/log.txt"
+    mkdir -p "$output"
+    "${command[@]}" 2>&1 | tee -a "$out.log"
 }
 
 # stopped STATUS COMMAND...: old web images are gone for good, so there has to be a way to train without them.
