@@ -17,7 +17,7 @@ from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_j
 from .errors import user_path
 from .hub import HUB_TOWER_OWNERS, download, is_hub_id
 from .lora import is_lora, merged
-from .tensors import CheckpointError, Entry, Tensors, open_directory
+from .tensors import WEIGHT_NAMES, CheckpointError, Entry, Tensors, open_directory
 from .tokenizer import Tokenizer
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
@@ -152,7 +152,9 @@ def _choose_tower(
     with the tower that counts, and the directory it came from.
     """
     has_own = any(name.startswith(TOWER_PREFIX) for name in tensors)
-    if config.vision is None or (has_own and (keep_own or tower is None)):
+    # A tower directory that came along with a checkpoint of its own weights holds a description only.
+    to_reload = tower is not None and any((tower / name).is_file() for name in WEIGHT_NAMES)
+    if config.vision is None or (has_own and (keep_own or not to_reload)):
         return tensors, tower
     tower = tower or _tower_from_hub(config.mm_vision_tower, directory)
     return _with_tower(tensors, tower), tower

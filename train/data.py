@@ -174,10 +174,12 @@ class TrainingRows(Dataset):
 
     def _candidates(self, number: int) -> Iterator[int]:
         """The row, then those after it: first of its kind (with or without a picture), then any."""
-        others = [(number + step) % len(self.rows) for step in range(1, len(self.rows))]
         yield number
-        yield from (other for other in others if (self.lengths[other] > 0) == (self.lengths[number] > 0))
-        yield from (other for other in others if (self.lengths[other] > 0) != (self.lengths[number] > 0))
+        for same_kind in (True, False):
+            for step in range(1, len(self.rows)):
+                other = (number + step) % len(self.rows)
+                if ((self.lengths[other] > 0) == (self.lengths[number] > 0)) == same_kind:
+                    yield other
 
     def _row(self, number: int) -> dict[str, Any]:
         if number in self.malformed:
