@@ -19,9 +19,8 @@ from tests.conftest import GOLDEN, ROOT
 LANGUAGE_MODEL, VISION_MODEL = GOLDEN / "lora_v1" / "base", GOLDEN / "lora_v1" / "openai_clip_tiny"
 ARCHS = ("mobilevlm1.7b", "mobilevlm3b", "mobilevlm_v2_1.7b", "mobilevlm_v2_3b")
 MERGE = ROOT / "train" / "merge_lora.py"
-SMALL = (
-    "--max-steps 2 --global-batch-size 2 --per-device-train-batch-size 1 --no-bf16 --dataloader-num-workers 0".split()
-)
+SMALL = "--max-steps 1 --global-batch-size 1 --per-device-train-batch-size 1".split()
+SMALL += "--dataloader-num-workers 0 --no-bf16 --no-gradient-checkpointing".split()
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def clone(tmp_path) -> Path:
 
 def call(clone: Path, *words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = ["bash", clone / "run.sh", *words]
-    return subprocess.run(list(map(str, command)), cwd=cwd or clone, capture_output=True, text=True, timeout=120)
+    return subprocess.run(list(map(str, command)), cwd=cwd or clone, capture_output=True, text=True, timeout=300)
 
 
 def fill(clone: Path, data_set, skip: int = 0) -> None:
