@@ -89,8 +89,8 @@ def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) ->
         values |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     if recipe.min_lr_rate is not None:
         values["lr_scheduler_kwargs"] = {"min_lr_rate": recipe.min_lr_rate}
-    if processes > 1:
-        values |= parallel_arguments(recipe.parallel)
+    if processes > 1:  # one has nobody to share with
+        values |= parallel_arguments(recipe.parallel, on_gpu)
     try:
         arguments = TrainingArguments(**(values | overrides))
     except ValueError as error:
@@ -100,14 +100,19 @@ def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) ->
     return arguments
 
 
-def parallel_arguments(parallel: str) -> dict[str, Any]:
+def parallel_arguments(parallel: str, on_gpu: bool) -> dict[str, Any]:
     """What TrainingArguments needs to divide a model over processes; nothing for `none`.
 
     Raises:
-        UserError: DeepSpeed is asked for and not installed.
+        UserError: DeepSpeed is asked for and not installed, or there is no GPU.
     """
     if parallel == "none":
         return {}
+    if not on_gpu:  # accelerate 1.15 would quietly let every process hold the whole model
+        raise UserError(
+            f"the recipe asks for parallel={parallel}, which divides a model over GPUs, and there is none: add "
+            "--parallel none (every process holds the whole model)"
+        )
     config = str(PARALLEL / f"{parallel}.json")
     if parallel == "fsdp":
         return {"fsdp": True, "fsdp_config": config}

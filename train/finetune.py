@@ -4,6 +4,7 @@ python train/finetune.py --recipe v2_stage1 --model MOBILELLAMA --vision-tower C
 python train/finetune.py --recipe v2_stage2 --model STAGE1_DIR --data FILE --images DIR --out DIR
 python train/finetune.py --recipe v2_stage2 ... --learning-rate 1e-5     any hyperparameter is a flag
 accelerate launch train/finetune.py --recipe v2_stage2 ...               several GPUs or machines
+torchrun --nproc-per-node 2 train/finetune.py ... --parallel none        several processes without a GPU
 
 Started again with the same command it goes on from its newest checkpoint, whatever ended it.
 """
@@ -122,6 +123,7 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
     """Load, train, save."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
@@ -132,6 +134,7 @@ def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
     arguments = training_arguments(recipe, args.out)
+    disable_progress_bar()  # of saving; training has its own
     rows = read_rows(args.data)
     if recipe.has_images and args.images is None and any("image" in row for row in rows if isinstance(row, dict)):
         raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")

@@ -2,11 +2,14 @@
 
 import argparse
 import json
+from dataclasses import replace
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
 from mobilevlm.errors import UserError
-from mobilevlm.train.arguments import accumulation_steps, training_arguments
+from mobilevlm.train.arguments import PARALLEL, accumulation_steps, parallel_arguments, training_arguments
 from mobilevlm.train.recipe import RECIPES, Recipe, add_recipe_options, load_recipe, recipe_from_args, recipe_names
 
 PUBLISHED = {  # learning rate, projector's, global and device batch, what learns, wording, pictures, parallel
@@ -99,7 +102,55 @@ def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
         accumulation_steps(recipe, 3)
 
 
-def test_deepspeed_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_what_cannot_be_divided_is_said(tmp_path, monkeypatch):
+    """On CPUs accelerate ignores FSDP and DeepSpeed without a word."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="pip install deepspeed"):
-        training_arguments(load_recipe("v2_stage2"), tmp_path)
+    for name in ("v2_stage2", "mobilellama_sft_1.4b"):
+        with pytest.raises(UserError, match="add --parallel none"):
+            training_arguments(load_recipe(name), tmp_path)
+    if find_spec("deepspeed") is None:
+        with pytest.raises(UserError, match="pip install deepspeed"):
+            parallel_arguments("zero3", on_gpu=True)
+
+
+# Settings of ZeRO that DeepSpeed's documentation lists (https://www.deepspeed.ai/docs/config-json), of those we use.
+ZERO = {"stage", "overlap_comm", "contiguous_gradients", "sub_group_size", "reduce_bucket_size"}
+ZERO3 = {"stage3_prefetch_bucket_size", "stage3_param_persistence_threshold", "stage3_max_live_parameters"}
+ZERO3 |= {"stage3_max_reuse_distance", "stage3_gather_16bit_weights_on_model_save"}
+AUTO = {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"}
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_the_deepspeed_files_hold_what_deepspeed_knows(stage):
+    config = json.loads((PARALLEL / f"zero{stage}.json").read_text())
+    assert set(config) == AUTO | {"fp16", "bf16", "zero_optimization"}
+    assert {config[name] for name in AUTO} == {config["bf16"]["enabled"]} == {"auto"}
+    assert set(config["zero_optimization"]) == (ZERO if stage == 2 else ZERO | ZERO3)
+    assert config["zero_optimization"]["stage"] == stage
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_the_deepspeed_files_take_the_recipes_values(stage, tmp_path):
+    pytest.importorskip("deepspeed", reason="it is an extra of those who train on several GPUs")
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+    arguments = training_arguments(load_recipe(f"v2_stage{stage - 1}"), tmp_path)
+    config = HfTrainerDeepSpeedConfig(str(PARALLEL / f"zero{stage}.json"))
+    config.trainer_config_process(arguments)
+    config.trainer_config_finalize(arguments, SimpleNamespace(config=SimpleNamespace(hidden_size=64)), 100)
+    assert config.config["zero_optimization"]["stage"] == stage
+    assert "auto" not in json.dumps(config.config)
+    assert config.config["train_micro_batch_size_per_gpu"] == arguments.per_device_train_batch_size
+    assert config.config["bf16"]["enabled"] is True
+    assert config.config["gradient_clipping"] == 1.0
+
+
+def test_the_fsdp_file_holds_what_accelerate_knows(tmp_path):
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    recipe = replace(load_recipe("mobilellama_sft_1.4b"), gradient_checkpointing=False)
+    arguments = training_arguments(recipe, tmp_path, **parallel_arguments("fsdp", on_gpu=True))
+    plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
+    assert plugin.fsdp_version == 2
+    assert plugin.transformer_cls_names_to_wrap == ["LlamaDecoderLayer"]
+    assert "FULL_STATE_DICT" in str(plugin.state_dict_type)
