@@ -1,11 +1,15 @@
-"""The published sizes, by name: for `--random-weights` and training from nothing. Values: upstream's config files."""
+"""Sizes by name, for `--random-weights` and training from nothing: the published ones, and the demo's.
+
+Values: upstream's config files. The demo's grid of 12 x 12 patches is what LDPv2 pools to, its head is CLIP's and
+LLaMA's usual 64, its widths are multiples of the 128 that int4 blocks have.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from .config import KNOWN_TOWERS, ModelConfig
+from .config import KNOWN_TOWERS, ModelConfig, VisionConfig
 
 
 def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
@@ -26,7 +30,8 @@ def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
     return ModelConfig(**(values | changes))
 
 
-def _llm(vlm: ModelConfig) -> ModelConfig:
+def text_only(vlm: ModelConfig) -> ModelConfig:
+    """The language model of a MobileVLM."""
     return ModelConfig.from_dict(replace(vlm, vision=None, mm_vision_tower=None).to_dict())
 
 
@@ -36,6 +41,20 @@ PRESETS: dict[str, ModelConfig] = {
     "mobilevlm_v2_1.7b": _vlm(2048),
     "mobilevlm_v2_3b": _vlm(2560),
     "mobilevlm_v2_7b": _vlm(4096, max_position_embeddings=4096),
-    "mobilellama_1.4b": _llm(_vlm(2048)),
-    "mobilellama_2.7b": _llm(_vlm(2560)),
+    "mobilevlm_v2_demo": ModelConfig(
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        vocab_size=1024,
+        torch_dtype="float16",
+        mm_projector_type="ldpnetv2",
+        mm_hidden_size=256,
+        mm_vision_tower="vision_tower",
+        mm_use_im_patch_token=False,
+        vision=VisionConfig(256, 1024, num_hidden_layers=7, num_attention_heads=4, image_size=192, patch_size=16),
+    ),
+    "mobilellama_1.4b": text_only(_vlm(2048)),
+    "mobilellama_2.7b": text_only(_vlm(2560)),
 }

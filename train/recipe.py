@@ -43,6 +43,7 @@ class Recipe:
     # model
     mm_projector_type: str | None = _setting(None, "projector to build where the start has none")
     mm_vision_select_layer: int = _setting(-2, "hidden state of the vision tower that the projector reads")
+    caption_loss_weight: float = _setting(0.0, "captioning loss beside the contrastive one, in tower pre-training")
     # optimisation
     learning_rate: float = _setting(2e-5, "peak learning rate")
     mm_projector_lr: float | None = _setting(None, "peak learning rate of the projector, where it has its own")

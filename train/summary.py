@@ -13,8 +13,6 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from mobilevlm.model import MobileVLM
-from mobilevlm.projectors import num_image_tokens
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 
 SUMMARY_FILE = "train_summary.json"
@@ -24,12 +22,12 @@ class Progress(TrainerCallback):
     """Counts what passes through the model, and says once what happened to a row.
 
     Attributes:
+        tokens_per_image: what an image token stands for.
         rows: number of the row to what happened to it: replaced, or nothing learned.
     """
 
-    def __init__(self, model: MobileVLM):
-        config = model.config.model_config
-        self.tokens_per_image = num_image_tokens(config) if config.vision else 0
+    def __init__(self, tokens_per_image: int = 0):
+        self.tokens_per_image = tokens_per_image
         self.rows: dict[int, str] = {}
         self.samples, self.seconds = 0, 0.0
         self._tokens: torch.Tensor | int = 0

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from mobilevlm.model import MobileVLM
-from mobilevlm.projectors import PREFIX
+from mobilevlm.projectors import PREFIX, num_image_tokens
 from mobilevlm.prompt import IGNORE_INDEX
 
 from .data import NOTES, Collator, TrainingRows
@@ -83,8 +83,8 @@ class MobileVLMTrainer(Trainer):
         size, each = recipe.global_batch_size, recipe.per_device_train_batch_size
         grouped = recipe.group_by_modality_length
         self.sampler = EpochSampler(rows.lengths, each, size // each, recipe.seed, grouped)
-        base = model.get_base_model() if recipe.trains == "lora" else model
-        self.progress = Progress(base)
+        config = (model.get_base_model() if recipe.trains == "lora" else model).config.model_config
+        self.progress = Progress(num_image_tokens(config) if config.vision else 0)
         super().__init__(
             model=model,
             args=arguments,

@@ -1,0 +1,67 @@
+"""The Trainer of contrastive pre-training: batches that are not accumulated, both losses in the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from mobilevlm.config import VisionConfig
+from mobilevlm.errors import UserError
+
+from .arguments import training_arguments
+from .data import NOTES
+from .recipe import Recipe
+from .summary import Progress
+from .tower_files import save_tower
+
+
+def clip_arguments(recipe: Recipe, out: Path) -> TrainingArguments:
+    """The TrainingArguments of a contrastive run.
+
+    Raises:
+        UserError: as `training_arguments`, and when the batch would be accumulated from smaller ones.
+    """
+    arguments = training_arguments(recipe, out)
+    if arguments.gradient_accumulation_steps > 1:
+        wanted, each = recipe.global_batch_size, recipe.per_device_train_batch_size
+        raise UserError(
+            f"pictures are told from the others in their batch, so a global batch of {wanted} cannot be put together "
+            f"from batches of {each}: use --global-batch-size {each * arguments.world_size}, or more processes"
+        )
+    return arguments
+
+
+class ClipTrainer(Trainer):
+    """Trains an `ImageTextModel`."""
+
+    def __init__(self, recipe: Recipe, vision: VisionConfig, **options: Any):
+        self.recipe, self.vision, self.progress = recipe, vision, Progress()
+        super().__init__(callbacks=[self.progress], **options)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        """The model's own loss; its parts are kept for the next line of the log."""
+        self.progress.count(inputs.pop(NOTES), inputs)
+        outputs = model(**inputs)
+        self.parts = {name: value for name, value in outputs.items() if name != "loss"}
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the parts of the loss to the line that has the loss."""
+        if "loss" in logs:
+            logs |= {name: round(float(value), 4) for name, value in self.parts.items()}
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A checkpoint holds the whole model; the result, in the run's own directory, is the tower in CLIP's layout."""
+        if output_dir and Path(output_dir) != Path(self.args.output_dir):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            save_tower(model.vision_model, self.vision, Path(self.args.output_dir))
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Matrices only: CLIP decays neither gains nor biases, nor the temperature."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]

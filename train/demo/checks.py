@@ -1,0 +1,51 @@
+"""Colour, shape, number and writing again, as statements to confirm or deny."""
+
+from __future__ import annotations
+
+import random
+
+from .attributes import without_color
+from .facts import NUMBER_WORDS, a, plural, things_called
+from .phrases import ask
+from .question import Question, others, yes_no
+from .scenes import COLORS, SHAPES, WORDS, Scene
+
+
+def check(scene: Scene, rng: random.Random) -> list[Question]:
+    """Colour, shape, number and writing again, as statements to confirm or deny."""
+    found = []
+    truth = rng.random() < 0.5
+    for thing in rng.sample(scene.things, min(1, len(scene.things))):
+        name = without_color(scene, thing, rng)
+        if name:
+            said = thing.color if truth else rng.choice(others(COLORS, thing.color, rng))
+            text = ask("is_color", rng, the=f"the {name}", the_cap=f"The {name}", color=said)
+            found.append(yes_no("color", text, truth, f"the {name} is {said}", f"the {name} is {thing.color}"))
+        if len(things_called(scene, color=thing.color)) == 1:
+            said = thing.shape if truth else rng.choice(others(SHAPES, thing.shape, rng))
+            name = f"{thing.color} {rng.choice(['shape', 'object', 'thing', 'one'])}"
+            text = ask("is_shape", rng, the=f"the {name}", the_cap=f"The {name}", shape=a(said))
+            doubtful = {said, thing.shape} <= {"square", "rectangle", "diamond"} and not truth
+            question = yes_no("shape", text, truth, f"the {name} is {a(said)}", f"the {name} is {a(thing.shape)}")
+            found += [] if doubtful else [question]
+        number = len(things_called(scene, thing.shape))
+        said = number if truth else rng.choice([n for n in range(1, 7) if n != number])
+        word = NUMBER_WORDS[said] if rng.random() < 0.7 else str(said)
+        text = ask("are_many", rng, number=word, things=plural(thing.shape))
+        verb, noun = ("is", thing.shape) if number == 1 else ("are", plural(thing.shape))
+        if said > 1 and (number > 1 or rng.random() < 0.3):
+            statement = f"there {verb} {number} {noun}"
+            found.append(yes_no("count", text, truth, statement, statement))
+    for written in scene.texts:
+        number = written.text.isdigit()
+        other = _misread(written.text, rng) if number else rng.choice([w for w in WORDS if w != written.text.lower()])
+        text = ask("is_written", rng, kind="number" if number else "word", text=written.text if truth else other)
+        statement = f"it says {written.text}"
+        found.append(yes_no("number" if number else "word", text, truth, statement, statement))
+    return found
+
+
+def _misread(digits: str, rng: random.Random) -> str:
+    place = rng.randrange(len(digits))
+    digit = rng.choice([d for d in "123456789" if d != digits[place]])
+    return digits[:place] + digit + digits[place + 1 :]

@@ -1,0 +1,253 @@
+"""From a scene to pixels, with the variety of people's drawings: fonts, outlines, shading, noise, compression."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import random
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from .scenes import COLORS, TINTS, Chart, Scene, Text, Thing
+
+Color = tuple[int, int, int]
+OVERSAMPLING = 2
+
+
+def draw_scene(scene: Scene, rng: random.Random, edge: int) -> Image.Image:
+    """Draw a scene.
+
+    Args:
+        scene: what to draw.
+        rng: decides the details.
+        edge: length of the longer edge in pixels.
+
+    Returns:
+        An RGB picture.
+    """
+    smooth = rng.random() < 0.85
+    unit = edge * (OVERSAMPLING if smooth else 1) / max(scene.width, scene.height)
+    canvas = _background(scene, rng, round(scene.width * unit), round(scene.height * unit))
+    brush = Brush(canvas, unit, rng)
+    for thing in scene.things:
+        brush.thing(thing)
+    for text in scene.texts:
+        brush.text(text)
+    if scene.chart:
+        brush.chart(scene.chart, scene)
+    if smooth:
+        canvas = canvas.resize((round(scene.width * unit / 2), round(scene.height * unit / 2)), Image.Resampling.BOX)
+    return _age(canvas, rng, scene.texture == "grain")
+
+
+def shade(name: str, rng: random.Random) -> Color:
+    """Some RGB value a person would call by this name."""
+    hue, saturation, value = (rng.uniform(*bounds) for bounds in (COLORS | TINTS)[name])
+    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue % 360 / 360, saturation / 100, value / 100))
+
+
+def outline(shape: str, radius: float, rng: random.Random) -> list[tuple[float, float]]:
+    """Corners of a shape around (0, 0), in the circle of this radius; round shapes have many."""
+    stretch = rng.uniform(0.42, 0.68)
+    if shape == "circle":
+        points = _ring(64)
+    elif shape == "oval":
+        points = [(x, y * stretch) for x, y in _ring(64)]
+    elif shape == "hexagon":
+        points = _ring(6)
+    elif shape == "square":
+        points = _ring(4, turn=math.pi / 4)
+    elif shape == "rectangle":
+        half = math.atan(stretch)
+        corner = (math.cos(half), math.sin(half))
+        points = [corner, (-corner[0], corner[1]), (-corner[0], -corner[1]), (corner[0], -corner[1])]
+    elif shape == "diamond":
+        half = rng.choice([0.6, 0.7, 1])
+        points = [(0, -1), (half, 0), (0, 1), (-half, 0)]
+    elif shape == "triangle":
+        points = _ring(3, turn=-math.pi / 2) if rng.random() < 0.7 else [(0, -1), (stretch + 0.3, 0.75), (-0.75, 0.75)]
+    elif shape == "star":
+        inner = rng.uniform(0.38, 0.5)
+        points = [
+            (x * (inner if i % 2 else 1), y * (inner if i % 2 else 1))
+            for i, (x, y) in enumerate(_ring(10, turn=-math.pi / 2))
+        ]
+    elif shape == "cross":
+        w = rng.uniform(0.24, 0.36)
+        points = [
+            (w, -1),
+            (w, -w),
+            (1, -w),
+            (1, w),
+            (w, w),
+            (w, 1),
+            (-w, 1),
+            (-w, w),
+            (-1, w),
+            (-1, -w),
+            (-w, -w),
+            (-w, -1),
+        ]
+        points = [(x * 0.95, y * 0.95) for x, y in points]
+    else:
+        points = _heart()
+    if shape in ("rectangle", "oval") and rng.random() < 0.4:
+        points = [(y, x) for x, y in points]
+    tilt = math.radians(rng.gauss(0, 7 if shape not in ("diamond", "square") else 4)) if rng.random() < 0.5 else 0
+    cos, sin = math.cos(tilt) * radius, math.sin(tilt) * radius
+    return [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
+
+
+def _ring(corners: int, turn: float = 0.0) -> list[tuple[float, float]]:
+    return [
+        (math.cos(turn + 2 * math.pi * i / corners), math.sin(turn + 2 * math.pi * i / corners)) for i in range(corners)
+    ]
+
+
+def _heart() -> list[tuple[float, float]]:
+    angles = [2 * math.pi * i / 64 for i in range(64)]
+    curve = [
+        (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
+        for t in angles
+    ]
+    return [(x / 17, y / 17) for x, y in curve]
+
+
+class Brush:
+    """Draws on a canvas in units of the picture's shorter edge, in one style for the whole picture."""
+
+    def __init__(self, canvas: Image.Image, unit: float, rng: random.Random):
+        self.canvas, self.unit, self.rng = canvas, unit, rng
+        self.pen = ImageDraw.Draw(canvas)
+        self.style = rng.choices(["filled", "framed", "hollow"], [72, 18, 10])[0]
+        self.frame = (0, 0, 0) if rng.random() < 0.7 else (90, 90, 90)
+        self.font = rng.choice(font_files())
+
+    def thing(self, thing: Thing) -> None:
+        """Draw a shape, and the text in it."""
+        rng, unit = self.rng, self.unit
+        corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in outline(thing.shape, thing.radius, rng)]
+        color = shade(thing.color, rng)
+        if self.style == "hollow" and not thing.text:
+            width = max(2, round(thing.radius * unit * rng.uniform(0.14, 0.24)))
+            self.pen.line([*corners, corners[0], corners[1]], fill=color, width=width, joint="curve")
+        else:
+            self.pen.polygon(corners, fill=color)
+            if self.style == "framed":
+                width = max(1, round(thing.radius * unit * rng.uniform(0.03, 0.1)))
+                self.pen.line([*corners, corners[0], corners[1]], fill=self.frame, width=width, joint="curve")
+        if thing.text:
+            dark = sum(color) < 330 or thing.color in ("blue", "purple", "black", "brown")
+            height = thing.radius * min(0.9, 2 / len(thing.text))
+            y = thing.y + (0.2 * thing.radius if thing.shape == "triangle" else 0)
+            self._write(thing.text, thing.x, y, height, (255, 255, 255) if dark else (0, 0, 0))
+
+    def text(self, text: Text) -> None:
+        """Write a word or number, now and then on a plate of its own."""
+        self._write(text.text, text.x, text.y, text.height, shade(text.color, self.rng))
+
+    def _write(self, text: str, x: float, y: float, height: float, color: Color) -> None:
+        font = _font(self.font, max(6, round(height * self.unit * 1.3)))
+        stroke = round(height * self.unit * 0.03) if self.rng.random() < 0.2 else 0
+        self.pen.text((x * self.unit, y * self.unit), text, fill=color, font=font, anchor="mm", stroke_width=stroke)
+
+    def chart(self, chart: Chart, scene: Scene) -> None:
+        """Draw a chart over the whole picture."""
+        left, top = 0.12 * self.unit, 0.1 * self.unit
+        right, bottom = (scene.width - 0.08) * self.unit, (scene.height - 0.1) * self.unit
+        (self._bars if chart.kind == "bar" else self._pie)(chart, left, top, right, bottom)
+
+    def _bars(self, chart: Chart, left: float, top: float, right: float, bottom: float) -> None:
+        ink = (0, 0, 0) if sum(self.canvas.getpixel((2, 2))) > 300 else (255, 255, 255)
+        step, gap = (right - left) / len(chart.values), self.rng.uniform(0.1, 0.4)
+        for i, (name, value) in enumerate(zip(chart.colors, chart.values, strict=True)):
+            x = left + i * step
+            box = (x + step * gap / 2, bottom - value * (bottom - top), x + step * (1 - gap / 2), bottom)
+            self.pen.rectangle(box, fill=shade(name, self.rng), outline=ink if self.style == "framed" else None)
+        width = max(1, round(0.008 * self.unit))
+        self.pen.line([(left, top), (left, bottom), (right, bottom)], fill=ink, width=width)
+
+    def _pie(self, chart: Chart, left: float, top: float, right: float, bottom: float) -> None:
+        radius = min(right - left, bottom - top) / 2
+        x, y, start = (left + right) / 2, (top + bottom) / 2, self.rng.uniform(0, 360)
+        for name, value in zip(chart.colors, chart.values, strict=True):
+            end = start + 360 * value / sum(chart.values)
+            self.pen.pieslice((x - radius, y - radius, x + radius, y + radius), start, end, fill=shade(name, self.rng))
+            start = end
+
+
+def _background(scene: Scene, rng: random.Random, width: int, height: int) -> Image.Image:
+    color = np.array(shade(scene.background, rng), np.float32)
+    if scene.texture in ("plain", "grain"):
+        return Image.new("RGB", (width, height), tuple(int(c) for c in color))
+    if scene.texture == "noise":
+        return _noisy(np.broadcast_to(color, (height, width, 3)), rng.uniform(8, 70), rng)
+    # What varies over the picture stays within the colour's name: some 20 gray levels.
+    depth = rng.uniform(10, 22)
+    if scene.texture == "gradient":
+        angle = rng.uniform(0, 2 * math.pi)
+        ys, xs = np.mgrid[0:height, 0:width]
+        field = np.cos(angle) * xs / width + np.sin(angle) * ys / height
+    elif scene.texture == "stripes":
+        ys, xs = np.mgrid[0:height, 0:width]
+        period = max(4, width * rng.uniform(0.05, 0.15))
+        field = ((xs if rng.random() < 0.5 else ys) // (period / 2) % 2).astype(np.float32)
+    else:
+        cells = rng.randint(3, 9)
+        noise = np.random.default_rng(rng.getrandbits(32)).uniform(0, 255, (cells, cells)).astype(np.uint8)
+        field = np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
+    field = (field - field.min()) / max(float(np.ptp(field)), 1e-6) - 0.5
+    pixels = np.clip(color + 2 * depth * field[..., None], 0, 255)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def _noisy(pixels: np.ndarray, strength: float, rng: random.Random) -> Image.Image:
+    """Gaussian noise, coloured or gray, as one picture or in coarse cells."""
+    noise = np.random.default_rng(rng.getrandbits(32))
+    height, width, _ = pixels.shape
+    cell = rng.choice([1, 1, 2, 4])
+    grain = noise.normal(0, strength, (-(-height // cell), -(-width // cell), rng.choice([1, 3])))
+    grain = grain.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+    return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
+
+
+def _age(canvas: Image.Image, rng: random.Random, grainy: bool) -> Image.Image:
+    """What happens to a picture on its way: blur, grain, compression."""
+    if rng.random() < 0.1:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
+    if grainy:
+        canvas = _noisy(np.asarray(canvas), rng.uniform(4, 26), rng)
+    if rng.random() < 0.3:
+        file = BytesIO()
+        canvas.save(file, "JPEG", quality=rng.randint(60, 92))
+        canvas = Image.open(file).convert("RGB")
+    return canvas
+
+
+@cache
+def font_files() -> tuple[str, ...]:
+    """The Latin fonts that matplotlib brings, so that every machine draws the same pictures."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    names = (
+        "DejaVuSans*",
+        "DejaVuSerif*",
+        "STIXGeneral.ttf",
+        "STIXGeneralBol.ttf",
+        "cmr10.ttf",
+        "cmss10.ttf",
+        "cmb10.ttf",
+    )
+    files = [str(path) for name in names for path in folder.glob(name) if "Display" not in path.name]
+    plain = str(folder / "DejaVuSans.ttf")
+    return tuple(sorted(files)) + (plain,) * 4 + (str(folder / "DejaVuSans-Bold.ttf"),) * 4 + ("",) * 3
+
+
+@cache
+def _font(file: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)

@@ -1,0 +1,165 @@
+"""What is true of a scene, in words: the ground of captions and questions alike."""
+
+from __future__ import annotations
+
+import random
+from itertools import combinations
+
+from .scenes import COLORS, Scene, Thing
+
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CLEARLY = 0.12  # how far apart centres are before one lies left of the other
+SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+
+
+def plural(shape: str) -> str:
+    """More than one of a shape."""
+    return shape + "es" if shape == "cross" else shape + "s"
+
+
+def a(phrase: str) -> str:
+    """A phrase with its article."""
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def counted(number: int, shape: str) -> str:
+    """`one red star`, `three stars`."""
+    return f"{NUMBER_WORDS[number]} {shape if number == 1 else plural(shape)}"
+
+
+def things_called(scene: Scene, shape: str | None = None, color: str | None = None) -> list[Thing]:
+    """The things of a shape, of a colour, or of both."""
+    return [t for t in scene.things if shape in (None, t.shape) and color in (None, t.color)]
+
+
+def names(scene: Scene, thing: Thing) -> list[str]:
+    """Every way to name one thing so that nobody could mean another one."""
+    found = []
+    if len(things_called(scene, thing.shape)) == 1:
+        found.append(thing.shape)
+    if len(things_called(scene, thing.shape, thing.color)) == 1:
+        found.append(f"{thing.color} {thing.shape}")
+    if len(things_called(scene, color=thing.color)) == 1:
+        found.append(f"{thing.color} shape")
+    return found
+
+
+def name(scene: Scene, thing: Thing, rng: random.Random) -> str | None:
+    """A name that says shape and colour where it can; None if the thing has a double."""
+    found = [text for text in names(scene, thing) if not text.endswith(" shape")]
+    return rng.choice([found[0], found[-1], found[-1]]) if found else None
+
+
+def sides(one: Thing, other: Thing) -> list[str]:
+    """On which sides of the other a thing clearly lies: none, one or two of `SIDES`."""
+    dx, dy = one.x - other.x, one.y - other.y
+    across = [] if abs(dx) < CLEARLY else ["left" if dx < 0 else "right"]
+    along = [] if abs(dy) < CLEARLY else ["above" if dy < 0 else "below"]
+    return across + along
+
+
+def main_side(one: Thing, other: Thing) -> str | None:
+    """The side nobody would argue about, None where two would do."""
+    dx, dy = one.x - other.x, one.y - other.y
+    if max(abs(dx), abs(dy)) < CLEARLY or 0.6 < abs(dx) / (abs(dy) + 1e-6) < 1.7:
+        return None
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "above" if dy < 0 else "below"
+
+
+def place(scene: Scene, x: float, y: float) -> str | None:
+    """`top left`, `center`, ...; None near a border between two of them."""
+    columns, rows = _third(x / scene.width), _third(y / scene.height)
+    if columns is None or rows is None:
+        return None
+    across, along = ("left", "", "right")[columns], ("top", "", "bottom")[rows]
+    return f"{along} {across}".strip() or "center"
+
+
+def _third(fraction: float) -> int | None:
+    return next((i for i, (low, high) in enumerate([(0, 0.3), (0.4, 0.6), (0.7, 1)]) if low <= fraction <= high), None)
+
+
+def extremes(scene: Scene) -> tuple[str, str] | None:
+    """Colours of a chart's largest and smallest part."""
+    if scene.chart is None:
+        return None
+    parts = sorted(zip(scene.chart.values, scene.chart.colors, strict=True))
+    return parts[-1][1], parts[0][1]
+
+
+def caption(scene: Scene, rng: random.Random, most: int = 6) -> str:
+    """Some sentences about the picture: what there is, how much of it, where, what is written."""
+    sentences = _contents(scene, rng)
+    rng.shuffle(sentences)
+    detail = _relations(scene, rng) + _looks(scene)
+    rng.shuffle(detail)
+    chosen = (sentences + detail)[:most]
+    return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in chosen)
+
+
+def _contents(scene: Scene, rng: random.Random) -> list[str]:
+    found = []
+    kinds = sorted({(t.shape, t.color) for t in scene.things})
+    if kinds:
+        rng.shuffle(kinds)
+        parts = [counted(len(things_called(scene, *kind)), f"{kind[1]} {kind[0]}") for kind in kinds]
+        if all(part.startswith("one ") for part in parts) and rng.random() < 0.7:
+            parts = [a(part[4:]) for part in parts]
+        found.append(_listed(parts))
+    found += [f'the {"number" if t.text.isdigit() else "word"} "{t.text}" in {t.color}' for t in scene.texts]
+    found += [f'{a(f"{t.color} {t.shape}")} with "{t.text}" on it' for t in scene.things if t.text]
+    if scene.chart:
+        parts = _listed(scene.chart.colors) if scene.chart.kind == "bar" else _listed(sorted(scene.chart.colors))
+        found.append(f"a {scene.chart.kind} chart with {len(scene.chart.values)} parts: {parts}")
+    return found
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _relations(scene: Scene, rng: random.Random) -> list[str]:
+    found = []
+    for one, other in combinations(scene.things, 2):
+        pair = [one, other]
+        rng.shuffle(pair)
+        labels = [name(scene, thing, rng) for thing in pair]
+        side = main_side(*pair)
+        if side and all(labels):
+            found.append(f"the {labels[0]} is {SIDES[side]} the {labels[1]}")
+    for thing in scene.things:
+        label, where = name(scene, thing, rng), place(scene, thing.x, thing.y)
+        if label and where:
+            found.append(f"the {label} is {at(where)}")
+        if label and thing.size:
+            found.append(f"the {label} is {thing.size}")
+    for text in scene.texts:
+        where = place(scene, text.x, text.y)
+        if where:
+            found.append(f'"{text.text}" is {at(where)}')
+    rng.shuffle(found)
+    return found[:4]
+
+
+def at(where: str) -> str:
+    """A place with its preposition."""
+    return f"{'on' if where in ('left', 'right') else 'at' if where in ('top', 'bottom') else 'in'} the {where}"
+
+
+def _looks(scene: Scene) -> list[str]:
+    found = [f"the background is {scene.background}"] if scene.background in COLORS else []
+    shapes = {t.shape for t in scene.things}
+    found += [
+        f"there {'is' if n == 1 else 'are'} {counted(n, s)}"
+        for s in sorted(shapes)
+        if (n := len(things_called(scene, s)))
+    ]
+    if scene.things:
+        n = len(scene.things)
+        found.append(f"there {'is' if n == 1 else 'are'} {counted(n, 'shape')} in all")
+    if scene.chart:
+        largest, smallest = extremes(scene)
+        found += [f"the largest part is {largest}", f"the smallest part is {smallest}"]
+    return found

@@ -1,0 +1,140 @@
+"""How often a model answers right on held-out scenes, by kind of question, with the picture and without it.
+
+python train/demo/judge.py --model assets/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.train.demo.draw import draw_scene
+from mobilevlm.train.demo.facts import NUMBER_WORDS
+from mobilevlm.train.demo.phrases import SHORT_ANSWER
+from mobilevlm.train.demo.questions import Question, questions
+from mobilevlm.train.demo.scenes import sample_scene
+
+KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart")
+BATCH = 32
+EDGES = (192, 224, 256, 336, 448, 640)  # people's pictures are not of the tower's size
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, metavar="DIR", help="checkpoint to judge")
+    parser.add_argument("--questions", type=int, default=200, metavar="N", help="per kind (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
+    run_command(parser, _judge, arguments)
+
+
+def _judge(args: argparse.Namespace) -> None:
+    if args.questions < 1:
+        raise UserError(f"--questions is {args.questions}; at least 1 is needed")
+    from mobilevlm import MobileVLM
+
+    model = MobileVLM.from_pretrained(args.model)
+    asked = heldout(args.questions)
+    figures = {"questions_per_kind": args.questions, "accuracy": {}, "without_picture": {}}
+    for name, blind in (("accuracy", False), ("without_picture", True)):
+        answers = predict(model, [(None if blind else picture, text) for picture, text, _ in asked])
+        right = defaultdict(list)
+        for (_, text, question), answer in zip(asked, answers, strict=True):
+            right[question.kind].append(is_right(question, answer))
+            right["with the suffix" if SHORT_ANSWER in text else "in a sentence"].append(is_right(question, answer))
+        figures[name] = {kind: round(100 * sum(marks) / len(marks), 1) for kind, marks in sorted(right.items())}
+    print(f"{'kind':16} {'picture':>8} {'none':>8}   ({args.questions} questions each, % right)")
+    for kind, value in figures["accuracy"].items():
+        print(f"{kind:16} {value:8.1f} {figures['without_picture'][kind]:8.1f}")
+    if args.out:
+        user_path(args.out).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def heldout(per_kind: int) -> list[tuple[Any, str, Question]]:
+    """Picture, question as asked, question: from seeds no training file uses; every second one with the suffix."""
+    found: dict[str, list[tuple[Any, str, Question]]] = {kind: [] for kind in KINDS}
+    number = 0
+    while any(len(rows) < per_kind for rows in found.values()):
+        rng = random.Random(f"heldout-{number}")
+        number += 1
+        scene = sample_scene(rng)
+        wanted = {q.kind: q for q in questions(scene, rng) if len(found.get(q.kind, range(per_kind))) < per_kind}
+        picture = draw_scene(scene, rng, rng.choice(EDGES)) if wanted else None
+        for kind, question in wanted.items():
+            if kind == "count" and question.short.isdigit() and not 1 <= int(question.short) <= 5:
+                continue
+            suffix = f"\n{SHORT_ANSWER}" if len(found[kind]) % 2 else ""
+            found[kind].append((picture, question.text + suffix, question))
+    return [row for rows in found.values() for row in rows]
+
+
+def is_right(question: Question, answer: str) -> bool:
+    """Whether an answer says the right thing and nothing else: the last name or number of its kind counts."""
+    said, wanted = answer.lower().replace("grey", "gray"), question.short.lower()
+    words = re.findall(r"[a-z0-9]+", said)
+    if wanted in ("yes", "no"):
+        return words[:1] == [wanted]
+    if question.kind == "count":
+        numbers = [
+            NUMBER_WORDS.index(w) if w in NUMBER_WORDS else int(w) for w in words if w in NUMBER_WORDS or w.isdigit()
+        ]
+        return numbers[:1] == [int(wanted)]
+    if question.kind == "relation" and wanted in ("left", "right", "above", "below"):
+        return [word for word in words if word in ("left", "right", "above", "below")][:1] == [wanted]
+    if question.kind == "place":
+        order = re.findall("top|bottom|left|right|center", said)
+        return order == wanted.split()
+    return wanted in said
+
+
+def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 24) -> list[str]:
+    """Greedy answers to single questions in the v1 template, several at a time.
+
+    Args:
+        model: a `MobileVLM`.
+        asked: a PIL picture or None, and the question.
+        max_new_tokens: the longest answer.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from mobilevlm.image import ImageSpec, preprocess
+    from mobilevlm.prompt import Conversation, template
+    from mobilevlm.splice import splice
+
+    spec, tokenizer, answers, rows = ImageSpec.of(model.config.model_config), model.tokenizer, [], list(asked)
+    for start in tqdm(range(0, len(rows), BATCH), desc="questions", unit=f"x{BATCH}"):
+        embeds = []
+        for picture, text in rows[start : start + BATCH]:
+            conversation = Conversation(template("v1"))
+            conversation.ask(text, num_images=int(picture is not None))
+            ids = torch.tensor([tokenizer.encode(conversation.segments())])
+            with torch.no_grad():
+                pixels = [] if picture is None else torch.from_numpy(preprocess(picture.convert("RGB"), spec))
+                blocks = model.encode_images(pixels) if len(pixels) else [torch.zeros(1, model.config.hidden_size)]
+                embeds.append(splice(ids, blocks, model.model.embed_tokens).inputs_embeds[0])
+        longest = max(map(len, embeds))
+        # On the left, so that all answers begin at the same place; generate counts positions from the mask.
+        padded = torch.stack([torch.nn.functional.pad(e, (0, 0, longest - len(e), 0)) for e in embeds])
+        mask = torch.stack([torch.arange(longest) >= longest - len(e) for e in embeds]).long()
+        ids = super(type(model), model).generate(
+            inputs_embeds=padded, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens
+        )
+        answers += [tokenizer.decode(row.tolist()).strip() for row in ids]
+    return answers
+
+
+if __name__ == "__main__":
+    main()

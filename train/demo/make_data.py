@@ -1,0 +1,114 @@
+"""Writes the demo's data: pictures and LLaVA-style JSON for every stage.
+
+python train/demo/make_data.py --out data/demo
+python train/demo/make_data.py --out data/demo-small --images 500 --texts 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.train.demo import conversations, facts
+from mobilevlm.train.demo.draw import draw_scene
+from mobilevlm.train.demo.scenes import sample_scene
+
+EDGE = 192  # what the demo's tower sees
+CHUNK = 250
+# Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
+SEEDS = {"train": 0, "text": 1}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; what is there already is kept")
+    parser.add_argument("--images", type=int, default=80_000, help="training pictures (default: %(default)s)")
+    parser.add_argument("--texts", type=int, default=60_000, help="texts without a picture (default: %(default)s)")
+    run_command(parser, _make, arguments)
+
+
+def _make(args: argparse.Namespace) -> None:
+    if min(args.images, args.texts) < 1:
+        raise UserError(f"--images {args.images} and --texts {args.texts}: at least 1 of each is needed")
+    make_data(user_path(args.out), args.images, args.texts)
+
+
+def make_data(out: Path, images: int, texts: int) -> None:
+    """Write `images/`, `captions.json`, `conversations.json`, `text.jsonl`, `text_conversations.json`.
+
+    A finished folder of the same sizes is kept as it is; one of other sizes is an error.
+    """
+    sizes = {"images": images, "texts": texts, "edge": EDGE}
+    done = out / "sizes.json"
+    if done.is_file():
+        if json.loads(done.read_text()) != sizes:
+            raise UserError(
+                f"{out} holds demo data of other sizes ({done.read_text()}, wanted {sizes}): remove it first"
+            )
+        return
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        captions, talks = _picture_rows(pool, out, "train", images)
+        _write_rows(out / "captions.json", captions)
+        _write_rows(out / "conversations.json", talks)
+        written = [row for chunk in pool.map(_text_chunk, range(0, texts, CHUNK)) for row in chunk][:texts]
+    (out / "text.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in written))
+    _write_rows(out / "text_conversations.json", [row["talk"] for row in written])
+    done.write_text(json.dumps(sizes) + "\n")
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    path.write_text(json.dumps([{"id": f"{path.stem}-{i}"} | row for i, row in enumerate(rows)], indent=0) + "\n")
+
+
+def _picture_rows(pool: ProcessPoolExecutor, out: Path, part: str, count: int) -> tuple[list[dict], list[dict]]:
+    from tqdm import tqdm
+
+    starts = range(0, count, CHUNK)
+    jobs = pool.map(_picture_chunk, [out] * len(starts), [part] * len(starts), starts, [count] * len(starts))
+    captions, talks = [], []
+    for chunk in tqdm(jobs, total=len(starts), desc=f"{part} pictures", unit=f"x{CHUNK}"):
+        captions += [caption for caption, _ in chunk]
+        talks += [talk for _, talk in chunk]
+    return captions, talks
+
+
+def _picture_chunk(out: Path, part: str, start: int, count: int) -> list[tuple[dict, dict]]:
+    folder = Path("images") / part / f"{start // 1000:03d}"
+    (out / folder).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index in range(start, min(start + CHUNK, count)):
+        rng = random.Random(f"{SEEDS[part]}-{index}")
+        scene = sample_scene(rng)
+        name = str(folder / f"{index:06d}.jpg")
+        draw_scene(scene, rng, EDGE).save(out / name, quality=95, subsampling=0)
+        rows.append((conversations.caption_row(scene, name, rng), conversations.conversation_row(scene, name, rng)))
+    return rows
+
+
+def _text_chunk(start: int) -> list[dict]:
+    """Running text for language pre-training and a conversation, per scene that is only told, not drawn."""
+    rows = []
+    for index in range(start, start + CHUNK):
+        rng = random.Random(f"{SEEDS['text']}-{index}")
+        scene = sample_scene(rng)
+        talk = conversations.text_row(scene, rng)
+        turns = [turn["value"] for turn in talk["conversations"]]
+        text = "\n".join([*turns, facts.caption(scene, rng, most=20)] if rng.random() < 0.6 else turns)
+        rows.append({"text": text, "talk": talk})
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""A question with its answers, and the pieces that all kinds of question are made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its answer in a word or phrase and in a sentence, and other answers that would be plausible."""
+
+    kind: str
+    text: str
+    short: str
+    long: str
+    wrong: tuple[str, ...] = ()
+
+
+def cap(text: str) -> str:
+    """With a capital letter."""
+    return text[0].upper() + text[1:]
+
+
+def yes_no(kind: str, text: str, truth: bool, statement: str, denial: str) -> Question:
+    """A question to confirm with a statement or to deny with another."""
+    answer = "Yes" if truth else "No"
+    return Question(kind, text, answer, f"{answer}, {statement if truth else denial}.", ("No" if truth else "Yes",))
+
+
+def others(all_names: Collection[str], answer: str, rng: random.Random) -> tuple[str, ...]:
+    """Three wrong answers."""
+    return tuple(rng.sample([name for name in all_names if name != answer], 3))

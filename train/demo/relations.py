@@ -1,0 +1,79 @@
+"""Where things are: in the picture, and relative to each other."""
+
+from __future__ import annotations
+
+import random
+
+from . import facts
+from .facts import SIDES, a
+from .phrases import ask
+from .question import Question, cap, yes_no
+from .scenes import Scene, Thing
+
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+
+def relation(scene: Scene, rng: random.Random) -> list[Question]:
+    """Left, right, above, below: as yes or no, as a side, as what lies there."""
+    named = [(thing, facts.name(scene, thing, rng)) for thing in scene.things]
+    named = [(thing, f"the {name}") for thing, name in named if name]
+    if len(named) < 2:
+        return []
+    found = []
+    for _ in range(2):
+        (one, name), (other, other_name) = rng.sample(named, 2)
+        found += _one_relation(scene, rng, one, name, other, other_name)
+    return found
+
+
+def _one_relation(
+    scene: Scene, rng: random.Random, one: Thing, name: str, other: Thing, other_name: str
+) -> list[Question]:
+    clear, side = facts.sides(one, other), facts.main_side(one, other)
+    found = []
+    if clear:
+        asked = rng.choice(clear)
+        truth = rng.random() < 0.5
+        asked = asked if truth else OPPOSITE[asked]
+        words = _side_words(asked, rng)
+        text = ask("is_side", rng, one=name, one_cap=cap(name), side=words, other=other_name)
+        yes, no = f"{name} is {SIDES[asked]} {other_name}", f"{name} is {SIDES[OPPOSITE[asked]]} {other_name}"
+        found.append(yes_no("relation", text, truth, yes, no))
+    if side:
+        across = side in ("left", "right")
+        choice = rng.choice(["left or right of", "to the left or right of"] if across else ["above or below"])
+        text = ask("which_side", rng, one=name, other=other_name, choice=choice)
+        wrong = tuple(key for key in SIDES if key != side)
+        found.append(Question("relation", text, side, f"{cap(name)} is {SIDES[side]} {other_name}.", wrong))
+        alone = [t for t in scene.things if t is not other and side in facts.sides(t, other)]
+        if len(alone) == 1:
+            full = f"{one.color} {one.shape}"
+            text = ask("what_side", rng, side=_side_words(side, rng), other=other_name)
+            found.append(Question("relation", text, full, f"{cap(a(full))} is {SIDES[side]} {other_name}.", ()))
+    return found
+
+
+def _side_words(side: str, rng: random.Random) -> str:
+    if side in ("left", "right"):
+        return rng.choice(
+            [f"to the {side} of", f"to the {side} of", f"{side} of", f"on the {side} of", f"on the {side} side of"]
+        )
+    return rng.choice(
+        {
+            "above": ["above", "above", "over", "higher than"],
+            "below": ["below", "below", "under", "beneath", "lower than"],
+        }[side]
+    )
+
+
+def place(scene: Scene, rng: random.Random) -> list[Question]:
+    """Where a thing is in the picture."""
+    named = [(f"the {name}", t) for t in scene.things if (name := facts.name(scene, t, rng))]
+    named += [(f"the {'number' if t.text.isdigit() else 'word'}", t) for t in scene.texts]
+    found = []
+    for name, thing in rng.sample(named, min(1, len(named))):
+        where = facts.place(scene, thing.x, thing.y)
+        if where:
+            text = ask("place", rng, the=name)
+            found.append(Question("place", text, where, f"{cap(name)} is {facts.at(where)}.", ()))
+    return found

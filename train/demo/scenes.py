@@ -1,0 +1,212 @@
+"""What is in a demo picture: shapes, words, numbers and charts on a background, sampled from a seed.
+
+A scene says everything the captions and questions talk about; how it looks in detail (shading, noise) is `draw`'s.
+Coordinates are fractions of the picture's shorter edge, y downwards.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+
+# Name to the colours people mean by it: hue range in degrees, saturation and value ranges in percent.
+COLORS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
+    "red": ((-8, 7), (80, 100), (70, 100)),
+    "orange": ((24, 39), (85, 100), (90, 100)),
+    "yellow": ((50, 62), (75, 100), (88, 100)),
+    "green": ((95, 150), (50, 100), (42, 100)),
+    "blue": ((205, 242), (65, 100), (60, 100)),
+    "purple": ((268, 300), (50, 100), (45, 78)),
+    "pink": ((312, 352), (22, 62), (94, 100)),
+    "brown": ((12, 30), (60, 85), (30, 62)),
+    "black": ((0, 360), (0, 8), (0, 12)),
+    "white": ((0, 360), (0, 3), (96, 100)),
+    "gray": ((0, 360), (0, 6), (40, 66)),
+}
+# Backgrounds that have no name anybody would agree on: nothing is said or asked about their colour.
+TINTS = {"pale": ((0, 360), (5, 30), (86, 100)), "dark": ((0, 360), (20, 75), (10, 34))}
+SHAPES = (
+    *("circle", "square", "triangle", "star", "rectangle"),
+    *("oval", "diamond", "heart", "cross", "hexagon"),
+)
+MAX_COUNT = 6
+WORDS = tuple(
+    "stop go open exit cat dog sun moon tree book fish bird milk tea cup hat car bus taxi hotel cafe shop sale "
+    "free new hot cold yes no up down left right start end push pull home park bank food water fire ice red "
+    "blue love hello world apple star ship road bread music north south east west zoo map key box pen".split()
+)
+
+
+@dataclass
+class Thing:
+    """One shape: `radius` is that of the circle around it; `size` is None where one would hesitate to name it."""
+
+    shape: str
+    color: str
+    x: float
+    y: float
+    radius: float
+    text: str | None = None
+
+    @property
+    def size(self) -> str | None:
+        """`small` or `big`, None in between."""
+        return "small" if self.radius < 0.097 else "big" if self.radius > 0.17 else None
+
+
+@dataclass
+class Text:
+    """A word or number: `height` is that of its letters."""
+
+    text: str
+    color: str
+    x: float
+    y: float
+    height: float
+
+
+@dataclass
+class Chart:
+    """A bar or pie chart: a colour and a value for each part."""
+
+    kind: str
+    colors: list[str]
+    values: list[float]
+
+
+@dataclass
+class Scene:
+    """A picture's contents.
+
+    Attributes:
+        width, height: fractions of the shorter edge, so one of them is 1.
+        background: colour name, or one of `TINTS`.
+        texture: `plain`, `gradient`, `grain` (over everything), `noise` (behind things), `blotches` or `stripes`.
+    """
+
+    width: float
+    height: float
+    background: str
+    texture: str
+    things: list[Thing] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+    chart: Chart | None = None
+
+
+def sample_scene(rng: random.Random) -> Scene:
+    """Draw a scene from the demo's distribution."""
+    width, height = rng.choice([(1, 1)] * 6 + [(4 / 3, 1), (1, 4 / 3), (1.5, 1)])
+    background = rng.choices([*COLORS, *TINTS], [1, 1, 1, 1, 1, 1, 1, 1, 3, 22, 4, 6, 3])[0]
+    texture = rng.choices(["plain", "gradient", "grain", "noise", "blotches", "stripes"], [52, 11, 12, 12, 8, 5])[0]
+    scene = Scene(width, height, background, texture)
+    kind = rng.choices([_objects, _many, _writing, _chart], [46, 20, 25, 9])[0]
+    kind(scene, rng)
+    return scene
+
+
+def contrasting(color: str, rng: random.Random) -> str:
+    """A colour that can be told from another one at a glance."""
+    near = {
+        "red": ("pink", "orange", "brown", "purple"),
+        "orange": ("red", "yellow", "brown", "pink"),
+        "yellow": ("orange", "white"),
+        "green": (),
+        "blue": ("purple",),
+        "purple": ("blue", "pink", "red", "brown"),
+        "pink": ("red", "purple", "white", "orange"),
+        "brown": ("red", "orange", "black", "purple", "gray"),
+        "black": ("brown",),
+        "white": ("yellow", "pink"),
+        "gray": ("brown",),
+        "pale": ("white", "pink", "yellow", "gray"),
+        "dark": ("black", "brown", "blue", "purple", "green", "gray"),
+    }
+    weights = [
+        0 if name == color or name in near[color] else 0.5 if name in ("white", "gray") else 1 for name in COLORS
+    ]
+    return rng.choices(list(COLORS), weights)[0]
+
+
+def _objects(scene: Scene, rng: random.Random) -> None:
+    """One to five shapes, mostly all different."""
+    count = rng.choices([1, 2, 3, 4, 5], [14, 36, 26, 15, 9])[0]
+    for _ in range(count):
+        largest = 0.45 if count == 1 else 0.32
+        radius = rng.choice([rng.uniform(0.065, 0.095), rng.uniform(0.1, 0.17), rng.uniform(0.18, largest)])
+        if scene.things and rng.random() < 0.25:
+            radius = scene.things[-1].radius
+        _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), radius)
+    if scene.things and rng.random() < 0.12:
+        largest = max(scene.things, key=lambda thing: thing.radius)
+        if largest.radius > 0.17 and largest.shape not in ("cross", "star"):
+            largest.text = number_or_word(rng, longest=3)
+
+
+def _many(scene: Scene, rng: random.Random) -> None:
+    """The same shape several times, in one colour or in several, with something else beside it now and then."""
+    shape, color = rng.choice(SHAPES), contrasting(scene.background, rng)
+    radius = rng.uniform(0.06, 0.15)
+    mixed, aligned, level = rng.random() < 0.35, rng.random() < 0.3, rng.random() < 0.75
+    middle = rng.uniform(0.25, 0.75)
+    count = rng.randint(1, MAX_COUNT)
+    if aligned:  # in a row
+        for i in range(count):
+            colour = contrasting(scene.background, rng) if mixed else color
+            along, across = (i + 0.5) / count, middle
+            x, y = (along, across) if level else (across, along)
+            scene.things.append(Thing(shape, colour, x * scene.width, y * scene.height, min(radius, 0.42 / count)))
+        return
+    for _ in range(count):
+        colour = contrasting(scene.background, rng) if mixed else color
+        _place(scene, rng, shape, colour, radius * rng.uniform(0.85, 1.15))
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        other = rng.choice([name for name in SHAPES if name != shape])
+        _place(scene, rng, other, contrasting(scene.background, rng), radius)
+
+
+def _writing(scene: Scene, rng: random.Random) -> None:
+    """A number or a word, large enough to read, alone or beside a shape or two."""
+    beside = rng.choice([0, 0, 1, 2])
+    text = number_or_word(rng, longest=6)
+    height = rng.uniform(0.1, 0.5 if beside == 0 else 0.26)
+    height = min(height, 0.96 * scene.width / (0.86 * len(text)))
+    half_width = min(0.43 * len(text) * height, scene.width / 2 - 0.02)
+    x = rng.uniform(half_width, scene.width - half_width)
+    y = rng.uniform(0.6 * height, scene.height - 0.6 * height)
+    scene.texts.append(Text(text, contrasting(scene.background, rng), x, y, height))
+    for _ in range(beside):
+        _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), rng.uniform(0.07, 0.15))
+
+
+def number_or_word(rng: random.Random, longest: int) -> str:
+    """Two thirds numbers, most of them of two digits; words of at most `longest` letters, often in capitals."""
+    if rng.random() < 0.66:
+        digits = rng.choices([1, 2, 3], [15, 70, 15])[0]
+        return str(rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1))
+    word = rng.choice([word for word in WORDS if len(word) <= longest])
+    return rng.choices([word.upper(), word, word.capitalize()], [6, 2, 2])[0]
+
+
+def _chart(scene: Scene, rng: random.Random) -> None:
+    """Two to five parts, the largest and the smallest of them clearly so."""
+    kind, count = rng.choice(["bar", "bar", "pie"]), rng.randint(2, 5)
+    names = [name for name in COLORS if name not in ("black", "white", scene.background)]
+    values = [0.12 * step + 0.1 for step in rng.sample(range(8), count)]
+    scene.chart = Chart(kind, rng.sample(names, count), values)
+    if scene.background not in ("white", "gray", "black"):
+        scene.background = "white"
+
+
+def _place(scene: Scene, rng: random.Random, shape: str, color: str, radius: float) -> None:
+    """Put a shape where it touches nothing; give up after some tries, a scene may hold less than was wished."""
+    for _ in range(40):
+        x, y = rng.uniform(radius, scene.width - radius), rng.uniform(radius, scene.height - radius)
+        clear = all(math.hypot(x - t.x, y - t.y) > 1.03 * (radius + t.radius) for t in scene.things)
+        written = all(
+            abs(y - t.y) > 0.7 * t.height + radius or abs(x - t.x) > 0.4 * len(t.text) * t.height + radius
+            for t in scene.texts
+        )
+        if clear and written:
+            scene.things.append(Thing(shape, color, x, y, radius))
+            return

@@ -1,0 +1,126 @@
+"""Trains the demo model from nothing: data, tokenizer, tower, language model, instruction tuning, both V2 stages.
+
+python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
+
+Every step is one of the project's own commands and goes on where it stopped, so this one may be interrupted, too. Two
+CPU cores need some three hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = "mobilevlm_v2_demo"
+TOWER = "vision_tower"
+STAGES = {  # name of the directory to what the model card calls it
+    "tower": "vision tower: contrastive + captioning",
+    "language": "language model: packed text",
+    "sft": "language model: conversations",
+    "stage1": "V2 stage 1: captions",
+    "stage2": "V2 stage 2: conversations",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", default="artifacts/demo-train", metavar="DIR", help="data and runs (%(default)s)")
+    parser.add_argument("--out", default="artifacts/demo", metavar="DIR", help="where the model goes (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the data and steps: 0.001 tries the path out")
+    run_command(parser, _train, arguments)
+
+
+def _train(args: argparse.Namespace) -> None:
+    if not 0 < args.scale <= 1:
+        raise UserError(f"--scale is {args.scale}; it has to be above 0 and at most 1")
+    train_demo(user_path(args.work), user_path(args.out), args.scale)
+
+
+def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
+    """Run every step and put the model, its loss curves and figures into `out`."""
+    data, tokenizer = work / "data", work / "tokenizer"
+    sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in (("images", 80_000), ("texts", 60_000))]
+    _run("demo/make_data.py", "--out", data, *sizes)
+    captions, talks = data / "captions.json", data / "conversations.json"
+    if not (tokenizer / "tokenizer.model").is_file():
+        _run("train_tokenizer.py", "--data", data / "text.jsonl", talks, "--vocab-size", 1024, "--out", tokenizer)
+    new = ("--size", SIZE, "--tokenizer", tokenizer)
+    short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}"]
+    for name, script, words in (
+        ("tower", "vision_pretrain.py", [*new, "--data", captions, "--images", data]),
+        ("language", "language_pretrain.py", [*new, "--data", data / "text.jsonl"]),
+        ("sft", "finetune.py", ["--model", work / "language", "--data", data / "text_conversations.json"]),
+        ("stage1", "finetune.py", ["--model", work / "sft", "--vision-tower", work / "tower", "--data", captions]),
+        ("stage2", "finetune.py", ["--model", work / "stage1", "--data", talks]),
+    ):
+        pictures = ["--images", data] if name.startswith("stage") else []
+        _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
+    ship(work / "stage2", out)
+    curves(work, out / "curves.png")
+    table = {name: json.loads((work / name / "train_summary.json").read_text()) for name in STAGES}
+    (out / "training.json").write_text(json.dumps(table, indent=2) + "\n")
+    count = 200 if scale == 1 else 4
+    _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
+
+
+def _run(script: str, *words: str | int | Path) -> None:
+    """Run one of the project's training commands; its own message says what went wrong."""
+    command = [sys.executable, str(ROOT / "train" / script), *map(str, words)]
+    print("$", *(os.path.relpath(word) if word.startswith(str(ROOT)) else word for word in command[1:]), flush=True)
+    status = subprocess.run(command).returncode
+    if status:
+        raise UserError(f"{script} ended with status {status}; mend what it says, then run this command again")
+
+
+def ship(trained: Path, out: Path) -> None:
+    """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already."""
+    from mobilevlm import MobileVLM
+
+    model = MobileVLM.from_pretrained(trained, dtype="fp16")
+    model.save_pretrained(out)
+    tower = out / model.config.model_config.mm_vision_tower
+    if tower.name != TOWER:
+        shutil.rmtree(out / TOWER, ignore_errors=True)
+        tower.rename(out / TOWER)
+        config = json.loads((out / "config.json").read_text()) | {"mm_vision_tower": TOWER}
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for weights in ("model.safetensors", "pytorch_model.bin"):
+        (out / TOWER / weights).unlink(missing_ok=True)
+
+
+def curves(work: Path, path: Path) -> None:
+    """Draw the loss of every stage."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(STAGES), figsize=(3.2 * len(STAGES), 2.6), constrained_layout=True)
+    for axis, (name, title) in zip(axes, STAGES.items(), strict=True):
+        log = json.loads((work / name / "trainer_state.json").read_text())["log_history"]
+        points = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+        axis.plot(*zip(*points, strict=True), linewidth=0.8)
+        axis.set_title(title, fontsize=8)
+        axis.set_yscale("log")
+        axis.set_xlabel("step", fontsize=7)
+        axis.tick_params(labelsize=7, which="both")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Pre-trains a MobileLLaMA from nothing on packed text.
+
+python train/language_pretrain.py --recipe mobilellama_pretrain --size mobilellama_1.4b --tokenizer DIR
+    --data part1.jsonl part2.jsonl --out DIR
+accelerate launch train/language_pretrain.py ...      (several GPUs)
+
+Texts are tokenised once, into OUT/tokens.bin. Run again after an interruption, it goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import run_command
+from mobilevlm.config import ModelConfig
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.presets import PRESETS, text_only
+from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
+from mobilevlm.train.run import claim
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", required=True, choices=PRESETS, help="sizes: those of this language model")
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="holds tokenizer.model")
+    parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the model and its checkpoints go")
+    add_recipe_options(parser)
+    run_command(parser, _pretrain, arguments)
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    recipe = recipe_from_args(args)
+    if recipe.trains != "llm":
+        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/finetune.py")
+    files = [user_path(name) for name in args.data]
+    language_pretrain(recipe, args.size, user_path(args.tokenizer), files, user_path(args.out))
+
+
+def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Sequence[Path], out: Path) -> None:
+    """Train a language model of these sizes and write it to `out`.
+
+    Raises:
+        UserError: files are missing or of another form, or hold too little text.
+    """
+    import torch
+
+    from mobilevlm.tokenizer import Tokenizer
+    from mobilevlm.train.arguments import training_arguments
+    from mobilevlm.train.cpu import prefer_plain_attention
+    from mobilevlm.train.data import Collator
+    from mobilevlm.train.launch import train_and_save
+    from mobilevlm.train.packing import PackedRows, pack
+    from mobilevlm.train.trainer import MobileVLMTrainer
+
+    words = Tokenizer(tokenizer)
+    claim(
+        out,
+        recipe,
+        {
+            "size": size_name,
+            "tokenizer": str(tokenizer.resolve()),
+            "data": " ".join(str(file.resolve()) for file in files),
+        },
+    )
+    arguments = training_arguments(recipe, out)
+    with arguments.main_process_first(desc="tokenising"):
+        rows = PackedRows(pack(files, words, out), len(words), recipe.model_max_length)
+    torch.manual_seed(recipe.seed)
+    prefer_plain_attention()
+    model = new_language_model(PRESETS[size_name], tokenizer, len(words))
+    trainer = MobileVLMTrainer(model, recipe, arguments, rows, Collator(words.pad_id, recipe.model_max_length))
+    train_and_save(trainer, out)
+
+
+def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> Any:
+    """A MobileLLaMA with random weights, as transformers initialises LLaMA, that is saved with this tokenizer."""
+    from mobilevlm.checkpoint import Checkpoint
+    from mobilevlm.model import MobileVLM, MobileVLMConfig
+    from mobilevlm.tensors import Tensors
+
+    config = replace(text_only(size), vocab_size=vocab_size)
+    model = MobileVLM(MobileVLMConfig.of(config))
+    model.checkpoint = Checkpoint("new", config, Tensors({}), tokenizer)
+    model.loss_type = "ForCausalLM"  # transformers goes by the class's name, which is not one of its own
+    return model
+
+
+if __name__ == "__main__":
+    main()

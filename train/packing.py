@@ -1,0 +1,90 @@
+"""Running text as a language model is pre-trained on it: texts end to end, cut into blocks of equal length."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mobilevlm.errors import UserError
+from mobilevlm.tokenizer import Tokenizer
+
+from .data import NOTES
+from .texts import read_texts
+
+FLUSH = 1 << 20  # tokens kept in memory while packing
+
+
+def pack(files: Sequence[Path], tokenizer: Tokenizer, out: Path) -> Path:
+    """Tokenise texts once, into one flat file of ids: BOS, text, EOS, BOS, text, EOS, ...
+
+    Args:
+        files: see `texts.read_texts`.
+        tokenizer: the model's.
+        out: where `tokens.bin` goes, with `tokens.json`, which says what it was made of. Made of the same, it is kept.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    path, description = out / "tokens.bin", out / "tokens.json"
+    made_of = {"files": [[str(file), file.stat().st_size] for file in files if file.is_file()], "vocab": len(tokenizer)}
+    if description.is_file() and json.loads(description.read_text()) == made_of:
+        return path
+    out.mkdir(parents=True, exist_ok=True)
+    description.unlink(missing_ok=True)
+    kind = token_type(len(tokenizer))
+    with path.open("wb") as stream:
+        ids: list[int] = []
+        for file in files:
+            for text in read_texts(file):
+                ids += [*tokenizer.encode([text]), tokenizer.eos_id]
+                if len(ids) > FLUSH:
+                    stream.write(np.array(ids, kind).tobytes())
+                    ids = []
+        stream.write(np.array(ids, kind).tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    # Written last: its presence says that the tokens are all there.
+    description.write_text(json.dumps(made_of) + "\n")
+    return path
+
+
+def token_type(vocab_size: int) -> type[np.unsignedinteger]:
+    """Two bytes a token where the vocabulary allows it."""
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
+class PackedRows(Dataset):
+    """Blocks of a packed file, mapped from disk; a rest shorter than a block is left out.
+
+    Attributes:
+        lengths: negative, as of rows without a picture, see `sampler.grouped_indices`.
+    """
+
+    def __init__(self, path: Path, vocab_size: int, block: int):
+        """Open a file of `pack`.
+
+        Raises:
+            UserError: it holds less than one block.
+        """
+        self.tokens = np.memmap(path, token_type(vocab_size), "r")
+        self.block = block
+        self.lengths = [-block] * (len(self.tokens) // block)
+        if not self.lengths:
+            raise UserError(
+                f"the texts have {len(self.tokens)} tokens, fewer than one block of {block}: give more text"
+            )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """`input_ids` and `labels` (block,) int64: every token is learned."""
+        ids = torch.from_numpy(self.tokens[number * self.block : (number + 1) * self.block].astype(np.int64))
+        return {"input_ids": ids, "labels": ids.clone(), NOTES: []}

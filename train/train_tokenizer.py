@@ -1,0 +1,104 @@
+"""Trains a LLaMA-style tokenizer on your own texts: SentencePiece BPE, digits apart, bytes for what it never saw.
+
+python train/train_tokenizer.py --data data/demo/text.jsonl data/demo/conversations.json --vocab-size 1024 --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import string
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.templates import TEMPLATES
+from mobilevlm.train.texts import read_texts
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+SMALLEST = 4 + 256  # control tokens and bytes
+PROMPTS = 30_000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
+    parser.add_argument("--vocab-size", type=int, default=32000, metavar="N", help="pieces (default: %(default)s)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where tokenizer.model and its companions go")
+    run_command(parser, _train, arguments)
+
+
+def _train(args: argparse.Namespace) -> None:
+    train_tokenizer([user_path(name) for name in args.data], args.vocab_size, user_path(args.out))
+
+
+def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
+    """Write `tokenizer.model`, `tokenizer_config.json` and `special_tokens_map.json` with LLaMA's settings.
+
+    Raises:
+        UserError: a file cannot be read, or holds too little text for so many pieces.
+    """
+    from sentencepiece import SentencePieceTrainer
+
+    if vocab_size <= SMALLEST:
+        raise UserError(f"--vocab-size {vocab_size} leaves no room: control tokens and bytes take {SMALLEST}")
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / "training"
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=_sentences(files),
+            model_prefix=str(temporary),
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=0.9999,
+            required_chars=string.printable[:95].replace(" ", ""),
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            max_sentence_length=1 << 16,
+            input_sentence_size=1_000_000,
+            shuffle_input_sentence=False,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=-1,
+            num_threads=1,  # the same model on every machine
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(f"SentencePiece cannot make {vocab_size} pieces of these texts: {error}") from None
+    finally:
+        (out / "training.vocab").unlink(missing_ok=True)
+    (out / "training.model").replace(out / "tokenizer.model")
+    token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    special = {role: {"content": name} | token for role, name in SPECIAL.items()}
+    config = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
+    config |= {"add_bos_token": True, "add_eos_token": False, "legacy": None, "model_max_length": 2048}
+    config |= {"padding_side": "right", "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}
+    _write(out / "tokenizer_config.json", config)
+    _write(out / "special_tokens_map.json", special | {"pad_token": special["unk_token"]})
+
+
+def _sentences(files: Sequence[Path]) -> Iterator[str]:
+    """Lines of the texts, and the system prompt often enough that it takes few tokens."""
+    for _ in range(PROMPTS):
+        yield f"{TEMPLATES['v1'].system} USER: \n ASSISTANT:"
+    for path in files:
+        for text in read_texts(path):
+            yield from text.splitlines()
+
+
+def _write(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(dict(sorted(values.items())), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Trains a vision tower from nothing on pictures with captions, CLIP-style.
+
+python train/vision_pretrain.py --recipe clip_pretrain --size mobilevlm_v2_demo --tokenizer DIR
+    --data captions.json --images DIR --out TOWER_DIR
+
+The tower is written in CLIP's layout (config.json, preprocessor_config.json, model.safetensors): what
+`mm_vision_tower` of a MobileVLM may name. Run again after an interruption, it goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import run_command
+from mobilevlm.config import KNOWN_TOWERS
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.presets import PRESETS
+from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
+from mobilevlm.train.run import claim
+
+SIZES = {name: preset.vision for name, preset in PRESETS.items() if preset.vision} | KNOWN_TOWERS
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", required=True, choices=SIZES, help="sizes of the tower: those of this model")
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="holds the captions' tokenizer.model")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="LLaVA-style JSON: a picture and its caption a row"
+    )
+    parser.add_argument("--images", required=True, metavar="DIR", help="what the file names in --data start from")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the tower and its checkpoints go")
+    add_recipe_options(parser)
+    run_command(parser, _pretrain, arguments)
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    recipe = recipe_from_args(args)
+    if recipe.trains != "tower":
+        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/finetune.py")
+    vision_pretrain(recipe, args.size, *map(user_path, (args.tokenizer, args.data, args.images, args.out)))
+
+
+def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, images: Path, out: Path) -> None:
+    """Train a tower of these sizes and write it to `out`.
+
+    Raises:
+        UserError: files are missing or of another form, or the recipe does not fit (see `clip_arguments`).
+    """
+    import torch
+
+    from mobilevlm.image import ImageSpec
+    from mobilevlm.tokenizer import Tokenizer
+    from mobilevlm.train.captions import CaptionCollator, CaptionRows
+    from mobilevlm.train.clip import ImageTextModel
+    from mobilevlm.train.clip_trainer import ClipTrainer, clip_arguments
+    from mobilevlm.train.cpu import prefer_plain_attention
+    from mobilevlm.train.data import read_rows
+    from mobilevlm.train.launch import train_and_save
+
+    vision, words = SIZES[size], Tokenizer(tokenizer)
+    inputs = {"tokenizer": tokenizer, "data": data, "images": images}
+    claim(out, recipe, {"size": size} | {name: str(path.resolve()) for name, path in inputs.items()})
+    spec = ImageSpec(vision.image_size, vision.image_mean, vision.image_std, recipe.image_aspect_ratio)
+    rows = CaptionRows(read_rows(data), words, recipe.model_max_length, spec, images)
+    arguments = clip_arguments(recipe, out)
+    torch.manual_seed(recipe.seed)
+    prefer_plain_attention()
+    model = ImageTextModel(
+        vision, len(words), recipe.model_max_length, recipe.caption_loss_weight, recipe.mm_vision_select_layer
+    )
+    collator = CaptionCollator(words.pad_id)
+    trainer = ClipTrainer(recipe, vision, model=model, args=arguments, train_dataset=rows, data_collator=collator)
+    train_and_save(trainer, out)
+
+
+if __name__ == "__main__":
+    main()
