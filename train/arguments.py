@@ -27,6 +27,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def world_rank() -> int:
+    """Which of them this one is; 0 is the one that writes files."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def accumulation_steps(recipe: Recipe, processes: int) -> int:
     """Forward passes per step, so that the global batch is the recipe's.
 

@@ -19,14 +19,15 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 import importlib.util
-import os
 from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.config_types import read_json
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.train.arguments import training_arguments, world_rank
+from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
-from mobilevlm.train.run import check_space, claim, newest_checkpoint
+from mobilevlm.train.run import check_space
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,18 +53,9 @@ def finetune(args: argparse.Namespace) -> None:
     """
     recipe = recipe_from_args(args)
     check_paths(args, recipe)
-    is_main = os.environ.get("RANK", "0") == "0"
-    if is_main:
-        names = ("model", "vision_tower", "projector", "data", "images")
-        inputs = {name: _absolute(getattr(args, name)) for name in names}
-        claim(args.out, recipe, inputs)
-    from mobilevlm.train.summary import SUMMARY_FILE
-
-    if (args.out / SUMMARY_FILE).is_file():
-        if is_main:
-            print(f"{args.out} is finished: {SUMMARY_FILE} says how it went")
-        return
-    train(args, recipe, is_main)
+    names = ("model", "vision_tower", "projector", "data", "images")
+    if start(args.out, recipe, {name: _absolute(getattr(args, name)) for name in names}):
+        train(args, recipe)
 
 
 def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
@@ -120,7 +112,7 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     return changes
 
 
-def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
+def train(args: argparse.Namespace, recipe: Recipe) -> None:
     """Load, train, save."""
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -128,9 +120,8 @@ def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
     from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
     from mobilevlm.templates import template
-    from mobilevlm.train.arguments import training_arguments
+    from mobilevlm.train.cpu import prefer_plain_attention
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
-    from mobilevlm.train.summary import summarise, write_summary
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
     arguments = training_arguments(recipe, args.out)
@@ -139,6 +130,7 @@ def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
     if recipe.has_images and args.images is None and any("image" in row for row in rows if isinstance(row, dict)):
         raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
     torch.manual_seed(recipe.seed)
+    prefer_plain_attention()
     model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
     config = model.config.model_config
     spec = ImageSpec.of(config) if config.vision else None
@@ -147,19 +139,11 @@ def train(args: argparse.Namespace, recipe: Recipe, is_main: bool) -> None:
     data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end)
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
-    if is_main:
+    if world_rank() == 0:
         check_space(args.out, learner, recipe)
     model.config.use_cache = False
     trainer = MobileVLMTrainer(learner, recipe, arguments, data, Collator(model.tokenizer.unk_id, longest))
-    checkpoint = newest_checkpoint(args.out)
-    if is_main and checkpoint:
-        print(f"resuming from {checkpoint}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(args.out))
-    summary = summarise(trainer.progress, recipe.name, trainer.state)
-    if is_main:
-        trainer.state.save_to_json(str(args.out / "trainer_state.json"))
-        write_summary(summary, args.out)
+    train_and_save(trainer, args.out)
 
 
 def check_length(recipe: Recipe, positions: int) -> None:

@@ -23,8 +23,8 @@ from mobilevlm.commands import run_command
 from mobilevlm.config import ModelConfig
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS, text_only
+from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
-from mobilevlm.train.run import claim
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,26 +52,19 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     Raises:
         UserError: files are missing or of another form, or hold too little text.
     """
+    inputs = {"size": size_name, "tokenizer": str(tokenizer.resolve())}
+    if not start(out, recipe, inputs | {"data": " ".join(str(file.resolve()) for file in files)}):
+        return
     import torch
 
     from mobilevlm.tokenizer import Tokenizer
     from mobilevlm.train.arguments import training_arguments
     from mobilevlm.train.cpu import prefer_plain_attention
     from mobilevlm.train.data import Collator
-    from mobilevlm.train.launch import train_and_save
     from mobilevlm.train.packing import PackedRows, pack
     from mobilevlm.train.trainer import MobileVLMTrainer
 
     words = Tokenizer(tokenizer)
-    claim(
-        out,
-        recipe,
-        {
-            "size": size_name,
-            "tokenizer": str(tokenizer.resolve()),
-            "data": " ".join(str(file.resolve()) for file in files),
-        },
-    )
     arguments = training_arguments(recipe, out)
     with arguments.main_process_first(desc="tokenising"):
         rows = PackedRows(pack(files, words, out), len(words), recipe.model_max_length)

@@ -1,12 +1,31 @@
-"""How every training command runs its Trainer: resume, train, save, say how it went."""
+"""How every training command begins and ends: whose directory it is, resume, train, save, say how it went."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from .run import newest_checkpoint
-from .summary import summarise, write_summary
+from .arguments import world_rank
+from .recipe import Recipe
+from .run import claim, newest_checkpoint
+
+SUMMARY_FILE = "train_summary.json"
+
+
+def start(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> bool:
+    """Make a directory this run's (see `run.claim`). False if the run has ended there already, which is said aloud.
+
+    Raises:
+        UserError: it holds another run, or something that is no run.
+    """
+    is_main = world_rank() == 0
+    if is_main:
+        claim(out, recipe, inputs)
+    if not (out / SUMMARY_FILE).is_file():
+        return True
+    if is_main:
+        print(f"{out} is finished: {SUMMARY_FILE} says how it went")
+    return False
 
 
 def train_and_save(trainer: Any, out: Path) -> None:
@@ -16,6 +35,8 @@ def train_and_save(trainer: Any, out: Path) -> None:
         trainer: a Trainer with `recipe` and `progress`.
         out: the directory of the run.
     """
+    from .summary import summarise, write_summary
+
     is_main = trainer.is_world_process_zero()
     checkpoint = newest_checkpoint(out)
     if is_main and checkpoint:
@@ -25,4 +46,4 @@ def train_and_save(trainer: Any, out: Path) -> None:
     summary = summarise(trainer.progress, trainer.recipe.name, trainer.state)
     if is_main:
         trainer.state.save_to_json(str(out / "trainer_state.json"))
-        write_summary(summary, out)
+        write_summary(summary, out / SUMMARY_FILE)

@@ -15,8 +15,6 @@ from transformers import TrainerCallback
 
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 
-SUMMARY_FILE = "train_summary.json"
-
 
 class Progress(TrainerCallback):
     """Counts what passes through the model, and says once what happened to a row.
@@ -96,9 +94,9 @@ def summarise(progress: Progress, recipe: str, state: Any) -> dict[str, Any]:
     } | totals
 
 
-def write_summary(summary: dict[str, Any], directory: Path) -> None:
-    """Write `train_summary.json` and print it as a line."""
-    (directory / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """Write a summary as JSON and print it as a line."""
+    path.write_text(json.dumps(summary, indent=2) + "\n")
     lost = [f"{summary[f'rows_{kind}']} rows {kind}" for kind in ("replaced", "unlearned") if summary[f"rows_{kind}"]]
     parts = [
         f"{summary['recipe']}: {summary['steps']} steps",

@@ -21,8 +21,8 @@ from mobilevlm.commands import run_command
 from mobilevlm.config import KNOWN_TOWERS
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
+from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
-from mobilevlm.train.run import claim
 
 SIZES = {name: preset.vision for name, preset in PRESETS.items() if preset.vision} | KNOWN_TOWERS
 
@@ -54,6 +54,9 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     Raises:
         UserError: files are missing or of another form, or the recipe does not fit (see `clip_arguments`).
     """
+    inputs = {"tokenizer": tokenizer, "data": data, "images": images}
+    if not start(out, recipe, {"size": size} | {name: str(path.resolve()) for name, path in inputs.items()}):
+        return
     import torch
 
     from mobilevlm.image import ImageSpec
@@ -63,11 +66,8 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     from mobilevlm.train.clip_trainer import ClipTrainer, clip_arguments
     from mobilevlm.train.cpu import prefer_plain_attention
     from mobilevlm.train.data import read_rows
-    from mobilevlm.train.launch import train_and_save
 
     vision, words = SIZES[size], Tokenizer(tokenizer)
-    inputs = {"tokenizer": tokenizer, "data": data, "images": images}
-    claim(out, recipe, {"size": size} | {name: str(path.resolve()) for name, path in inputs.items()})
     spec = ImageSpec(vision.image_size, vision.image_mean, vision.image_std, recipe.image_aspect_ratio)
     rows = CaptionRows(read_rows(data), words, recipe.model_max_length, spec, images)
     arguments = clip_arguments(recipe, out)
