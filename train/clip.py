@@ -48,6 +48,8 @@ class ImageTextModel(nn.Module):
                 num_attention_heads=heads,
                 max_position_embeddings=max_length,
                 projection_dim=width,
+                bos_token_id=1,
+                eos_token_id=2,
             )
         )
         self.visual_projection = nn.Linear(vision.hidden_size, width, bias=False)

@@ -86,5 +86,7 @@ class PackedRows(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """`input_ids` and `labels` (block,) int64: every token is learned."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"block {number} of {len(self)}")
         ids = torch.from_numpy(self.tokens[number * self.block : (number + 1) * self.block].astype(np.int64))
         return {"input_ids": ids, "labels": ids.clone(), NOTES: []}

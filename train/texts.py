@@ -55,6 +55,8 @@ def _rows(path: Path) -> Iterator[str]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{path} is no list of rows with `conversations`")
     for number, row in enumerate(rows):
         try:
             turns = [turn["value"] for turn in row["conversations"]]

@@ -6,6 +6,7 @@ python train/train_tokenizer.py --data data/demo/text.jsonl data/demo/conversati
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import string
 import sys
@@ -48,12 +49,11 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
 
     if vocab_size <= SMALLEST:
         raise UserError(f"--vocab-size {vocab_size} leaves no room: control tokens and bytes take {SMALLEST}")
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "training"
+    model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
             sentence_iterator=_sentences(files),
-            model_prefix=str(temporary),
+            model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
             character_coverage=0.9999,
@@ -75,9 +75,8 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
         )
     except RuntimeError as error:
         raise UserError(f"SentencePiece cannot make {vocab_size} pieces of these texts: {error}") from None
-    finally:
-        (out / "training.vocab").unlink(missing_ok=True)
-    (out / "training.model").replace(out / "tokenizer.model")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer.model").write_bytes(model.getvalue())
     token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     special = {role: {"content": name} | token for role, name in SPECIAL.items()}
     config = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
