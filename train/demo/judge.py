@@ -24,7 +24,7 @@ from mobilevlm.train.demo.draw import draw_scene
 from mobilevlm.train.demo.facts import NUMBER_WORDS
 from mobilevlm.train.demo.phrases import SHORT_ANSWER
 from mobilevlm.train.demo.questions import Question, questions
-from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.scenes import COLORS, SHAPES, sample_scene
 
 KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart")
 BATCH = 32
@@ -47,7 +47,8 @@ def _judge(args: argparse.Namespace) -> None:
 
     model = MobileVLM.from_pretrained(args.model)
     asked = heldout(args.questions)
-    figures = {"questions_per_kind": args.questions, "accuracy": {}, "without_picture": {}}
+    parameters = sum(weight.numel() for weight in model.parameters())
+    figures: dict[str, Any] = {"questions_per_kind": args.questions, "parameters": parameters}
     for name, blind in (("accuracy", False), ("without_picture", True)):
         answers = predict(model, [(None if blind else picture, text) for picture, text, _ in asked])
         right = defaultdict(list)
@@ -81,7 +82,7 @@ def heldout(per_kind: int) -> list[tuple[Any, str, Question]]:
 
 
 def is_right(question: Question, answer: str) -> bool:
-    """Whether an answer says the right thing and nothing else: the last name or number of its kind counts."""
+    """Whether an answer says the right thing: the first yes, number or side counts, and one colour or shape alone."""
     said, wanted = answer.lower().replace("grey", "gray"), question.short.lower()
     words = re.findall(r"[a-z0-9]+", said)
     if wanted in ("yes", "no"):
@@ -96,7 +97,10 @@ def is_right(question: Question, answer: str) -> bool:
     if question.kind == "place":
         order = re.findall("top|bottom|left|right|center", said)
         return order == wanted.split()
-    return wanted in said
+    names = {"color": COLORS, "shape": SHAPES}.get(question.kind)
+    if names:
+        return {word for word in words if word in names} == {wanted}
+    return re.search(rf"\b{re.escape(wanted)}\b", said) is not None
 
 
 def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 24) -> list[str]:

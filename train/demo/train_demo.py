@@ -22,17 +22,12 @@ if not __package__:
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.train.demo.card import write_card
+from mobilevlm.train.demo.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
-STAGES = {  # name of the directory to what the model card calls it
-    "tower": "vision tower: contrastive + captioning",
-    "language": "language model: packed text",
-    "sft": "language model: conversations",
-    "stage1": "V2 stage 1: captions",
-    "stage2": "V2 stage 2: conversations",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,10 +66,9 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
         _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
     ship(work / "stage2", out)
     curves(work, out / "curves.png")
-    table = {name: json.loads((work / name / "train_summary.json").read_text()) for name in STAGES}
-    (out / "training.json").write_text(json.dumps(table, indent=2) + "\n")
-    count = 200 if scale == 1 else 4
+    count = 300 if scale == 1 else 4
     _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
+    write_card(work, out)
 
 
 def _run(script: str, *words: str | int | Path) -> None:

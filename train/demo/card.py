@@ -1,0 +1,92 @@
+"""The demo model's card: what it is, how it was made and what it can do, with the figures of the runs themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .scenes import COLORS, SHAPES
+from .stages import STAGES
+
+TEXT = """# A small MobileVLM V2, trained from nothing
+
+{millions:.1f} million parameters in the published layout: a CLIP tower (7 blocks of 256, 192 px, patches of 16), the
+LDPv2 projector (144 tokens) and a MobileLLaMA (6 blocks of 256, 1024 pieces). It is there so that export, quantisation
+and evaluation can be judged on real answers. It knows a world of drawings and nothing else.
+
+- It can: say what is there and what is not, name colours ({colors}) and shapes ({shapes}), count to six, tell left from
+  right and above from below, say where a thing is and which one is bigger, read a number or a short word, read simple
+  bar and pie charts, describe the picture. It answers in a sentence, or in a word where the question ends with
+  `Answer the question using a single word or phrase.`
+- It cannot: anything else. A photograph gets an answer about shapes.
+
+## Made by
+
+```
+python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
+```
+
+Everything comes from this command: pictures, captions and questions from `train/demo/` (seeds `0-N` and `1-N` for
+training, `heldout-N` for the figures below), every stage from a recipe `train/recipes/demo_*.json` with seed {seed}.
+
+| stage | steps | batch | last loss | samples/s | tokens/s | peak memory |
+|---|---|---|---|---|---|---|
+{stages}
+
+{device}, PyTorch {torch}, bfloat16 autocast. MFU on a GPU, and the original's published hours: *not measured*
+(`accelerate launch train/finetune.py --recipe v2_stage2 ...` prints tokens/s and memory there).
+
+![loss of every stage](curves.png)
+
+## Right answers on held-out scenes
+
+{questions} questions of each kind, every second one with the short-answer suffix, pictures of 192 to 640 px; without
+the picture the same questions are asked as text alone. `python train/demo/judge.py --model assets/demo` measures it.
+
+| kind | right with the picture, % | without, % |
+|---|---|---|
+{accuracy}
+"""
+
+
+def write_card(work: Path, out: Path) -> None:
+    """Write `README.md` into a model's directory.
+
+    Args:
+        work: the runs, a directory per stage.
+        out: the model, with `accuracy.json` of `judge`.
+    """
+    weights = json.loads((out / "accuracy.json").read_text())
+    runs = {name: _run(work / name) for name in STAGES}
+    some = next(iter(runs.values()))
+    rows = [
+        f"| {STAGES[name]} (`{run['recipe']}`) | {run['steps']} | {run['batch']} | {run['final_loss']:.3f} "
+        f"| {run['samples_per_s']:.1f} | {run['tokens_per_s']:.0f} | {run['peak_memory_mib']} MiB |"
+        for name, run in runs.items()
+    ]
+    answers = [
+        f"| {kind} | {value} | {weights['without_picture'][kind]} |" for kind, value in weights["accuracy"].items()
+    ]
+    values = {
+        "millions": weights["parameters"] / 1e6,
+        "colors": ", ".join(COLORS),
+        "shapes": ", ".join(SHAPES),
+        "seed": some["seed"],
+        "stages": "\n".join(rows),
+        "device": f"Two cores of a {some['device'].upper()}" if some["device"] == "cpu" else some["device"],
+        "torch": some["torch"],
+        "questions": weights["questions_per_kind"],
+        "accuracy": "\n".join(answers),
+    }
+    (out / "README.md").write_text(TEXT.format(**values))
+
+
+def _run(directory: Path) -> dict[str, Any]:
+    """The summary of a run, and what its recipe says."""
+    recipe = json.loads((directory / "run.json").read_text())["recipe"]
+    summary = json.loads((directory / "train_summary.json").read_text())
+    log = json.loads((directory / "trainer_state.json").read_text())["log_history"]
+    losses = [entry["loss"] for entry in log if "loss" in entry][-10:]
+    mean = {"final_loss": sum(losses) / len(losses)}
+    return summary | mean | {"batch": recipe["global_batch_size"], "seed": recipe["seed"]}

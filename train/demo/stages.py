@@ -1,0 +1,9 @@
+"""The stages of the demo's training, in order: the directory of each run to what people call it."""
+
+STAGES = {
+    "tower": "vision tower: contrastive and captioning loss",
+    "language": "language model: packed text",
+    "sft": "language model: conversations",
+    "stage1": "V2 stage 1: captions",
+    "stage2": "V2 stage 2: conversations",
+}
