@@ -6,8 +6,8 @@
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
 #       ARCH: mobilevlm1.7b, mobilevlm3b, mobilevlm_v2_1.7b or mobilevlm_v2_3b
-#       TASK: pretrain-finetune-test, pretrain, finetune or finetune.lora
-#   bash run.sh ARCH test CHECKPOINT_DIR   all benchmarks
+#       TASK: pretrain-finetune-test, pretrain, finetune, finetune.lora or test (all benchmarks)
+#   bash run.sh ARCH test CHECKPOINT_DIR   all benchmarks, on a checkpoint from anywhere
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -39,14 +39,14 @@ set_up() {
 }
 
 demo() {
-    local checkpoint=tests/golden/v2_ldpnetv2_336/ckpt_safetensors engine=artifacts/demo-host
-    local picture=assets/table.jpg question="What is on the table?"
-    echo "checkpoint: $checkpoint: UNTRAINED (random weights), so the answer is noise: it shows that the path works" >&2
-    .venv/bin/python export/build_engines.py --model "$checkpoint" --target host --out "$engine" --overwrite
+    local engine=artifacts/demo-host picture=assets/shapes.png question
+    .venv/bin/python export/build_engines.py --model assets/demo --target host --out "$engine" --overwrite
     echo "picture:  $picture"
-    echo "question: $question"
-    echo -n "answer:   "
-    .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question" --max-new-tokens 24
+    for question in "What color is the circle?" "How many shapes are there?" "Is the star to the left of the square?"; do
+        echo "question: $question"
+        echo -n "answer:   "
+        .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question"
+    done
 }
 
 run_tests() {

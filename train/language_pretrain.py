@@ -27,15 +27,17 @@ from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", required=True, choices=PRESETS, help="sizes: those of this language model")
-    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="holds tokenizer.model")
-    parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the model and its checkpoints go")
-    add_recipe_options(parser)
-    run_command(parser, _pretrain, arguments)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="language_pretrain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--size", required=True, choices=PRESETS, help="sizes: those of this language model")
+    self.add_argument("--tokenizer", required=True, metavar="DIR", help="holds tokenizer.model")
+    self.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
+    self.add_argument("--out", required=True, metavar="DIR", help="where the model and its checkpoints go")
+    add_recipe_options(self)
+    return self
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -86,6 +88,11 @@ def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> A
     model.checkpoint = Checkpoint("new", config, Tensors({}), tokenizer)
     model.loss_type = "ForCausalLM"  # transformers goes by the class's name, which is not one of its own
     return model
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _pretrain)
 
 
 if __name__ == "__main__":

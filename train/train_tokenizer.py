@@ -26,13 +26,15 @@ SMALLEST = 4 + 256  # control tokens and bytes
 PROMPTS = 30_000
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
-    parser.add_argument("--vocab-size", type=int, default=32000, metavar="N", help="pieces (default: %(default)s)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where tokenizer.model and its companions go")
-    run_command(parser, _train, arguments)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="train_tokenizer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--data", required=True, nargs="+", metavar="FILE", help=".jsonl, .json or .txt, see texts.py")
+    self.add_argument("--vocab-size", type=int, default=32000, metavar="N", help="pieces (default: %(default)s)")
+    self.add_argument("--out", required=True, metavar="DIR", help="where tokenizer.model and its companions go")
+    return self
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -97,6 +99,11 @@ def _sentences(files: Sequence[Path]) -> Iterator[str]:
 
 def _write(path: Path, values: dict) -> None:
     path.write_text(json.dumps(dict(sorted(values.items())), indent=2) + "\n")
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _train)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ train() {
         pretrain-finetune-test | pretrain | finetune | finetune.lora | test) ;;
         *) refuse "TASK is '$task'; it can be pretrain-finetune-test, pretrain, finetune, finetune.lora or test" ;;
     esac
-    if [ "$task" = test ]; then
-        [ $# -eq 3 ] || refuse "usage: bash run.sh $arch test CHECKPOINT_DIR"
+    if [ "$task" = test ] && [ $# -eq 3 ]; then # a checkpoint from anywhere
         finetuned=$(directory CHECKPOINT_DIR "$3")
         require_evaluation
         set_up
@@ -57,12 +56,16 @@ train() {
     fi
     options=("$@") # for train/finetune.py
     name_outputs
-    [ "$task" != pretrain-finetune-test ] || require_evaluation
+    case "$task" in *test) require_evaluation ;; esac
     set_up
     case "$task" in
         pretrain) pretrain ;;
         finetune) finetune ;;
         finetune.lora) finetune_lora ;;
+        test)
+            [ -f "$finetuned/config.json" ] || refuse "$finetuned holds no model: run finetune first"
+            evaluate "$finetuned"
+            ;;
         pretrain-finetune-test)
             # What would stop a later step stops here, before the first one takes hours.
             prepare_data "${generation}_stage1" "${generation}_stage2" benchmark
@@ -81,7 +84,7 @@ name_outputs() {
     esac
     if [ -z "$output" ]; then
         case "$task" in
-            finetune*) refuse "OUTPUT_DIR is needed: $task starts from what pretrain left in it" ;;
+            finetune* | test) refuse "OUTPUT_DIR is needed: $task starts from what earlier steps left in it" ;;
         esac
         output=$PWD/outputs/${arch}_$(date +%Y%m%d_%H%M%S)
     fi

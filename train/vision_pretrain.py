@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
@@ -27,18 +26,18 @@ from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 SIZES = {name: preset.vision for name, preset in PRESETS.items() if preset.vision} | KNOWN_TOWERS
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", required=True, choices=SIZES, help="sizes of the tower: those of this model")
-    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="holds the captions' tokenizer.model")
-    parser.add_argument(
-        "--data", required=True, metavar="FILE", help="LLaVA-style JSON: a picture and its caption a row"
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="vision_pretrain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", required=True, metavar="DIR", help="what the file names in --data start from")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the tower and its checkpoints go")
-    add_recipe_options(parser)
-    run_command(parser, _pretrain, arguments)
+    self.add_argument("--size", required=True, choices=SIZES, help="sizes of the tower: those of this model")
+    self.add_argument("--tokenizer", required=True, metavar="DIR", help="holds the captions' tokenizer.model")
+    self.add_argument("--data", required=True, metavar="FILE", help="LLaVA-style JSON: a picture and its caption a row")
+    self.add_argument("--images", required=True, metavar="DIR", help="what the file names in --data start from")
+    self.add_argument("--out", required=True, metavar="DIR", help="where the tower and its checkpoints go")
+    add_recipe_options(self)
+    return self
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -79,6 +78,11 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     collator = CaptionCollator(words.pad_id)
     trainer = ClipTrainer(recipe, vision, model=model, args=arguments, train_dataset=rows, data_collator=collator)
     train_and_save(trainer, out)
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _pretrain)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import random
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,15 @@ BATCH = 32
 EDGES = (192, 224, 256, 336, 448, 640)  # people's pictures are not of the tower's size
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="DIR", help="checkpoint to judge")
-    parser.add_argument("--questions", type=int, default=200, metavar="N", help="per kind (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
-    run_command(parser, _judge, arguments)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--model", required=True, metavar="DIR", help="checkpoint to judge")
+    self.add_argument("--questions", type=int, default=200, metavar="N", help="per kind (default: %(default)s)")
+    self.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
+    return self
 
 
 def _judge(args: argparse.Namespace) -> None:
@@ -138,6 +140,11 @@ def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 
         )
         answers += [tokenizer.decode(row.tolist()).strip() for row in ids]
     return answers
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _judge)
 
 
 if __name__ == "__main__":

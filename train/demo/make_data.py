@@ -11,7 +11,6 @@ import json
 import os
 import random
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -30,13 +29,15 @@ CHUNK = 250
 SEEDS = {"train": 0, "text": 1}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; what is there already is kept")
-    parser.add_argument("--images", type=int, default=80_000, help="training pictures (default: %(default)s)")
-    parser.add_argument("--texts", type=int, default=60_000, help="texts without a picture (default: %(default)s)")
-    run_command(parser, _make, arguments)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="make_data.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--out", required=True, metavar="DIR", help="where to write; what is there already is kept")
+    self.add_argument("--images", type=int, default=80_000, help="training pictures (default: %(default)s)")
+    self.add_argument("--texts", type=int, default=60_000, help="texts without a picture (default: %(default)s)")
+    return self
 
 
 def _make(args: argparse.Namespace) -> None:
@@ -108,6 +109,11 @@ def _text_chunk(start: int) -> list[dict]:
         text = "\n".join([*turns, facts.caption(scene, rng, most=20)] if rng.random() < 0.6 else turns)
         rows.append({"text": text, "talk": talk})
     return rows
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _make)
 
 
 if __name__ == "__main__":

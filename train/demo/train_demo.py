@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
@@ -30,13 +29,15 @@ SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", default="artifacts/demo-train", metavar="DIR", help="data and runs (%(default)s)")
-    parser.add_argument("--out", default="artifacts/demo", metavar="DIR", help="where the model goes (%(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="part of the data and steps: 0.001 tries the path out")
-    run_command(parser, _train, arguments)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="train_demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--work", default="artifacts/demo-train", metavar="DIR", help="data and runs (%(default)s)")
+    self.add_argument("--out", default="artifacts/demo", metavar="DIR", help="where the model goes (%(default)s)")
+    self.add_argument("--scale", type=float, default=1.0, help="part of the data and steps: 0.001 tries the path out")
+    return self
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -114,6 +115,11 @@ def curves(work: Path, path: Path) -> None:
         axis.tick_params(labelsize=7, which="both")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), _train)
 
 
 if __name__ == "__main__":
