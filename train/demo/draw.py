@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from .outlines import outline
 from .scenes import COLORS, TINTS, Chart, Scene, Text, Thing
 
 Color = tuple[int, int, int]
@@ -50,73 +51,6 @@ def shade(name: str, rng: random.Random) -> Color:
     return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue % 360 / 360, saturation / 100, value / 100))
 
 
-def outline(shape: str, radius: float, rng: random.Random) -> list[tuple[float, float]]:
-    """Corners of a shape around (0, 0), in the circle of this radius; round shapes have many."""
-    stretch = rng.uniform(0.42, 0.68)
-    if shape == "circle":
-        points = _ring(64)
-    elif shape == "oval":
-        points = [(x, y * stretch) for x, y in _ring(64)]
-    elif shape == "hexagon":
-        points = _ring(6)
-    elif shape == "square":
-        points = _ring(4, turn=math.pi / 4)
-    elif shape == "rectangle":
-        half = math.atan(stretch)
-        corner = (math.cos(half), math.sin(half))
-        points = [corner, (-corner[0], corner[1]), (-corner[0], -corner[1]), (corner[0], -corner[1])]
-    elif shape == "diamond":
-        half = rng.choice([0.6, 0.7, 1])
-        points = [(0, -1), (half, 0), (0, 1), (-half, 0)]
-    elif shape == "triangle":
-        points = _ring(3, turn=-math.pi / 2) if rng.random() < 0.7 else [(0, -1), (stretch + 0.3, 0.75), (-0.75, 0.75)]
-    elif shape == "star":
-        inner = rng.uniform(0.38, 0.5)
-        points = [
-            (x * (inner if i % 2 else 1), y * (inner if i % 2 else 1))
-            for i, (x, y) in enumerate(_ring(10, turn=-math.pi / 2))
-        ]
-    elif shape == "cross":
-        w = rng.uniform(0.24, 0.36)
-        points = [
-            (w, -1),
-            (w, -w),
-            (1, -w),
-            (1, w),
-            (w, w),
-            (w, 1),
-            (-w, 1),
-            (-w, w),
-            (-1, w),
-            (-1, -w),
-            (-w, -w),
-            (-w, -1),
-        ]
-        points = [(x * 0.95, y * 0.95) for x, y in points]
-    else:
-        points = _heart()
-    if shape in ("rectangle", "oval") and rng.random() < 0.4:
-        points = [(y, x) for x, y in points]
-    tilt = math.radians(rng.gauss(0, 7 if shape not in ("diamond", "square") else 4)) if rng.random() < 0.5 else 0
-    cos, sin = math.cos(tilt) * radius, math.sin(tilt) * radius
-    return [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
-
-
-def _ring(corners: int, turn: float = 0.0) -> list[tuple[float, float]]:
-    return [
-        (math.cos(turn + 2 * math.pi * i / corners), math.sin(turn + 2 * math.pi * i / corners)) for i in range(corners)
-    ]
-
-
-def _heart() -> list[tuple[float, float]]:
-    angles = [2 * math.pi * i / 64 for i in range(64)]
-    curve = [
-        (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
-        for t in angles
-    ]
-    return [(x / 17, y / 17) for x, y in curve]
-
-
 class Brush:
     """Draws on a canvas in units of the picture's shorter edge, in one style for the whole picture."""
 
@@ -126,12 +60,16 @@ class Brush:
         self.style = rng.choices(["filled", "framed", "hollow"], [72, 18, 10])[0]
         self.frame = (0, 0, 0) if rng.random() < 0.7 else (90, 90, 90)
         self.font = rng.choice(font_files())
+        self.shadow = unit * rng.uniform(0.008, 0.02) if self.style == "filled" and rng.random() < 0.08 else 0
+        self.shade_of_shadow = tuple(round(0.8 * c) for c in canvas.getpixel((1, 1)))
 
     def thing(self, thing: Thing) -> None:
         """Draw a shape, and the text in it."""
         rng, unit = self.rng, self.unit
         corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in outline(thing.shape, thing.radius, rng)]
         color = shade(thing.color, rng)
+        if self.shadow:
+            self.pen.polygon([(x + self.shadow, y + self.shadow) for x, y in corners], fill=self.shade_of_shadow)
         if self.style == "hollow" and not thing.text:
             width = max(2, round(thing.radius * unit * rng.uniform(0.14, 0.24)))
             self.pen.line([*corners, corners[0], corners[1]], fill=color, width=width, joint="curve")
@@ -206,9 +144,14 @@ def _background(scene: Scene, rng: random.Random, width: int, height: int) -> Im
 
 
 def _noisy(pixels: np.ndarray, strength: float, rng: random.Random) -> Image.Image:
-    """Gaussian noise, coloured or gray, as one picture or in coarse cells."""
+    """Gaussian noise, coloured or gray, fine or in coarse cells; now and then salt and pepper."""
     noise = np.random.default_rng(rng.getrandbits(32))
     height, width, _ = pixels.shape
+    if rng.random() < 0.2:
+        salted, chance = np.array(pixels), noise.random((height, width))
+        share = strength / 1500
+        salted[chance < share], salted[chance > 1 - share] = 0, 255
+        return Image.fromarray(salted.astype(np.uint8))
     cell = rng.choice([1, 1, 2, 4])
     grain = noise.normal(0, strength, (-(-height // cell), -(-width // cell), rng.choice([1, 3])))
     grain = grain.repeat(cell, 0).repeat(cell, 1)[:height, :width]

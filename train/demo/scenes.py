@@ -10,19 +10,20 @@ import math
 import random
 from dataclasses import dataclass, field
 
-# Name to the colours people mean by it: hue range in degrees, saturation and value ranges in percent.
+# Name to the colours people mean by it: hue range in degrees, saturation and value ranges in percent. The colours of
+# CSS, matplotlib and design palettes that bear these names are among them.
 COLORS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
-    "red": ((-8, 7), (80, 100), (70, 100)),
-    "orange": ((24, 39), (85, 100), (90, 100)),
-    "yellow": ((50, 62), (75, 100), (88, 100)),
-    "green": ((95, 150), (50, 100), (42, 100)),
-    "blue": ((205, 242), (65, 100), (60, 100)),
-    "purple": ((268, 300), (50, 100), (45, 78)),
-    "pink": ((312, 352), (22, 62), (94, 100)),
-    "brown": ((12, 30), (60, 85), (30, 62)),
-    "black": ((0, 360), (0, 8), (0, 12)),
+    "red": ((-8, 7), (70, 100), (70, 100)),
+    "orange": ((22, 40), (85, 100), (90, 100)),
+    "yellow": ((46, 62), (70, 100), (86, 100)),
+    "green": ((95, 150), (45, 100), (40, 100)),
+    "blue": ((203, 245), (60, 100), (50, 100)),
+    "purple": ((266, 304), (40, 100), (45, 98)),
+    "pink": ((312, 350), (22, 66), (88, 100)),
+    "brown": ((0, 30), (46, 85), (30, 66)),
+    "black": ((0, 360), (0, 8), (0, 13)),
     "white": ((0, 360), (0, 3), (96, 100)),
-    "gray": ((0, 360), (0, 6), (40, 66)),
+    "gray": ((0, 360), (0, 9), (38, 70)),
 }
 # Backgrounds that have no name anybody would agree on: nothing is said or asked about their colour.
 TINTS = {"pale": ((0, 360), (5, 30), (86, 100)), "dark": ((0, 360), (20, 75), (10, 34))}
