@@ -1,6 +1,6 @@
 """Annotation files row by row, whatever their size.
 
-`json.load` needs several times a file's size (measured: 3.8 GB for 1.3 GB); here it is one row and a buffer.
+`json.load` needs several times a file's size (see `lazy_rows`); here it is one row and a buffer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _LONGEST_ROW = 1 << 25  # beyond this a row that does not parse is broken, not m
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
 TABLE_COLUMNS = ("index", "question", "image", "A", "B")
 Row = Any  # as parsed: a broken file may hold anything
+Placed = tuple[Row, int, int]  # a row, and the bytes of the file where its JSON begins and ends
 
 
 class AnnotationError(UserError):
@@ -40,8 +41,18 @@ def read_rows(path: Path, form: str, on_read: Callable[[int], None] = lambda cou
     Raises:
         AnnotationError: the file ends early or is something else.
     """
-    layout = _values if path.suffix == ".jsonl" else _table if form == "table" else _list
-    return _read(path, layout, on_read)
+    if form == "table" and path.suffix != ".jsonl":
+        return _read(path, _table, on_read)
+    return (row for row, _, _ in read_placed(path, on_read))
+
+
+def read_placed(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Placed]:
+    """The rows of a JSON file as `read_rows` has them, each with the bytes where it begins and ends.
+
+    Raises:
+        AnnotationError: as `read_rows`.
+    """
+    return _read(path, _values if path.suffix == ".jsonl" else _list, on_read)
 
 
 def read_through(path: Path) -> None:
@@ -54,7 +65,7 @@ def read_through(path: Path) -> None:
         raise AnnotationError(f"is empty. {AGAIN}")
 
 
-def _read(path: Path, layout: Callable[[TextIO], Iterator[Row]], on_read: Callable[[int], None]) -> Iterator[Row]:
+def _read(path: Path, layout: Callable[[TextIO], Iterator[Any]], on_read: Callable[[int], None]) -> Iterator[Any]:
     with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as handle:
         done = 0
         try:
@@ -74,29 +85,38 @@ class _Window:
 
     def __init__(self, handle: TextIO):
         self._handle, self._text, self._at = handle, "", 0
+        self._byte = 0  # of the file, at `_at`
         self._decoder = json.JSONDecoder()
+        self._grow(_CHUNK)
+        if self._text.startswith("\ufeff"):  # some editors put this mark in front of UTF-8
+            self.skip()
 
     def next_mark(self) -> str:
         """The next character that is no white space, without taking it; empty at the end."""
         while True:
             rest = self._text[self._at : self._at + 64].lstrip()
             if rest:
-                self._at = self._text.index(rest[0], self._at)
+                self._move(self._text.index(rest[0], self._at))
                 return rest[0]
-            self._at = min(self._at + 64, len(self._text))
+            self._move(min(self._at + 64, len(self._text)))
             if self._at == len(self._text) and not self._grow(_CHUNK):
                 return ""
 
     def skip(self) -> None:
-        self._at += 1
+        self._move(self._at + 1)
 
-    def value(self, what: str) -> Any:
+    def _move(self, to: int) -> None:
+        self._byte += len(self._text[self._at : to].encode())
+        self._at = to
+
+    def value(self, what: str) -> Placed:
         """Take the next JSON value; `what` names it in an error."""
-        size = _CHUNK
+        size, start = _CHUNK, self._byte
         while True:
             try:
-                value, self._at = self._decoder.raw_decode(self._text, self._at)
-                return value
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                self._move(end)
+                return value, start, self._byte
             except json.JSONDecodeError as error:
                 near = self._text[max(self._at, error.pos - 20) : error.pos + 20]
                 # A string that does not end is reported where it starts, all else where the text stops making sense.
@@ -107,6 +127,8 @@ class _Window:
                 if unfinished:
                     raise AnnotationError(f"ends in the middle of {what}. {AGAIN}") from None
                 raise AnnotationError(f"is no JSON at {what}: {error.msg} near {near!r}. {AGAIN} or mend it") from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand lists in a list
+                raise AnnotationError(f"cannot be read at {what}: {error}. {AGAIN} or mend it") from None
 
     def _grow(self, size: int) -> bool:
         more = self._handle.read(size)
@@ -114,12 +136,15 @@ class _Window:
         return bool(more)
 
 
-def _list(handle: TextIO) -> Iterator[Row]:
+def _list(handle: TextIO) -> Iterator[Placed]:
     """The items of one JSON list."""
     window, number = _Window(handle), 0
     start = window.next_mark()
     if start != "[":
-        raise AnnotationError(f"is no JSON list: it {f'starts with {start!r}' if start else 'is empty'}. {AGAIN}")
+        lines = ", or name it .jsonl if it holds an object per line" if start == "{" else ""
+        raise AnnotationError(
+            f"is no JSON list: it {f'starts with {start!r}' if start else 'is empty'}. {AGAIN}{lines}"
+        )
     window.skip()
     mark = window.next_mark()
     while mark != "]":
@@ -140,7 +165,7 @@ def _list(handle: TextIO) -> Iterator[Row]:
         raise AnnotationError(f"goes on after the end of the list ({number} rows). {AGAIN} or mend it")
 
 
-def _values(handle: TextIO) -> Iterator[Row]:
+def _values(handle: TextIO) -> Iterator[Placed]:
     """JSON values one after the other, as in .jsonl."""
     window, number = _Window(handle), 0
     while window.next_mark():

@@ -7,8 +7,7 @@ place to the next one that can, of the same kind, and is reported by id.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,73 +17,20 @@ from torch.utils.data import Dataset
 
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
-from mobilevlm.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Style, Template
+from mobilevlm.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
 from mobilevlm.tokenizer import Tokenizer
 
-from .masking import SPEAKERS, RowError, mask
+from .lazy_rows import LazyRows
+from .masking import RowError, mask
+from .row_rules import form_of, images_of
+from .survey import Survey
 
 NOTES = "notes"  # the key under which a batch says what happened to its rows
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON list, or one JSON object per line (`.jsonl`).
-
-    Raises:
-        UserError: the file is missing, no JSON, or holds no rows.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if _is_lines(path) else json.loads(text)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give --data the JSON file of the training rows") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{path} holds no list of training rows")
-    return rows
-
-
-def _is_lines(path: Path) -> bool:
-    return path.suffix == ".jsonl"
-
-
-def image_names(row: dict[str, Any]) -> list[str]:
-    """The pictures of a row."""
-    image = row.get("image")
-    return [] if image is None else [image] if isinstance(image, str) else list(image)
-
-
-def row_problem(row: Any, template: Template, sees_images: bool) -> str | None:
-    """What is wrong with the form of a row, found without opening its pictures; None if nothing is."""
-    if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
-        return "it has no list of conversations"
-    turns = row["conversations"]
-    if not all(isinstance(turn, dict) and isinstance(turn.get("value"), str) for turn in turns):
-        return "a turn has no text in `value`"
-    if not any(turn["value"].split() for turn in turns):
-        return "its turns are empty"
-    speakers = [turn.get("from") for turn in turns]
-    start = speakers[:1] == [SPEAKERS[1]]
-    if any(speaker != SPEAKERS[number % 2] for number, speaker in enumerate(speakers[start:])) or not speakers[start:]:
-        return f"human and gpt do not alternate (from: {', '.join(map(str, speakers))})"
-    names = row.get("image")
-    listed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    if not (names is None or isinstance(names, str) or listed):
-        return f"image is {names!r}: a file name or a list of them is needed"
-    return _image_problem(row, template, sees_images)
-
-
-def _image_problem(row: dict[str, Any], template: Template, sees_images: bool) -> str | None:
-    names = image_names(row)
-    if names and not sees_images:
-        return "it has a picture, but the model that is trained sees none"
-    if template.style is Style.PLAIN and (len(row["conversations"]) != 2 or not names):
-        return "the plain template needs a picture and exactly two turns"
-    if names:
-        places = sum(text.count(IMAGE.name) for text in _texts(row))
-        if places != len(names):
-            return f"it has {len(names)} pictures and {places} times {IMAGE.name}"
-    return None
+def read_rows(path: Path) -> LazyRows:
+    """The rows of a JSON list, or of one JSON object per line (`.jsonl`). What is wrong is said when they are read."""
+    return LazyRows(path)
 
 
 def _texts(row: dict[str, Any]) -> list[str]:
@@ -99,10 +45,9 @@ def _one_image(text: str) -> str:
     return f"{IMAGE.name}\n" + text.replace(IMAGE.name, "").strip()
 
 
-def check_rows(rows: Sequence[Any], template: Template, sees_images: bool) -> dict[int, str]:
+def check_rows(rows: Iterable[Any], template: Template, sees_images: bool) -> dict[int, str]:
     """The rows whose form is wrong: number and problem."""
-    problems = ((number, row_problem(row, template, sees_images)) for number, row in enumerate(rows))
-    return {number: problem for number, problem in problems if problem}
+    return Survey.of(rows, form_of(template), sees_images).malformed
 
 
 class TrainingRows(Dataset):
@@ -115,13 +60,14 @@ class TrainingRows(Dataset):
 
     def __init__(
         self,
-        rows: list[dict[str, Any]],
+        rows: Sequence[Any],
         tokenizer: Tokenizer,
         template: Template,
         max_length: int,
         image_spec: ImageSpec | None = None,
         images_dir: Path | None = None,
         start_end: bool = False,
+        survey: Survey | None = None,
     ):
         """Check the form of all rows.
 
@@ -133,23 +79,17 @@ class TrainingRows(Dataset):
             image_spec: how the model wants its pictures, None if it sees none.
             images_dir: what the rows' file names are relative to.
             start_end: the checkpoint's `mm_use_im_start_end`.
+            survey: of these rows for this template, where one was made already.
 
         Raises:
             UserError: no row can be used.
         """
         self.rows, self.tokenizer, self.template, self.max_length = rows, tokenizer, template, max_length
         self.image_spec, self.images_dir, self.start_end = image_spec, images_dir, start_end
-        self.malformed = check_rows(rows, template, image_spec is not None)
+        survey = survey or Survey.of(rows, form_of(template), image_spec is not None)
+        self.malformed, self.lengths = survey.malformed, survey.lengths
         if len(self.malformed) == len(rows):
             raise UserError(f"none of the {len(rows)} rows can be used; row 0: {self.malformed[0]}")
-        self.lengths = [self._length(number) for number in range(len(rows))]
-
-    def _length(self, number: int) -> int:
-        if number in self.malformed:
-            return 1 if self.image_spec else -1
-        row = self.rows[number]
-        words = sum(len(turn["value"].split()) for turn in row["conversations"])
-        return words if image_names(row) else -words
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -185,7 +125,7 @@ class TrainingRows(Dataset):
         if number in self.malformed:
             raise RowError(self.malformed[number])
         row = self.rows[number]
-        names = image_names(row)
+        names = images_of(row)
         speakers = [turn["from"] for turn in row["conversations"]]
         turns = list(zip(speakers, _texts(row) if names else [t["value"] for t in row["conversations"]], strict=True))
         masked = mask(turns, self.template, self.tokenizer, bool(names), self.max_length, self.start_end)

@@ -27,7 +27,9 @@ from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.arguments import training_arguments, world_rank
 from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
+from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.run import check_space
+from mobilevlm.train.survey import Survey
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,8 +128,9 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
 
     arguments = training_arguments(recipe, args.out)
     disable_progress_bar()  # of saving; training has its own
-    rows = read_rows(args.data)
-    if recipe.has_images and args.images is None and any("image" in row for row in rows if isinstance(row, dict)):
+    rows, wording, longest = read_rows(args.data), template(recipe.template), recipe.model_max_length
+    survey = Survey.of(rows, form_of(wording), recipe.has_images)
+    if survey.pictured and args.images is None:
         raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
     torch.manual_seed(recipe.seed)
     prefer_plain_attention()
@@ -135,8 +138,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     config = model.config.model_config
     spec = ImageSpec.of(config) if config.vision else None
     start_end = config.vision is not None and config.mm_use_im_start_end
-    wording, longest = template(recipe.template), recipe.model_max_length
-    data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end)
+    data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end, survey)
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
     if world_rank() == 0:

@@ -1,4 +1,7 @@
-"""What a row of an annotation file has to look like, for each use; `data.row_problem` is the same at training time."""
+"""What a row of an annotation file has to look like, for each use: to prepare_data and to training alike.
+
+Needs no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,14 @@ import binascii
 import json
 from typing import Any
 
-from mobilevlm.prompt import IMAGE
+from mobilevlm.prompt import IMAGE, Style, Template
 
 from .annotations import TABLE_COLUMNS, Row
+
+
+def form_of(template: Template) -> str:
+    """The form (see `DataSet`) that training with a template takes."""
+    return "plain" if template.style is Style.PLAIN else "v1"
 
 
 def images_of(row: Row) -> list[str]:
@@ -18,12 +26,13 @@ def images_of(row: Row) -> list[str]:
     return [named] if isinstance(named, str) else list(named)
 
 
-def problem_of(row: Row, form: str) -> str | None:
-    """What is wrong with a row, in words; None if nothing.
+def problem_of(row: Row, form: str, sees_images: bool = True) -> str | None:
+    """What is wrong with a row, in words, found without opening its images; None if nothing.
 
     Args:
         row: as parsed.
         form: see `DataSet`.
+        sees_images: whether the rows are for a model with vision.
     """
     if not isinstance(row, dict):
         return f"is {json.dumps(row)[:40]}, not an object"
@@ -35,6 +44,8 @@ def problem_of(row: Row, form: str) -> str | None:
     if form == "question":
         lacks = [name for name in ("question_id", "image", "text") if row.get(name) in (None, "")]
         return f"has no {', '.join(lacks)}" if lacks else None
+    if named and not sees_images:
+        return "has an image, but the model that is trained sees none"
     return _conversation_problem(row, form)
 
 
@@ -79,7 +90,7 @@ def _conversation_problem(row: dict, form: str) -> str | None:
     for number in range(skipped, len(speakers)):
         if speakers[number] != ("human", "gpt")[(number - skipped) % 2]:
             return f"turn {number + 1} is from {speakers[number]} again: turns have to alternate"
-    return _placeholder_problem(row, turns)
+    return _placeholder_problem(row, turns[skipped:])
 
 
 def _caption_problem(row: dict, turns: list[dict], speakers: list[str]) -> str | None:
@@ -94,10 +105,8 @@ def _caption_problem(row: dict, turns: list[dict], speakers: list[str]) -> str |
 
 def _placeholder_problem(row: dict, turns: list[dict]) -> str | None:
     """One image belongs to one turn, which may say `<image>` twice; of several each has its own place."""
-    count, texts = len(images_of(row)), [turn["value"] for turn in turns]
-    places = (
-        sum(IMAGE.name in text for text in texts)
-        if isinstance(row.get("image"), str)
-        else "".join(texts).count(IMAGE.name)
-    )
+    count = len(images_of(row))
+    places = sum(turn["value"].count(IMAGE.name) for turn in turns)
+    if isinstance(row.get("image"), str):
+        places = sum(IMAGE.name in turn["value"] for turn in turns)
     return f"has {count} image(s) and {places} time(s) {IMAGE.name}" if count and places != count else None

@@ -7,9 +7,12 @@ import json
 import pytest
 
 from mobilevlm.templates import MORE_TEMPLATES, TEMPLATES
+from mobilevlm.tokenizer import Tokenizer
 from mobilevlm.train import annotations
-from mobilevlm.train.annotations import AnnotationError, read_rows
-from mobilevlm.train.row_rules import problem_of
+from mobilevlm.train.annotations import AnnotationError, read_placed, read_rows
+from mobilevlm.train.masking import mask
+from mobilevlm.train.row_rules import form_of, images_of, problem_of
+from tests.conftest import GOLDEN
 
 TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A square."}]
 TEXT_ROW = {"id": "text", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
@@ -23,7 +26,11 @@ def test_rows_do_not_depend_on_the_buffer(monkeypatch, tmp_path, chunk, layout):
     monkeypatch.setattr(annotations, "_CHUNK", chunk)
     read = []
     assert list(read_rows(tmp_path / "rows.json", "any", read.append)) == rows
-    assert sum(read) <= (tmp_path / "rows.json").stat().st_size
+    content = (tmp_path / "rows.json").read_bytes()
+    assert sum(read) <= len(content)
+    placed = list(read_placed(tmp_path / "rows.json"))
+    assert [json.loads(content[start:end]) for _, start, end in placed] == rows
+    assert {content[start : start + 1] + content[end - 1 : end] for _, start, end in placed} == {b"{}"}
 
 
 @pytest.mark.parametrize("cut", range(0, 190))
@@ -73,6 +80,16 @@ def turns(*speakers, text="<image> hello"):
             "has 1 image(s) and 0 time(s) <image>",
         ),
         ("v1", {"image": "a", "conversations": turns("human", "gpt")}, "has 1 image(s) and 2 time(s) <image>"),
+        (
+            "v1",  # the first turn is not learned from
+            {"image": "a", "conversations": [TURNS[0] | {"from": "gpt"}, *TEXT_ROW["conversations"]]},
+            "has 1 image(s) and 0 time(s) <image>",
+        ),
+        (
+            "v1",  # halves of it in two turns are none
+            {"image": ["a"], "conversations": [{"from": "human", "value": "<im"}, {"from": "gpt", "value": "age>"}]},
+            "has 1 image(s) and 0 time(s) <image>",
+        ),
         ("v1", TEXT_ROW, None),
         ("v1", TEXT_ROW | {"image": None}, None),
         ("v1", {"conversations": turns("gpt", "human", "gpt")}, None),
@@ -81,8 +98,16 @@ def turns(*speakers, text="<image> hello"):
     ],
 )
 def test_rows(form, row, problem):
-    """What is refused here is what training itself cannot use, whether a row is met here or there."""
     assert problem_of(row, form) == problem
-    training = pytest.importorskip("mobilevlm.train.data", reason="needs PyTorch")
-    if form != "question" and row != {"image": "", "conversations": TURNS}:  # of "", training finds that it is no file
-        assert (training.row_problem(row, (TEMPLATES | MORE_TEMPLATES)[form], True) is None) == (problem is None)
+    if problem is None:
+        spoken = [(turn["from"], turn["value"]) for turn in row["conversations"]]
+        wording = (TEMPLATES | MORE_TEMPLATES)[form]
+        assert form_of(wording) == form
+        masked = mask(spoken, wording, Tokenizer(GOLDEN / "_common" / "tokenizer_small"), bool(images_of(row)), 2048)
+        assert masked.warning == ""
+
+
+def test_a_model_without_vision_takes_no_images():
+    row = {"image": "a", "conversations": TURNS}
+    assert problem_of(row, "v1", sees_images=False) == "has an image, but the model that is trained sees none"
+    assert problem_of(TEXT_ROW, "v1", sees_images=False) is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mobilevlm.checkpoint import open_checkpoint
 from mobilevlm.errors import UserError
@@ -42,7 +43,7 @@ def test_batches_are_the_originals(model, template):
         np.testing.assert_allclose(batch["images"].double().sum((1, 2, 3)), golden["images_sum"], rtol=1e-5)
     assert batch[NOTES] == []
     summary = json.loads((GOLDEN / model / "train_batch" / "summary.json").read_text())
-    assert rows.lengths == summary[template]["modality_lengths"]
+    assert list(rows.lengths) == summary[template]["modality_lengths"]
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +76,25 @@ def test_a_missing_picture_gives_way_to_the_next_row_with_one(tokenizer):
 
 
 MALFORMED = {
-    "no list of conversations": {"id": "a"},
-    "no text": {"conversations": [{"from": "human"}]},
-    "empty": {"conversations": talk(" ", "")},
-    "alternate": {"conversations": talk("a") + talk("b")[1:]},
-    "file name or a list": {"image": 7, "conversations": talk("<image>")},
-    "1 pictures and 0 times": {"image": "0.png", "conversations": talk("Which?")},
-    "2 pictures and 1 times": {"image": ["0.png", "1.png"], "conversations": talk("<image> Which?")},
+    "conversations is missing": {"id": "a"},
+    "turn 1 has no text": {"conversations": [{"from": "human"}]},
+    "turns are empty": {"conversations": talk(" ", "")},
+    "have to alternate": {"conversations": talk("a") + talk("b")[1:]},
+    "not a path or a list": {"image": 7, "conversations": talk("<image>")},
+    "1 image(s) and 0 time(s)": {"image": "0.png", "conversations": talk("Which?")},
+    "2 image(s) and 1 time(s)": {"image": ["0.png", "1.png"], "conversations": talk("<image> Which?")},
 }
 
 
 @pytest.mark.parametrize("problem", MALFORMED)
 def test_a_malformed_row_is_found_up_front_and_gives_way(tokenizer, problem):
-    rows = [MALFORMED[problem], {"image": "0.png", "conversations": talk("<image>\nGood?")}]
+    rows = [MALFORMED[problem] | {"id": "bad"}, {"image": "0.png", "conversations": talk("<image>\nGood?")}]
     assert problem in check_rows(rows, V1, True)[0]
     data = dataset(rows, tokenizer)
     assert torch.equal(data[0]["input_ids"], data[1]["input_ids"])
-    assert data[0][NOTES][0][:2] == (0, "replaced")
+    [(number, kind, text)] = data[0][NOTES]
+    assert (number, kind) == (0, "replaced")
+    assert "row 0 (id bad) is replaced" in text and problem in text
 
 
 def test_no_usable_row_is_an_error(tokenizer):
@@ -136,12 +139,13 @@ def test_text_alone_has_no_images(tokenizer):
     assert (batch["labels"] != IGNORE_INDEX).any()
 
 
-def test_rows_are_read_from_a_list_or_from_lines(tmp_path):
-    rows = [{"id": 1}, {"id": 2}]
-    (tmp_path / "a.json").write_text(json.dumps(rows))
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_rows(tmp_path / "a.json") == read_rows(tmp_path / "a.jsonl") == rows
-    (tmp_path / "b.json").write_text("{}")
-    for name, problem in {"b.json": "no list", "none.json": "does not exist"}.items():
-        with pytest.raises(UserError, match=problem):
-            read_rows(tmp_path / name)
+def test_rows_from_a_file_are_those_of_a_list_in_workers_too(tokenizer, tmp_path):
+    rows = [{"image": "0.png", "conversations": talk(f"<image>\nNumber {number}?")} for number in range(5)]
+    rows += [{"id": "odd"}, {"conversations": talk("Of text?")}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    lazy, eager = dataset(read_rows(tmp_path / "rows.json"), tokenizer), dataset(rows, tokenizer)
+    assert (lazy.malformed, lazy.lengths) == (eager.malformed, eager.lengths)
+    assert list(lazy.lengths) == [4] * 5 + [1, -3]
+    for number, batch in enumerate(DataLoader(lazy, 1, collate_fn=Collator(0, 2048), num_workers=2)):
+        assert torch.equal(batch["input_ids"][0], eager[number]["input_ids"])
+        assert batch[NOTES] == eager[number][NOTES]

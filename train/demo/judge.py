@@ -11,7 +11,7 @@ import random
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ def _judge(args: argparse.Namespace) -> None:
         user_path(args.out).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def heldout(per_kind: int) -> list[tuple[Any, str, Question]]:
+def heldout(per_kind: int, kinds: Sequence[str] = KINDS) -> list[tuple[Any, str, Question]]:
     """Picture, question as asked, question: from seeds no training file uses; every second one with the suffix."""
-    found: dict[str, list[tuple[Any, str, Question]]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[tuple[Any, str, Question]]] = {kind: [] for kind in kinds}
     number = 0
     while any(len(rows) < per_kind for rows in found.values()):
         rng = random.Random(f"heldout-{number}")
