@@ -133,7 +133,7 @@ def count(scene: Scene, rng: random.Random) -> list[Question]:
     found = []
     for color, shape in rng.sample(picks, 2):
         number = len(things_called(scene, shape, color))
-        if number == 1 and rng.random() < 0.6:  # else most answers would be 1
+        if rng.random() < {1: 0.7, 2: 0.35}.get(number, 0):  # else most answers would be 1
             continue
         noun = " ".join(
             filter(None, (color, plural(shape) if shape else rng.choice(["shapes", "objects", "things", "figures"])))

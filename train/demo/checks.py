@@ -36,12 +36,33 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
         if said > 1 and (number > 1 or rng.random() < 0.3):
             statement = f"there {verb} {number} {noun}"
             found.append(yes_no("count", text, truth, statement, statement))
+    found += _choices(scene, rng)
     for written in scene.texts:
         number = written.text.isdigit()
         other = _misread(written.text, rng) if number else rng.choice([w for w in WORDS if w != written.text.lower()])
         text = ask("is_written", rng, kind="number" if number else "word", text=written.text if truth else other)
         statement = f"it says {written.text}"
         found.append(yes_no("number" if number else "word", text, truth, statement, statement))
+    return found
+
+
+def _choices(scene: Scene, rng: random.Random) -> list[Question]:
+    """One of two colours, one of two shapes, and what has a colour."""
+    found = []
+    for thing in rng.sample(scene.things, min(1, len(scene.things))):
+        name = without_color(scene, thing, rng)
+        if name and rng.random() < 0.5:
+            pair = rng.sample([thing.color, rng.choice(others(COLORS, thing.color, rng))], 2)
+            text = ask("color_choice", rng, the=f"the {name}", the_cap=f"The {name}", one=pair[0], other=pair[1])
+            found.append(Question("color", text, thing.color, f"The {name} is {thing.color}."))
+        if len(things_called(scene, color=thing.color)) == 1 and rng.random() < 0.7:
+            name = f"{thing.color} {rng.choice(['shape', 'object', 'thing', 'one'])}"
+            pair = rng.sample([thing.shape, rng.choice(others(SHAPES, thing.shape, rng))], 2)
+            words = {"the": f"the {name}", "the_cap": f"The {name}", "one": a(pair[0]), "other": a(pair[1])}
+            text = ask("shape_choice", rng, **words)
+            if rng.random() < 0.5:
+                text = ask("what_is", rng, color=thing.color)
+            found.append(Question("shape", text, thing.shape, f"The {name} is {a(thing.shape)}."))
     return found
 
 

@@ -10,6 +10,8 @@ from .questions import Question, questions
 from .scenes import Scene
 
 MOST_TURNS = 7
+# How often a kind is asked, where it is not once for each question found: what is hard is asked more.
+WEIGHTS = {"count": 2.5, "relation": 1.3, "number": 2.0, "word": 1.5, "color": 0.7, "shape": 0.8, "describe": 0.7}
 
 
 def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:
@@ -20,8 +22,8 @@ def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:
 
 def conversation_row(scene: Scene, image: str, rng: random.Random) -> dict:
     """One row for the `v1` template: a few questions about the picture, each asked in one of the usual ways."""
-    asked = questions(scene, rng)[: rng.randint(1, MOST_TURNS)]
-    turns = [worded(question, rng) for question in asked]
+    asked = sorted(questions(scene, rng), key=lambda q: rng.random() ** (1 / WEIGHTS.get(q.kind, 1)), reverse=True)
+    turns = [worded(question, rng) for question in asked[: rng.randint(1, MOST_TURNS)]]
     turns[0] = (f"<image>\n{turns[0][0]}", turns[0][1])
     return _row(image, turns)
 

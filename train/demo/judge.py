@@ -26,7 +26,7 @@ from mobilevlm.train.demo.phrases import SHORT_ANSWER
 from mobilevlm.train.demo.questions import Question, questions
 from mobilevlm.train.demo.scenes import COLORS, SHAPES, sample_scene
 
-KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart")
+KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart", "compare")
 BATCH = 32
 EDGES = (192, 224, 256, 336, 448, 640)  # people's pictures are not of the tower's size
 

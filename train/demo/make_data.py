@@ -26,7 +26,7 @@ from mobilevlm.train.demo.scenes import sample_scene
 EDGE = 192  # what the demo's tower sees
 CHUNK = 250
 # Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
-SEEDS = {"train": 0, "text": 1}
+SEEDS = {"pictures": 0, "texts": 1, "talks": 2}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,9 +60,8 @@ def make_data(out: Path, images: int, texts: int) -> None:
             )
         return
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        captions, talks = _picture_rows(pool, out, "train", images)
-        _write_rows(out / "captions.json", captions)
-        _write_rows(out / "conversations.json", talks)
+        _write_rows(out / "captions.json", _captions(pool, out, images))
+        write_conversations(pool, out, images)
         written = [row for chunk in pool.map(_text_chunk, range(0, texts, CHUNK)) for row in chunk][:texts]
     (out / "text.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in written))
     _write_rows(out / "text_conversations.json", [row["talk"] for row in written])
@@ -73,28 +72,42 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
     path.write_text(json.dumps([{"id": f"{path.stem}-{i}"} | row for i, row in enumerate(rows)], indent=0) + "\n")
 
 
-def _picture_rows(pool: ProcessPoolExecutor, out: Path, part: str, count: int) -> tuple[list[dict], list[dict]]:
+def write_conversations(pool: ProcessPoolExecutor, out: Path, images: int) -> None:
+    """Write `conversations.json`. How a scene was drawn has no part in what is asked about it."""
+    chunks = pool.map(_talk_chunk, range(0, images, CHUNK), [images] * len(range(0, images, CHUNK)))
+    _write_rows(out / "conversations.json", [row for chunk in chunks for row in chunk])
+
+
+def _talk_chunk(start: int, images: int) -> list[dict]:
+    rows = []
+    for index in range(start, min(start + CHUNK, images)):
+        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{index}"))
+        rng = random.Random(f"{SEEDS['talks']}-{index}")
+        rows.append(conversations.conversation_row(scene, _picture_name(index), rng))
+    return rows
+
+
+def _captions(pool: ProcessPoolExecutor, out: Path, images: int) -> list[dict]:
     from tqdm import tqdm
 
-    starts = range(0, count, CHUNK)
-    jobs = pool.map(_picture_chunk, [out] * len(starts), [part] * len(starts), starts, [count] * len(starts))
-    captions, talks = [], []
-    for chunk in tqdm(jobs, total=len(starts), desc=f"{part} pictures", unit=f"x{CHUNK}"):
-        captions += [caption for caption, _ in chunk]
-        talks += [talk for _, talk in chunk]
-    return captions, talks
+    starts = range(0, images, CHUNK)
+    jobs = pool.map(_picture_chunk, [out] * len(starts), starts, [images] * len(starts))
+    return [row for chunk in tqdm(jobs, total=len(starts), desc="pictures", unit=f"x{CHUNK}") for row in chunk]
 
 
-def _picture_chunk(out: Path, part: str, start: int, count: int) -> list[tuple[dict, dict]]:
-    folder = Path("images") / part / f"{start // 1000:03d}"
-    (out / folder).mkdir(parents=True, exist_ok=True)
+def _picture_name(index: int) -> str:
+    return f"images/train/{index // 1000:03d}/{index:06d}.jpg"
+
+
+def _picture_chunk(out: Path, start: int, images: int) -> list[dict]:
+    """Draw pictures; their captions."""
+    (out / _picture_name(start)).parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    for index in range(start, min(start + CHUNK, count)):
-        rng = random.Random(f"{SEEDS[part]}-{index}")
-        scene = sample_scene(rng)
-        name = str(folder / f"{index:06d}.jpg")
+    for index in range(start, min(start + CHUNK, images)):
+        rng = random.Random(f"{SEEDS['pictures']}-{index}")
+        scene, name = sample_scene(rng), _picture_name(index)
         draw_scene(scene, rng, EDGE).save(out / name, quality=95, subsampling=0)
-        rows.append((conversations.caption_row(scene, name, rng), conversations.conversation_row(scene, name, rng)))
+        rows.append(conversations.caption_row(scene, name, rng))
     return rows
 
 
@@ -102,7 +115,7 @@ def _text_chunk(start: int) -> list[dict]:
     """Running text for language pre-training and a conversation, per scene that is only told, not drawn."""
     rows = []
     for index in range(start, start + CHUNK):
-        rng = random.Random(f"{SEEDS['text']}-{index}")
+        rng = random.Random(f"{SEEDS['texts']}-{index}")
         scene = sample_scene(rng)
         talk = conversations.text_row(scene, rng)
         turns = [turn["value"] for turn in talk["conversations"]]

@@ -39,6 +39,18 @@ def _one_relation(
         text = ask("is_side", rng, one=name, one_cap=cap(name), side=words, other=other_name)
         yes, no = f"{name} is {SIDES[asked]} {other_name}", f"{name} is {SIDES[OPPOSITE[asked]]} {other_name}"
         found.append(yes_no("relation", text, truth, yes, no))
+    if clear and rng.random() < 0.5:
+        toward = rng.choice(clear)
+        nearer = toward if rng.random() < 0.5 else OPPOSITE[toward]
+        answer = name if nearer == toward else other_name
+        if toward in ("left", "right"):
+            text = ask("further", rng, side=nearer, one=name, other=other_name)
+            long = f"{cap(answer)} is further to the {nearer}."
+        else:
+            word = "higher" if nearer == "above" else "lower"
+            text = ask("higher", rng, side=word, one=name, other=other_name)
+            long = f"{cap(answer)} is {word}."
+        found.append(Question("compare", text, answer.removeprefix("the "), long))
     if side:
         across = side in ("left", "right")
         choice = rng.choice(["left or right of", "to the left or right of"] if across else ["above or below"])

@@ -52,10 +52,10 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
     sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in (("images", 80_000), ("texts", 60_000))]
     _run("demo/make_data.py", "--out", data, *sizes)
     captions, talks = data / "captions.json", data / "conversations.json"
-    if not (tokenizer / "tokenizer.model").is_file():
+    if not (tokenizer / "special_tokens_map.json").is_file():  # written last
         _run("train_tokenizer.py", "--data", data / "text.jsonl", talks, "--vocab-size", 1024, "--out", tokenizer)
     new = ("--size", SIZE, "--tokenizer", tokenizer)
-    short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}"]
+    short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}", "--logging-steps=1"]
     for name, script, words in (
         ("tower", "vision_pretrain.py", [*new, "--data", captions, "--images", data]),
         ("language", "language_pretrain.py", [*new, "--data", data / "text.jsonl"]),
