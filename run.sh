@@ -39,14 +39,14 @@ set_up() {
 }
 
 demo() {
-    local engine=artifacts/demo-host picture=assets/shapes.png question
-    .venv/bin/python export/build_engines.py --model assets/demo --target host --out "$engine" --overwrite
+    local checkpoint=tests/golden/v2_ldpnetv2_336/ckpt_safetensors engine=artifacts/demo-host
+    local picture=assets/table.jpg question="What is on the table?"
+    echo "checkpoint: $checkpoint: UNTRAINED (random weights), so the answer is noise: it shows that the path works" >&2
+    .venv/bin/python export/build_engines.py --model "$checkpoint" --target host --out "$engine" --overwrite
     echo "picture:  $picture"
-    for question in "What color is the circle?" "How many shapes are there?" "Is the star to the left of the square?"; do
-        echo "question: $question"
-        echo -n "answer:   "
-        .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question"
-    done
+    echo "question: $question"
+    echo -n "answer:   "
+    .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question" --max-new-tokens 24
 }
 
 run_tests() {

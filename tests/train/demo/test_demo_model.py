@@ -15,6 +15,7 @@ from mobilevlm.train.demo.phrases import SHORT_ANSWER
 from tests.conftest import CHAT, ROOT, build, run
 
 DEMO = ROOT / "assets" / "demo"
+pytestmark = pytest.mark.skipif(not DEMO.is_dir(), reason="no demo model is good enough to be shipped yet")
 # What the model has to reach to carry judgement, in percent; with 60 questions a kind one answer is 1.7 points.
 LEAST = {"existence": 95, "color": 95, "shape": 95, "count": 85, "relation": 80, "number": 80}
 
