@@ -84,7 +84,10 @@ def test_usage_names_every_verb(clone, words):
         (["pretrain", LANGUAGE_MODEL], "pretrain LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR]"),
         (["pretrain", "/no/llm", VISION_MODEL], "LANGUAGE_MODEL: there is no directory /no/llm"),
         (["pretrain", LANGUAGE_MODEL, "/no/tower"], "VISION_MODEL: there is no directory /no/tower"),
-        (["finetune", LANGUAGE_MODEL, VISION_MODEL], "OUTPUT_DIR is needed: finetune starts from what earlier steps left"),
+        (
+            ["finetune", LANGUAGE_MODEL, VISION_MODEL],
+            "OUTPUT_DIR is needed: finetune starts from what earlier steps left",
+        ),
         (["finetune.lora", LANGUAGE_MODEL, VISION_MODEL, "--max-steps", "1"], "OUTPUT_DIR is needed"),
         (["test"], "usage: bash run.sh mobilevlm1.7b test LANGUAGE_MODEL VISION_MODEL"),
         (["test", LANGUAGE_MODEL, VISION_MODEL], "OUTPUT_DIR is needed"),
