@@ -36,13 +36,16 @@ def splice(
     Args:
         input_ids: (B, T) int64, padded on the right, -200 where an image goes.
         image_embeds: blocks (N, D), in the order of the image tokens over the whole batch.
-        embed_tokens: the embedding of ordinary ids, (T,) to (T, D).
+        embed_tokens: the embedding of ordinary ids, (T,) to (T, D). Called once, whatever the batch holds: where the
+            weights are divided over processes (FSDP, ZeRO-3) a call gathers them, and all must call equally often.
         attention_mask: (B, T).
         labels: (B, T).
 
     Raises:
         UserError: there are fewer or more blocks than the prompt has image tokens.
     """
+    is_text = input_ids != IMAGE_TOKEN_INDEX
+    texts = embed_tokens(input_ids[is_text]).split(is_text.sum(1).tolist())
     blocks = iter(image_embeds)
     rows, row_labels = [], []
     for sample, ids in enumerate(input_ids):
@@ -53,7 +56,7 @@ def splice(
             count = int((input_ids == IMAGE_TOKEN_INDEX).sum())
             raise UserError(f"the prompt has {count} image tokens, but {len(image_embeds)} images were given")
         sample_labels = None if labels is None else labels[sample]
-        embeds, new_labels = _splice_one(ids, places, taken, embed_tokens, sample_labels)
+        embeds, new_labels = _splice_one(texts[sample], places, taken, sample_labels)
         rows.append(embeds)
         row_labels.append(new_labels)
     if next(blocks, None) is not None:
@@ -62,12 +65,13 @@ def splice(
     return _stack(rows, row_labels, input_ids, attention_mask, labels)
 
 
-def _splice_one(ids, places, blocks, embed_tokens, labels):
-    bounds = [-1, *places, len(ids)]
+def _splice_one(text, places, blocks, labels):
+    """One sample: `text` holds the embeddings of what is no image, `places` are those of images in the whole."""
+    bounds = [-1, *places, len(text) + len(places)]
     embeds, new_labels = [], []
     for i in range(len(bounds) - 1):
         piece = slice(bounds[i] + 1, bounds[i + 1])
-        embeds.append(embed_tokens(ids[piece]))
+        embeds.append(text[piece.start - i : piece.stop - i])
         if labels is not None:
             new_labels.append(labels[piece])
         if i < len(places):

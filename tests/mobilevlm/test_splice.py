@@ -43,6 +43,20 @@ def test_a_sample_without_an_image_uses_up_a_block():
     assert spliced.labels.tolist() == [[1, 2, 3, IGNORE_INDEX], [1, IGNORE_INDEX, IGNORE_INDEX, 3]]
 
 
+def test_every_batch_asks_for_its_embeddings_once():
+    """Where weights are divided, every call gathers them from all processes, which have to make as many.
+
+    With a call for each piece of text, FSDP broke down where one process had a picture and another had none.
+    """
+    calls = []
+    table = torch.nn.Embedding(8, 4)
+    table.register_forward_hook(lambda *call: calls.append(call))
+    place = IMAGE_TOKEN_INDEX
+    for number, ids in enumerate([[[1, 2, 3, 4]], [[place, 1, place, 3], [place] * 4], [[1, 2, 3, place]]]):
+        splice(torch.tensor(ids), [torch.zeros(2, 4)] * max(1, sum(row.count(place) for row in ids)), table)
+        assert len(calls) == number + 1
+
+
 def test_more_or_fewer_images_than_places_is_said():
     table = torch.nn.Embedding(8, 4)
     ids = torch.tensor([[1, IMAGE_TOKEN_INDEX, 3]])
