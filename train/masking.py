@@ -59,23 +59,25 @@ def mask(
         RowError: speakers do not alternate, or the template needs something else.
     """
     if has_image:
-        turns = [(speaker, _images_first(text)) for speaker, text in turns]
-    encode = _encoder(tokenizer, has_image, max_length, start_end)
-    if template.style is Style.PLAIN:
-        return _plain(turns, template, encode)
+        turns = [(speaker, _images_first(text, template)) for speaker, text in turns]
+    if template.style is Style.PLAIN:  # whose images the original never frames
+        return _plain(turns, template, _encoder(tokenizer, has_image, start_end=False))
+    encode = _encoder(tokenizer, has_image, start_end)
+    limit = None if has_image else max_length  # a text with images is cut in the batch, where its images are counted
     if template.style is Style.LLAMA_2 or template.version == "mpt" or template.version.startswith("v1"):
-        return _by_rounds(_alternating(turns), template, tokenizer, encode, max_length)
-    return _by_speaker(turns, template, encode)
+        return _by_rounds(_alternating(turns), template, tokenizer, encode, max_length, limit)
+    return _by_speaker(turns, template, encode, limit)
 
 
-def _images_first(text: str) -> str:
+def _images_first(text: str, template: Template) -> str:
     count = text.count(IMAGE.name)
     if not count:
         return text
-    return (f"{IMAGE.name}\n" * count + text.replace(IMAGE.name, "").strip()).strip()
+    text = (f"{IMAGE.name}\n" * count + text.replace(IMAGE.name, "").strip()).strip()
+    return text.replace(IMAGE.name, f"<Image>{IMAGE.name}</Image>") if "mmtag" in template.version else text
 
 
-def _encoder(tokenizer: Tokenizer, has_image: bool, max_length: int, start_end: bool) -> Callable[[str], list[int]]:
+def _encoder(tokenizer: Tokenizer, has_image: bool, start_end: bool) -> Callable[[str], list[int]]:
     framed = [IM_START, IMAGE, IM_END] if start_end else [IMAGE]
 
     def encode(text: str) -> list[int]:
@@ -85,8 +87,7 @@ def _encoder(tokenizer: Tokenizer, has_image: bool, max_length: int, start_end: 
                 segments += framed if has_image else [IMAGE.name]
             else:
                 segments.append(segment)
-        ids = tokenizer.encode(segments)
-        return ids if has_image else ids[:max_length]
+        return tokenizer.encode(segments)
 
     return encode
 
@@ -115,11 +116,16 @@ def _alternating(turns: list[Turn]) -> list[Turn]:
 
 
 def _by_rounds(
-    turns: list[Turn], template: Template, tokenizer: Tokenizer, encode: Callable[[str], list[int]], max_length: int
+    turns: list[Turn],
+    template: Template,
+    tokenizer: Tokenizer,
+    encode: Callable[[str], list[int]],
+    max_length: int,
+    limit: int | None,
 ) -> Masked:
     """v1, llama_2 and mpt: the prompt is cut into rounds, each round into instruction and answer."""
     prompt = Conversation(template, [Message(text) for _, text in turns]).prompt()
-    ids = encode(prompt)
+    ids = encode(prompt)[:limit]
     labels = list(ids)
     is_mpt = template.version == "mpt"
     # A round's own BOS stands for the separator behind it; the instruction's end is glued to the answer's first token.
@@ -152,11 +158,11 @@ def _rounds(prompt: str, template: Template) -> tuple[list[str], str]:
     return prompt.split(template.sep2), separator
 
 
-def _by_speaker(turns: list[Turn], template: Template, encode: Callable[[str], list[int]]) -> Masked:
+def _by_speaker(turns: list[Turn], template: Template, encode: Callable[[str], list[int]], limit: int | None) -> Masked:
     """The oldest format, `### Human: ...`: what is not the assistant's is masked, but for two tokens of its role."""
     names = dict(zip(SPEAKERS, template.roles, strict=True))
     pieces = [f"{template.system}\n\n", *(f"### {names.get(who, 'unknown')}: {text}\n" for who, text in turns)]
-    ids = encode("".join(pieces) + "### ")
+    ids = encode("".join(pieces) + "### ")[:limit]
     labels = list(ids)
     bounds = [0]
     for piece in pieces:
