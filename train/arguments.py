@@ -109,18 +109,20 @@ def parallel_arguments(parallel: str, on_gpu: bool) -> dict[str, Any]:
     """What TrainingArguments needs to divide a model over processes; nothing for `none`.
 
     Raises:
-        UserError: DeepSpeed is asked for and not installed, or there is no GPU.
+        UserError: DeepSpeed is asked for and not installed, or there is no GPU, which FSDP alone can do without.
     """
     if parallel == "none":
         return {}
-    if not on_gpu:  # accelerate 1.15 would quietly let every process hold the whole model
-        raise UserError(
-            f"the recipe asks for parallel={parallel}, which divides a model over GPUs, and there is none: add "
-            "--parallel none (every process holds the whole model)"
-        )
     config = str(PARALLEL / f"{parallel}.json")
     if parallel == "fsdp":
         return {"fsdp": True, "fsdp_config": config}
+    if not on_gpu:
+        # DeepSpeed can do it (tests/train/test_parallel.py), accelerate 1.15 cannot: told to use the CPU it leaves out
+        # DeepSpeed without a word, otherwise it counts every process as the only one.
+        raise UserError(
+            f"the recipe asks for parallel={parallel}, which divides a model over GPUs, and there is none: add "
+            "--parallel fsdp (which can do without) or --parallel none (every process holds the whole model)"
+        )
     if find_spec("deepspeed") is None:
         raise UserError(
             f"the recipe asks for parallel={parallel}, which needs DeepSpeed: pip install deepspeed, or add "

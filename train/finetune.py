@@ -4,7 +4,7 @@ python train/finetune.py --recipe v2_stage1 --model MOBILELLAMA --vision-tower C
 python train/finetune.py --recipe v2_stage2 --model STAGE1_DIR --data FILE --images DIR --out DIR
 python train/finetune.py --recipe v2_stage2 ... --learning-rate 1e-5     any hyperparameter is a flag
 accelerate launch train/finetune.py --recipe v2_stage2 ...               several GPUs or machines
-torchrun --nproc-per-node 2 train/finetune.py ... --parallel none        several processes without a GPU
+torchrun --nproc-per-node 2 train/finetune.py ... --parallel none        several processes without a GPU, or fsdp
 
 Started again with the same command it goes on from its newest checkpoint, whatever ended it.
 """

@@ -14,6 +14,7 @@ from mobilevlm.model import MobileVLM
 from mobilevlm.projectors import PREFIX, num_image_tokens
 from mobilevlm.prompt import IGNORE_INDEX
 
+from .cpu import divide_on_cpu
 from .data import NOTES, Collator, TrainingRows
 from .layouts import load_layout, save_layout
 from .lora import with_lora
@@ -95,6 +96,13 @@ class MobileVLMTrainer(Trainer):
         # The loss of a step is the mean of its micro-batches' means, as in the original, not of all tokens: answers of
         # one word would lose their weight against long descriptions.
         self.model_accepts_loss_kwargs = False
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Have the model divided over processes without a GPU as well, where that is asked for."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            divide_on_cpu(self.accelerator.state, self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return self.sampler

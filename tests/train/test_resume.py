@@ -60,11 +60,22 @@ def test_a_killed_run_resumes_to_the_same_weights(unbroken, data, tmp_path):
         assert torch.equal(ours[name], theirs[name]), name
 
 
-def test_two_processes_learn_what_one_does(unbroken, data, tmp_path):
-    """Each takes one of the two batches of a step: losses to 1e-5 relative, weights to 1e-5 (sums in another order)."""
-    out = tmp_path / "two"
-    output = finish(start("v2_stage2", data["mixed"], out, *RUN, launcher=LAUNCH))
+@pytest.mark.parametrize("parallel", ["none", "fsdp"])
+def test_two_processes_learn_what_one_does(parallel, unbroken, data, tmp_path):
+    """Each takes one of the two batches of a step: losses to 1e-5 relative, weights to 1e-5 (sums in another order).
+
+    With FSDP each holds half of the weights; and the run goes on from a checkpoint that they wrote together.
+    """
+    out, options = tmp_path / "two", (*RUN, "--parallel", parallel)
+    output = finish(start("v2_stage2", data["mixed"], out, *options, launcher=LAUNCH))
     assert output.count("tokens/s") == 1
+    if parallel == "fsdp":
+        assert (out / "checkpoint-24" / "pytorch_model_fsdp.bin").is_file()  # nobody but FSDP writes this
+        (out / "train_summary.json").unlink()
+        for path in (out / "model.safetensors", *out.glob("checkpoint-2*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        output = finish(start("v2_stage2", data["mixed"], out, *options, launcher=LAUNCH))
+        assert "resuming from" in output
     assert losses(out) == pytest.approx(losses(unbroken), rel=1e-5)
     ours, theirs = open_directory(out), open_directory(unbroken)
     for name in theirs:
@@ -72,7 +83,8 @@ def test_two_processes_learn_what_one_does(unbroken, data, tmp_path):
     summary = json.loads((out / "train_summary.json").read_text())
     assert summary["processes"] == 2
     alone = json.loads((unbroken / "train_summary.json").read_text())
-    assert (summary["samples"], summary["tokens"]) == (alone["samples"], alone["tokens"])
+    if parallel == "none":  # the other has gone on in the middle
+        assert (summary["samples"], summary["tokens"]) == (alone["samples"], alone["tokens"])
 
 
 @pytest.mark.parametrize("recipe", ["v1_stage1", "v1_lora_1.7b"])
