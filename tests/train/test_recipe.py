@@ -103,10 +103,10 @@ def test_a_batch_that_does_not_divide_is_refused_with_one_that_does():
 
 
 def test_what_cannot_be_divided_is_said(tmp_path, monkeypatch):
-    """On CPUs accelerate ignores FSDP and DeepSpeed without a word."""
+    """On CPUs accelerate ignores DeepSpeed without a word."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("v2_stage2", "mobilellama_sft_1.4b"):
-        with pytest.raises(UserError, match="add --parallel none"):
+    for name in ("v2_stage1", "v2_stage2"):
+        with pytest.raises(UserError, match="add --parallel fsdp .* or --parallel none"):
             training_arguments(load_recipe(name), tmp_path)
     if find_spec("deepspeed") is None:
         with pytest.raises(UserError, match="pip install deepspeed"):
@@ -132,6 +132,7 @@ def test_the_deepspeed_files_hold_what_deepspeed_knows(stage):
 @pytest.mark.parametrize("stage", [2, 3])
 def test_the_deepspeed_files_take_the_recipes_values(stage, tmp_path):
     pytest.importorskip("deepspeed", reason="it is an extra of those who train on several GPUs")
+    from deepspeed.runtime.config import DeepSpeedConfig
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
     arguments = training_arguments(load_recipe(f"v2_stage{stage - 1}"), tmp_path)
@@ -143,6 +144,12 @@ def test_the_deepspeed_files_take_the_recipes_values(stage, tmp_path):
     assert config.config["train_micro_batch_size_per_gpu"] == arguments.per_device_train_batch_size
     assert config.config["bf16"]["enabled"] is True
     assert config.config["gradient_clipping"] == 1.0
+    read = DeepSpeedConfig(config.config)
+    assert (read.zero_optimization_stage, read.bfloat16_config.enabled) == (stage, True)
+    assert read.zero_config.overlap_comm is (stage == 3)
+    assert read.zero_config.gather_16bit_weights_on_model_save is (stage == 3)
+    with pytest.raises(ValueError, match="nonsense"):  # so a misspelt setting would have been refused
+        DeepSpeedConfig(config.config | {"zero_optimization": {"stage": stage, "nonsense": 1}})
 
 
 def test_the_fsdp_file_holds_what_accelerate_knows(tmp_path):
