@@ -2,6 +2,7 @@
 
 import io
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def model():
 def test_it_is_published_as_its_preset_says():
     checkpoint, preset = open_checkpoint(DEMO), PRESETS["mobilevlm_v2_demo"]
     assert checkpoint.config.to_published() == preset.to_published()
-    assert checkpoint.config.vision == preset.vision
+    # The tower's own file names the edge that the preset leaves to be that of the picture.
+    assert checkpoint.config.vision == replace(preset.vision, shortest_edge=preset.vision.image_size)
     assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 30e6
 
 
