@@ -19,17 +19,13 @@ Color = tuple[int, int, int]
 OVERSAMPLING = 2
 
 
-Region = tuple[tuple[float, float, float, float], list[str]]
-
-
-def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region] | None = None) -> Image.Image:
+def draw_scene(scene: Scene, rng: random.Random, edge: int) -> Image.Image:
     """Draw a scene.
 
     Args:
         scene: what to draw.
         rng: decides the details.
         edge: length of the longer edge in pixels.
-        regions: gets a box (left, top, right, bottom, as fractions of width and height) and tags for everything drawn.
 
     Returns:
         An RGB picture.
@@ -44,8 +40,6 @@ def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region
         brush.text(text)
     if scene.chart:
         brush.chart(scene.chart, scene)
-    if regions is not None:
-        regions += brush.regions
     if smooth:
         canvas = canvas.resize((round(scene.width * unit / 2), round(scene.height * unit / 2)), Image.Resampling.BOX)
     return _age(canvas, rng, scene.texture == "grain")
@@ -63,7 +57,6 @@ class Brush:
     def __init__(self, canvas: Image.Image, unit: float, rng: random.Random):
         self.canvas, self.unit, self.rng = canvas, unit, rng
         self.pen = ImageDraw.Draw(canvas)
-        self.regions: list[Region] = []
         self.style = rng.choices(["filled", "framed", "hollow"], [72, 18, 10])[0]
         self.frame = (0, 0, 0) if rng.random() < 0.7 else (90, 90, 90)
         self.font = rng.choice(font_files())
@@ -74,8 +67,6 @@ class Brush:
         """Draw a shape, and the text in it."""
         rng, unit = self.rng, self.unit
         corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in outline(thing.shape, thing.radius, rng)]
-        (xs, ys) = zip(*corners, strict=True)
-        self._tell((min(xs), min(ys), max(xs), max(ys)), [thing.color, thing.shape])
         color = shade(thing.color, rng)
         if self.shadow:
             self.pen.polygon([(x + self.shadow, y + self.shadow) for x, y in corners], fill=self.shade_of_shadow)
@@ -100,19 +91,7 @@ class Brush:
     def _write(self, text: str, x: float, y: float, height: float, color: Color) -> None:
         font = _font(self.font, max(6, round(height * self.unit * 1.3)))
         stroke = round(height * self.unit * 0.03) if self.rng.random() < 0.2 else 0
-        place = (x * self.unit, y * self.unit)
-        self.pen.text(place, text, fill=color, font=font, anchor="mm", stroke_width=stroke)
-        left, top, right, bottom = self.pen.textbbox(place, text, font=font, anchor="mm")
-        start = left
-        for number, character in enumerate(text, 1):
-            end = left + (right - left) * font.getlength(text[:number]) / font.getlength(text)
-            self._tell((start, top, end, bottom), [character])
-            start = end
-
-    def _tell(self, box: tuple[float, float, float, float], tags: list[str]) -> None:
-        width, height = self.canvas.size
-        left, top, right, bottom = box
-        self.regions.append(((left / width, top / height, right / width, bottom / height), tags))
+        self.pen.text((x * self.unit, y * self.unit), text, fill=color, font=font, anchor="mm", stroke_width=stroke)
 
     def chart(self, chart: Chart, scene: Scene) -> None:
         """Draw a chart over the whole picture."""
@@ -126,7 +105,6 @@ class Brush:
         for i, (name, value) in enumerate(zip(chart.colors, chart.values, strict=True)):
             x = left + i * step
             box = (x + step * gap / 2, bottom - value * (bottom - top), x + step * (1 - gap / 2), bottom)
-            self._tell(box, [name, "bar"])
             self.pen.rectangle(box, fill=shade(name, self.rng), outline=ink if self.style == "framed" else None)
         width = max(1, round(0.008 * self.unit))
         self.pen.line([(left, top), (left, bottom), (right, bottom)], fill=ink, width=width)

@@ -3,7 +3,7 @@
 python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
 
 Every step is one of the project's own commands and goes on where it stopped, so this one may be interrupted, too. Two
-CPU cores need some three hours.
+CPU cores need hours.
 """
 
 from __future__ import annotations
