@@ -1,5 +1,4 @@
-"""Training rows that stay in their file: kept is where each lies, and it is parsed when it is asked for.
-"""
+"""Training rows that stay in their file: kept is where each lies, and it is parsed when it is asked for."""
 
 from __future__ import annotations
 
