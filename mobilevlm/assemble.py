@@ -49,7 +49,6 @@ def assemble(
     self = empty_model(checkpoint.config)
     fill(self, checkpoint.tensors, torch.float32, torch.device("cpu"))
     self.checkpoint, self.tokenizer = checkpoint, checkpoint.tokenizer()
-    self.loss_type = "ForCausalLM"  # transformers goes by the class's name, which is not one of its own
     return self
 
 

@@ -19,7 +19,7 @@ from transformers import BitsAndBytesConfig, CLIPVisionConfig, CLIPVisionModel, 
 
 from .answer import answer
 from .checkpoint import TOKENIZER_FILES, TOWER_FILES, Checkpoint, check_tensors, open_checkpoint
-from .config import ModelConfig
+from .config import ModelConfig, VisionConfig
 from .errors import UserError
 from .projectors import projector_class
 from .prompt import IMAGE_TOKEN_INDEX
@@ -53,21 +53,10 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        vision = config.vision
-        clip = CLIPVisionConfig(
-            hidden_size=vision.hidden_size,
-            intermediate_size=vision.intermediate_size,
-            num_hidden_layers=vision.num_hidden_layers,
-            num_attention_heads=vision.num_attention_heads,
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            layer_norm_eps=vision.layer_norm_eps,
-            hidden_act=vision.hidden_act,
-        )
         self.select_layer = config.mm_vision_select_layer
         self.keep_cls = config.mm_vision_select_feature == "cls_patch"
         # The doubled name and `vision_model` are the published ones.
-        self.vision_tower = nn.ModuleDict({"vision_model": CLIPVisionModel(clip)})
+        self.vision_tower = nn.ModuleDict({"vision_model": CLIPVisionModel(clip_config(config.vision))})
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to patch features (B, P, mm_hidden_size) in the dtype of `pixel_values`."""
@@ -75,6 +64,25 @@ class VisionTower(nn.Module):
         weights = next(clip.parameters())
         hidden = clip(pixel_values.to(weights.dtype), output_hidden_states=True).hidden_states[self.select_layer]
         return (hidden if self.keep_cls else hidden[:, 1:]).to(pixel_values.dtype)
+
+    def train(self, mode: bool = True) -> VisionTower:
+        """Stay as it is: the tower is never trained within a MobileVLM."""
+        return super().train(False)
+
+
+def clip_config(vision: VisionConfig) -> CLIPVisionConfig:
+    """transformers' configuration of a tower."""
+    return CLIPVisionConfig(
+        hidden_size=vision.hidden_size,
+        intermediate_size=vision.intermediate_size,
+        num_hidden_layers=vision.num_hidden_layers,
+        num_attention_heads=vision.num_attention_heads,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        layer_norm_eps=vision.layer_norm_eps,
+        hidden_act=vision.hidden_act,
+        projection_dim=min(768, vision.hidden_size),
+    )
 
 
 class MobileVLM(LlamaForCausalLM):
@@ -84,6 +92,7 @@ class MobileVLM(LlamaForCausalLM):
 
     def __init__(self, config: MobileVLMConfig):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # transformers goes by the class's name, which is not one of its own
         spec = config.model_config
         if spec.vision:
             self.model.vision_tower = VisionTower(spec)

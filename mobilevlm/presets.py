@@ -53,7 +53,7 @@ PRESETS: dict[str, ModelConfig] = {
         mm_hidden_size=256,
         mm_vision_tower="vision_tower",
         mm_use_im_patch_token=False,
-        vision=VisionConfig(256, 1024, num_hidden_layers=7, num_attention_heads=4, image_size=192, patch_size=16),
+        vision=VisionConfig(256, 1024, num_hidden_layers=7, num_attention_heads=4, image_size=144, patch_size=12),
     ),
     "mobilellama_1.4b": text_only(_vlm(2048)),
     "mobilellama_2.7b": text_only(_vlm(2560)),

@@ -95,6 +95,11 @@ def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) ->
     if recipe.min_lr_rate is not None:
         values["lr_scheduler_kwargs"] = {"min_lr_rate": recipe.min_lr_rate}
     if processes > 1:  # one has nobody to share with
+        if recipe.optim == "muon" and recipe.parallel != "none":
+            raise UserError(
+                f"optim=muon needs whole matrices, and parallel={recipe.parallel} divides them: add --parallel none or "
+                "--optim adamw"
+            )
         values |= parallel_arguments(recipe.parallel, on_gpu)
     try:
         arguments = TrainingArguments(**(values | overrides))

@@ -9,26 +9,46 @@ from typing import Any
 
 import torch
 
-from mobilevlm.image import ImageSpec
+from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.templates import TEMPLATES
 from mobilevlm.tokenizer import Tokenizer
 
 from .data import NOTES, TrainingRows
+from .regions import RegionVocabulary
+from .row_rules import images_of
 
 
 class CaptionRows(TrainingRows):
-    """Rows of a picture and two turns, the second of which is the caption; broken ones are replaced and counted."""
+    """Rows of a picture and two turns, the second of which is the caption; broken ones are replaced and counted.
+
+    Args:
+        regions: what the rows say lies where, None if that is not learned; of `grid` x `grid` patches.
+    """
 
     def __init__(
-        self, rows: list[dict[str, Any]], tokenizer: Tokenizer, max_length: int, spec: ImageSpec, images: Path
+        self,
+        rows: Sequence[Any],
+        tokenizer: Tokenizer,
+        max_length: int,
+        spec: ImageSpec,
+        images: Path,
+        regions: RegionVocabulary | None = None,
+        grid: int = 0,
     ):
         super().__init__(rows, tokenizer, TEMPLATES["plain"], max_length, spec, images)
+        self.regions, self.grid = regions, grid
 
     def _row(self, number: int) -> dict[str, Any]:
-        row = super()._row(number)
-        caption = self.rows[number]["conversations"][1]["value"].strip()
+        row = self.checked(number)
+        caption = row["conversations"][1]["value"].strip()
         ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.tokenizer.eos_id]
-        return {"input_ids": torch.tensor(ids), "pixel_values": row["images"], "warning": None}
+        image = load_image(self.images_dir / images_of(row)[0])
+        pixels = torch.from_numpy(preprocess(image, self.image_spec))
+        result = {"input_ids": torch.tensor(ids), "pixel_values": pixels, "warning": None}
+        if self.regions:
+            square = max(image.size) if self.image_spec.aspect_ratio == "pad" else min(image.size)
+            result["regions"] = self.regions.targets(row, image.size, square, self.grid)
+        return result
 
 
 @dataclass(frozen=True)
@@ -38,12 +58,14 @@ class CaptionCollator:
     pad_id: int
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`pixel_values` (B, 3, H, W), `input_ids` and `attention_mask` (B, T), `NOTES`."""
+        """`pixel_values` (B, 3, H, W), `input_ids`, `attention_mask` (B, T), `regions` if rows have them, `NOTES`."""
         ids = [row["input_ids"] for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
-        return {
+        batch: dict[str, Any] = {
             "pixel_values": torch.cat([row["pixel_values"] for row in rows]),
             "input_ids": pad(ids, batch_first=True, padding_value=self.pad_id),
             "attention_mask": pad([torch.ones_like(row) for row in ids], batch_first=True),
-            NOTES: [note for row in rows for note in row[NOTES]],
         }
+        if "regions" in rows[0]:
+            batch["regions"] = torch.stack([row["regions"] for row in rows])
+        return batch | {NOTES: [note for row in rows for note in row[NOTES]]}

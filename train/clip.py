@@ -1,8 +1,8 @@
-"""Image and text encoders that learn from captions: CLIP's contrastive loss, beside it a captioning loss as in CoCa.
+"""Image and text encoders that learn from captions by CLIP's contrastive loss, beside it from what lies where.
 
-CLIP: https://arxiv.org/abs/2103.00020, CoCa: https://arxiv.org/abs/2205.01917. Only the vision tower is kept. The
-captioner reads the hidden state a projector will read later, so that what it needs (where, how many, which letters) is
-there for the projector too; the contrastive loss alone asks for little more than what is in the picture.
+CLIP: https://arxiv.org/abs/2103.00020. Only the vision tower is kept. What lies where (`regions`) is read from the
+hidden state that a projector will read later, so that it is there for the projector, too; the contrastive loss alone
+asks for little more than what is in the picture.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import math
 import torch
 from torch import nn
 from torch.distributed import get_world_size, is_initialized
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionModel
 
 from mobilevlm.config import VisionConfig
-from mobilevlm.prompt import IGNORE_INDEX
+from mobilevlm.model import clip_config
+
+from .regions import RegionHead, RegionVocabulary
 
 HIGHEST_SCALE = math.log(100)  # as in CLIP: above it training is unstable
 
@@ -27,18 +29,25 @@ class ImageTextModel(nn.Module):
         vision: sizes of the tower.
         vocab_size: of the captions' tokenizer.
         max_length: longest caption in tokens.
-        caption_loss_weight: of the captioning loss against the contrastive one; 0 trains plain CLIP.
-        select_layer: hidden state the captioner reads (`mm_vision_select_layer`).
+        select_layer: hidden state that tells what lies where (`mm_vision_select_layer`).
+        regions: what there is to tell, None for plain CLIP.
+        region_loss_weight: of that loss against the contrastive one.
     """
 
     def __init__(
-        self, vision: VisionConfig, vocab_size: int, max_length: int, caption_loss_weight: float, select_layer: int
+        self,
+        vision: VisionConfig,
+        vocab_size: int,
+        max_length: int,
+        select_layer: int,
+        regions: RegionVocabulary | None = None,
+        region_loss_weight: float = 0.0,
     ):
         super().__init__()
         width, layers = min(768, vision.hidden_size), max(1, vision.num_hidden_layers // 2)  # CLIP's for ViT-L
         heads = max(1, width // 64)
-        self.select_layer, self.caption_loss_weight = select_layer, caption_loss_weight
-        self.vision_model = CLIPVisionModel(tower_config(vision))
+        self.select_layer, self.region_loss_weight = select_layer, region_loss_weight
+        self.vision_model = CLIPVisionModel(clip_config(vision))
         self.text_model = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=vocab_size,
@@ -55,11 +64,14 @@ class ImageTextModel(nn.Module):
         self.visual_projection = nn.Linear(vision.hidden_size, width, bias=False)
         self.text_projection = nn.Linear(width, width, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        if caption_loss_weight:
-            self.captioner = Captioner(width, heads, layers, vision.hidden_size)
+        self.region_head = RegionHead(regions, vision.hidden_size) if regions else None
 
     def forward(
-        self, pixel_values: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        regions: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Loss of a batch of pictures with their captions.
 
@@ -67,9 +79,10 @@ class ImageTextModel(nn.Module):
             pixel_values: (B, 3, H, W).
             input_ids: (B, T) int64 captions, from BOS to EOS, padded on the right.
             attention_mask: (B, T), 1 on tokens.
+            regions: (B, attributes, P) int64, what each patch shows; there when the model was made with `regions`.
 
         Returns:
-            `loss`, and its parts `contrastive_loss` and `caption_loss`, of all processes' batches together.
+            `loss`, and its parts: `contrastive_loss` of all processes' batches together, `region_loss` of this one's.
         """
         seen = self.vision_model(pixel_values, output_hidden_states=True)
         read = self.text_model(input_ids, attention_mask=attention_mask).last_hidden_state
@@ -79,31 +92,11 @@ class ImageTextModel(nn.Module):
         image = self.visual_projection(seen.pooler_output)
         scale = self.logit_scale.clamp(max=HIGHEST_SCALE).exp()
         contrastive = contrastive_loss(_gathered(image), _gathered(text), scale)
-        if not self.caption_loss_weight:
+        if self.region_head is None:
             return {"loss": contrastive, "contrastive_loss": contrastive.detach()}
-        hidden = self.captioner(read, seen.hidden_states[self.select_layer])
-        logits = hidden @ self.text_model.embeddings.token_embedding.weight.T
-        targets = input_ids.masked_fill(attention_mask == 0, IGNORE_INDEX)[:, 1:]
-        caption = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten())
-        loss = contrastive + self.caption_loss_weight * caption
-        return {"loss": loss, "contrastive_loss": contrastive.detach(), "caption_loss": caption.detach()}
-
-
-class Captioner(nn.Module):
-    """Predicts a caption token by token from the text before it and the picture."""
-
-    def __init__(self, width: int, heads: int, layers: int, vision_width: int):
-        super().__init__()
-        self.bridge = nn.Linear(vision_width, width)
-        layer = nn.TransformerDecoderLayer(
-            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.decoder = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(width))
-
-    def forward(self, text: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Text states (B, T, D) and the tower's features (B, P, V) to states that predict the next token."""
-        causal = nn.Transformer.generate_square_subsequent_mask(text.shape[1], device=text.device, dtype=text.dtype)
-        return self.decoder(text, self.bridge(features), tgt_mask=causal, tgt_is_causal=True)
+        shown = self.region_head(seen.hidden_states[self.select_layer][:, 1:], regions)
+        loss = contrastive + self.region_loss_weight * shown
+        return {"loss": loss, "contrastive_loss": contrastive.detach(), "region_loss": shown.detach()}
 
 
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -127,18 +120,3 @@ def _gathered(embeds: torch.Tensor) -> torch.Tensor:
     from torch.distributed.nn.functional import all_gather
 
     return torch.cat(all_gather(embeds.contiguous()))
-
-
-def tower_config(vision: VisionConfig) -> CLIPVisionConfig:
-    """transformers' configuration of a tower."""
-    return CLIPVisionConfig(
-        hidden_size=vision.hidden_size,
-        intermediate_size=vision.intermediate_size,
-        num_hidden_layers=vision.num_hidden_layers,
-        num_attention_heads=vision.num_attention_heads,
-        image_size=vision.image_size,
-        patch_size=vision.patch_size,
-        layer_norm_eps=vision.layer_norm_eps,
-        hidden_act=vision.hidden_act,
-        projection_dim=min(768, vision.hidden_size),
-    )

@@ -13,6 +13,7 @@ from mobilevlm.errors import UserError
 
 from .arguments import training_arguments
 from .data import NOTES
+from .optimizers import new_optimizer
 from .recipe import Recipe
 from .summary import Progress
 from .tower_files import save_tower
@@ -62,6 +63,15 @@ class ClipTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             save_tower(model.vision_model, self.vision, Path(self.args.output_dir))
 
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Matrices only: CLIP decays neither gains nor biases, nor the temperature."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The recipe's; weights decay in matrices only: CLIP spares gains, biases and the temperature."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            _, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            weights = list(trained.parameters())
+            groups = [
+                {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": self.recipe.weight_decay},
+                {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+            ]
+            self.optimizer = new_optimizer(self.recipe.optim, trained, groups, options)
+        return self.optimizer

@@ -121,10 +121,18 @@ class TrainingRows(Dataset):
                 if ((self.lengths[other] > 0) == (self.lengths[number] > 0)) == same_kind:
                     yield other
 
-    def _row(self, number: int) -> dict[str, Any]:
+    def checked(self, number: int) -> dict[str, Any]:
+        """A row as it is written.
+
+        Raises:
+            RowError: its form is wrong.
+        """
         if number in self.malformed:
             raise RowError(self.malformed[number])
-        row = self.rows[number]
+        return self.rows[number]
+
+    def _row(self, number: int) -> dict[str, Any]:
+        row = self.checked(number)
         names = images_of(row)
         speakers = [turn["from"] for turn in row["conversations"]]
         turns = list(zip(speakers, _texts(row) if names else [t["value"] for t in row["conversations"]], strict=True))

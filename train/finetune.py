@@ -24,11 +24,10 @@ from typing import Any
 from mobilevlm.commands import run_command
 from mobilevlm.config_types import read_json
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.train.arguments import training_arguments, world_rank
+from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.launch import start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 from mobilevlm.train.row_rules import form_of
-from mobilevlm.train.run import check_space
 from mobilevlm.train.survey import Survey
 
 
@@ -117,7 +116,6 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 def train(args: argparse.Namespace, recipe: Recipe) -> None:
     """Load, train, save."""
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
     from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
@@ -127,7 +125,6 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
     arguments = training_arguments(recipe, args.out)
-    disable_progress_bar()  # of saving; training has its own
     rows, wording, longest = read_rows(args.data), template(recipe.template), recipe.model_max_length
     survey = Survey.of(rows, form_of(wording), recipe.has_images)
     if survey.pictured and args.images is None:
@@ -141,8 +138,6 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end, survey)
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
-    if world_rank() == 0:
-        check_space(args.out, learner, recipe)
     model.config.use_cache = False
     trainer = MobileVLMTrainer(learner, recipe, arguments, data, Collator(model.tokenizer.unk_id, longest))
     train_and_save(trainer, args.out)

@@ -86,7 +86,6 @@ def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> A
     config = replace(text_only(size), vocab_size=vocab_size)
     model = MobileVLM(MobileVLMConfig.of(config))
     model.checkpoint = Checkpoint("new", config, Tensors({}), tokenizer)
-    model.loss_type = "ForCausalLM"  # transformers goes by the class's name, which is not one of its own
     return model
 
 

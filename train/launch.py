@@ -7,7 +7,7 @@ from typing import Any
 
 from .arguments import world_rank
 from .recipe import Recipe
-from .run import claim, newest_checkpoint
+from .run import check_space, claim, newest_checkpoint
 
 SUMMARY_FILE = "train_summary.json"
 
@@ -34,10 +34,18 @@ def train_and_save(trainer: Any, out: Path) -> None:
     Args:
         trainer: a Trainer with `recipe` and `progress`.
         out: the directory of the run.
+
+    Raises:
+        UserError: the disk is too full for its checkpoints.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from .summary import summarise, write_summary
 
+    disable_progress_bar()  # of saving; training has its own
     is_main = trainer.is_world_process_zero()
+    if is_main:
+        check_space(out, trainer.model, trainer.recipe)
     checkpoint = newest_checkpoint(out)
     if is_main and checkpoint:
         print(f"resuming from {checkpoint}")

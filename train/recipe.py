@@ -43,8 +43,10 @@ class Recipe:
     # model
     mm_projector_type: str | None = _setting(None, "projector to build where the start has none")
     mm_vision_select_layer: int = _setting(-2, "hidden state of the vision tower that the projector reads")
-    caption_loss_weight: float = _setting(0.0, "captioning loss beside the contrastive one, in tower pre-training")
+    region_loss_weight: float = _setting(0.0, "weight of what patches show beside what captions say, for towers")
+    tower_start: str = _setting("clip", "how a tower starts that is trained from nothing", ("clip", "mimetic"))
     # optimisation
+    optim: str = _setting("adamw", "AdamW for all, or Muon for the matrices inside of blocks", ("adamw", "muon"))
     learning_rate: float = _setting(2e-5, "peak learning rate")
     mm_projector_lr: float | None = _setting(None, "peak learning rate of the projector, where it has its own")
     weight_decay: float = _setting(0.0, "AdamW's weight decay, of matrices only")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mobilevlm.errors import UserError
 
+from .lazy_rows import LazyRows
+
 MARKER = "<image>"
 
 
@@ -51,13 +53,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _rows(path: Path) -> Iterator[str]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path} is no list of rows with `conversations`")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(LazyRows(path)):
         try:
             turns = [turn["value"] for turn in row["conversations"]]
             yield "\n".join(turn.replace(MARKER, "").strip() for turn in turns)

@@ -18,6 +18,7 @@ from .cpu import divide_on_cpu
 from .data import NOTES, Collator, TrainingRows
 from .layouts import load_layout, save_layout
 from .lora import with_lora
+from .optimizers import new_optimizer
 from .recipe import Recipe
 from .sampler import EpochSampler
 from .summary import Progress
@@ -108,11 +109,12 @@ class MobileVLMTrainer(Trainer):
         return self.sampler
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over `optimizer_groups`."""
+        """The recipe's, over `optimizer_groups`."""
         if self.optimizer is None:
             trained = self.model if model is None else model
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
-            self.optimizer = kind(optimizer_groups(trained, self.recipe), **options)
+            _, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            groups = optimizer_groups(trained, self.recipe)
+            self.optimizer = new_optimizer(self.recipe.optim, trained, groups, options)
         return self.optimizer
 
     def compute_loss(
@@ -120,9 +122,6 @@ class MobileVLMTrainer(Trainer):
     ) -> Any:
         """The model's loss; 0 for a batch in which nothing is learned, whose mean would be no number."""
         self.progress.count(inputs.pop(NOTES), inputs)
-        for name, part in model.named_modules():
-            if name.endswith("model.vision_tower"):
-                part.eval()
         outputs = model(**inputs)
         loss = outputs.loss
         if not (inputs["labels"] != IGNORE_INDEX).any():

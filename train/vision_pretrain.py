@@ -65,16 +65,22 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     from mobilevlm.train.clip_trainer import ClipTrainer, clip_arguments
     from mobilevlm.train.cpu import prefer_plain_attention
     from mobilevlm.train.data import read_rows
+    from mobilevlm.train.regions import RegionVocabulary
+    from mobilevlm.train.tower_start import start_mimetic
 
     vision, words = SIZES[size], Tokenizer(tokenizer)
     spec = ImageSpec(vision.image_size, vision.image_mean, vision.image_std, recipe.image_aspect_ratio)
-    rows = CaptionRows(read_rows(data), words, recipe.model_max_length, spec, images)
+    listed = read_rows(data)
+    regions = RegionVocabulary.of(listed) if recipe.region_loss_weight else None
+    grid = vision.image_size // vision.patch_size
+    rows = CaptionRows(listed, words, recipe.model_max_length, spec, images, regions, grid)
     arguments = clip_arguments(recipe, out)
     torch.manual_seed(recipe.seed)
     prefer_plain_attention()
-    model = ImageTextModel(
-        vision, len(words), recipe.model_max_length, recipe.caption_loss_weight, recipe.mm_vision_select_layer
-    )
+    limit, layer = recipe.model_max_length, recipe.mm_vision_select_layer
+    model = ImageTextModel(vision, len(words), limit, layer, regions, recipe.region_loss_weight)
+    if recipe.tower_start == "mimetic":
+        start_mimetic(model.vision_model)
     collator = CaptionCollator(words.pad_id)
     trainer = ClipTrainer(recipe, vision, model=model, args=arguments, train_dataset=rows, data_collator=collator)
     train_and_save(trainer, out)

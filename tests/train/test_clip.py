@@ -10,7 +10,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
 from mobilevlm.config import VisionConfig
-from mobilevlm.train.clip import Captioner, ImageTextModel, contrastive_loss, tower_config
+from mobilevlm.model import clip_config
+from mobilevlm.train.clip import ImageTextModel, contrastive_loss
+from mobilevlm.train.regions import RegionVocabulary
 from mobilevlm.train.tower_files import save_tower
 from tests.conftest import ROOT
 
@@ -29,9 +31,9 @@ def a_batch() -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.randn(4, 3, 32, 32), "input_ids": ids, "attention_mask": mask}
 
 
-def a_model(caption_loss_weight: float = 0.0) -> ImageTextModel:
+def a_model(regions: RegionVocabulary | None = None, weight: float = 0.0) -> ImageTextModel:
     torch.manual_seed(0)
-    return ImageTextModel(VISION, 50, 12, caption_loss_weight, select_layer=-2).eval()
+    return ImageTextModel(VISION, 50, 12, -2, regions, weight).eval()
 
 
 def test_the_loss_is_that_of_transformers_clip():
@@ -39,7 +41,7 @@ def test_the_loss_is_that_of_transformers_clip():
     ours, batch = a_model(), a_batch()
     # The same texts with an EOS that transformers takes by its id, not by "the highest id of the text".
     text = CLIPTextConfig(**(ours.text_model.config.to_dict() | {"vocab_size": 51, "eos_token_id": 50}))
-    parts = {"text_config": text.to_dict(), "vision_config": tower_config(VISION).to_dict()}
+    parts = {"text_config": text.to_dict(), "vision_config": clip_config(VISION).to_dict()}
     theirs = CLIPModel(CLIPConfig(**parts, projection_dim=64)).eval()
     weights = {name: value for name, value in ours.state_dict().items()}
     table = "text_model.embeddings.token_embedding.weight"
@@ -61,35 +63,25 @@ def test_contrastive_loss_matches_transformers_on_embeddings():
     assert contrastive_loss(image, text, scale).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_the_captioner_sees_no_later_word_and_every_patch():
-    torch.manual_seed(0)
-    captioner = Captioner(32, 2, 2, vision_width=64).eval()
-    text, features = torch.randn(1, 6, 32), torch.randn(1, 5, 64)
-    with torch.no_grad():
-        before = captioner(text, features)
-        later, other = text.clone(), features.clone()
-        later[:, 4] += torch.randn(32)
-        other[:, 4] += torch.randn(64)
-        changed = (captioner(later, features) - before).abs().amax(-1)[0]
-        assert changed[:4].max() < 1e-5 < changed[4:].min()
-        assert (captioner(text, other) - before).abs().amax(-1).min() > 1e-5
-
-
-def test_captions_are_learned_from_bos_to_eos_and_padding_is_not():
-    """The captioning loss is the mean over the tokens after BOS; one caption at a time gives the same."""
-    model, batch = a_model(caption_loss_weight=2.0), a_batch()
-    with torch.no_grad():
-        outputs = model(**batch)
-        losses = []
-        for row in range(4):
-            length = int(batch["attention_mask"][row].sum())
-            one = {name: value[row : row + 1] for name, value in batch.items()}
-            one |= {name: one[name][:, :length] for name in ("input_ids", "attention_mask")}
-            losses.append((model(**one)["caption_loss"].item(), length - 1))
-    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
-    assert outputs["caption_loss"].item() == pytest.approx(mean, rel=1e-5)
-    total = outputs["contrastive_loss"] + 2 * outputs["caption_loss"]
-    assert outputs["loss"].item() == pytest.approx(total.item(), rel=1e-6)
+def test_the_loss_on_regions_is_added_and_reads_the_projectors_layer():
+    """Against the head's own pieces, applied by hand to the hidden state before the last block."""
+    vocabulary = RegionVocabulary({"kind": ["cat", "dog"], "centre": ["centre"]})
+    model, batch = a_model(vocabulary, 3.0), a_batch()
+    targets = torch.randint(0, 2, (4, 2, 16))
+    outputs = model(**batch, regions=targets)
+    features = model.vision_model(batch["pixel_values"], output_hidden_states=True).hidden_states[-2][:, 1:]
+    scores = model.region_head.names(model.region_head.norm(features))
+    weights = torch.where(targets > 0, 1.0, 0.2)
+    picked = [
+        -part.log_softmax(-1).gather(-1, targets[:, i, :, None])[..., 0] * weights[:, i]
+        for i, part in enumerate((scores[..., :3], scores[..., 3:]))
+    ]
+    expected = sum(part.mean() for part in picked)
+    assert outputs["region_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    plain = a_model()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    contrastive = plain(**batch)["loss"].item()
+    assert outputs["loss"].item() == pytest.approx(contrastive + 3 * expected.item(), rel=1e-5)
 
 
 TWO_PROCESSES = """

@@ -26,8 +26,10 @@ def words(tmp_path_factory):
     for number in range(12):
         rng = random.Random(number)
         scene = sample_scene(rng)
-        draw_scene(scene, rng, 64).save(root / f"{number}.png")
-        rows.append({"id": f"scene-{number}"} | conversations.caption_row(scene, f"{number}.png", rng))
+        regions = []
+        draw_scene(scene, rng, 64, regions).save(root / f"{number}.png")
+        caption = conversations.caption_row(scene, f"{number}.png", rng)
+        rows.append({"id": f"scene-{number}", "regions": regions} | caption)
     (root / "3.png").write_bytes(b"no picture")
     (root / "captions.json").write_text(json.dumps(rows))
     steps = ("--max-steps", 4, "--save-steps", 2, "--save-total-limit", 2, "--warmup-steps", 1, "--logging-steps", 1)
@@ -53,11 +55,11 @@ def test_it_leaves_a_tower_and_says_how_it_went(trained):
     assert (read.hidden_size, read.num_hidden_layers, read.image_size) == (
         256,
         7,
-        192,
+        144,
     ) and read.image_mean == preset.image_mean
     log = json.loads((out / "trainer_state.json").read_text())["log_history"]
     losses = [entry for entry in log if "loss" in entry]
-    assert len(losses) == 4 and losses[-1]["caption_loss"] < losses[0]["caption_loss"]
+    assert len(losses) == 4 and losses[-1]["region_loss"] < losses[0]["region_loss"]
     assert "4 steps" in done.stdout and "1 rows replaced" in done.stdout
     assert "row 3 (id scene-3) is replaced" in done.stderr
 

@@ -11,7 +11,7 @@ from .stages import STAGES
 
 TEXT = """# A small MobileVLM V2, trained from nothing
 
-{millions:.1f} million parameters in the published layout: a CLIP tower (7 blocks of 256, 192 px, patches of 16), the
+{millions:.1f} million parameters in the published layout: a CLIP tower (7 blocks of 256, 144 px, patches of 12), the
 LDPv2 projector (144 tokens) and a MobileLLaMA (6 blocks of 256, 1024 pieces). It is there so that export, quantisation
 and evaluation can be judged on real answers. It knows a world of drawings and nothing else.
 

@@ -17,15 +17,18 @@ from .scenes import COLORS, TINTS, Chart, Scene, Text, Thing
 
 Color = tuple[int, int, int]
 OVERSAMPLING = 2
+Region = dict[str, str | list[float]]  # as `regions` of a training row has it
 
 
-def draw_scene(scene: Scene, rng: random.Random, edge: int) -> Image.Image:
+def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region] | None = None) -> Image.Image:
     """Draw a scene.
 
     Args:
         scene: what to draw.
         rng: decides the details.
         edge: length of the longer edge in pixels.
+        regions: gets a box (left, top, right, bottom, as fractions of width and height) and what it holds for
+            everything drawn: `kind` (a shape, a bar, a character in capitals) and perhaps `color`.
 
     Returns:
         An RGB picture.
@@ -40,6 +43,8 @@ def draw_scene(scene: Scene, rng: random.Random, edge: int) -> Image.Image:
         brush.text(text)
     if scene.chart:
         brush.chart(scene.chart, scene)
+    if regions is not None:
+        regions += brush.regions
     if smooth:
         canvas = canvas.resize((round(scene.width * unit / 2), round(scene.height * unit / 2)), Image.Resampling.BOX)
     return _age(canvas, rng, scene.texture == "grain")
@@ -57,6 +62,7 @@ class Brush:
     def __init__(self, canvas: Image.Image, unit: float, rng: random.Random):
         self.canvas, self.unit, self.rng = canvas, unit, rng
         self.pen = ImageDraw.Draw(canvas)
+        self.regions: list[Region] = []
         self.style = rng.choices(["filled", "framed", "hollow"], [72, 18, 10])[0]
         self.frame = (0, 0, 0) if rng.random() < 0.7 else (90, 90, 90)
         self.font = rng.choice(font_files())
@@ -67,6 +73,8 @@ class Brush:
         """Draw a shape, and the text in it."""
         rng, unit = self.rng, self.unit
         corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in outline(thing.shape, thing.radius, rng)]
+        xs, ys = zip(*corners, strict=True)
+        self._tell((min(xs), min(ys), max(xs), max(ys)), kind=thing.shape, color=thing.color)
         color = shade(thing.color, rng)
         if self.shadow:
             self.pen.polygon([(x + self.shadow, y + self.shadow) for x, y in corners], fill=self.shade_of_shadow)
@@ -86,12 +94,23 @@ class Brush:
 
     def text(self, text: Text) -> None:
         """Write a word or number, now and then on a plate of its own."""
-        self._write(text.text, text.x, text.y, text.height, shade(text.color, self.rng))
+        self._write(text.text, text.x, text.y, text.height, shade(text.color, self.rng), color=text.color)
 
-    def _write(self, text: str, x: float, y: float, height: float, color: Color) -> None:
+    def _write(self, text: str, x: float, y: float, height: float, ink: Color, **shown: str) -> None:
         font = _font(self.font, max(6, round(height * self.unit * 1.3)))
         stroke = round(height * self.unit * 0.03) if self.rng.random() < 0.2 else 0
-        self.pen.text((x * self.unit, y * self.unit), text, fill=color, font=font, anchor="mm", stroke_width=stroke)
+        place = (x * self.unit, y * self.unit)
+        self.pen.text(place, text, fill=ink, font=font, anchor="mm", stroke_width=stroke)
+        left, top, right, bottom = self.pen.textbbox(place, text, font=font, anchor="mm")
+        start = left
+        for number, character in enumerate(text, 1):
+            end = left + (right - left) * font.getlength(text[:number]) / font.getlength(text)
+            self._tell((start, top, end, bottom), kind=character.upper(), **shown)
+            start = end
+
+    def _tell(self, box: tuple[float, float, float, float], **shown: str) -> None:
+        ends = self.canvas.size * 2
+        self.regions.append({"box": [round(edge / end, 4) for edge, end in zip(box, ends, strict=True)]} | shown)
 
     def chart(self, chart: Chart, scene: Scene) -> None:
         """Draw a chart over the whole picture."""
@@ -105,6 +124,7 @@ class Brush:
         for i, (name, value) in enumerate(zip(chart.colors, chart.values, strict=True)):
             x = left + i * step
             box = (x + step * gap / 2, bottom - value * (bottom - top), x + step * (1 - gap / 2), bottom)
+            self._tell(box, kind="bar", color=name)
             self.pen.rectangle(box, fill=shade(name, self.rng), outline=ink if self.style == "framed" else None)
         width = max(1, round(0.008 * self.unit))
         self.pen.line([(left, top), (left, bottom), (right, bottom)], fill=ink, width=width)
@@ -114,6 +134,9 @@ class Brush:
         x, y, start = (left + right) / 2, (top + bottom) / 2, self.rng.uniform(0, 360)
         for name, value in zip(chart.colors, chart.values, strict=True):
             end = start + 360 * value / sum(chart.values)
+            middle = math.radians((start + end) / 2)
+            at_x, at_y, half = x + radius * 0.6 * math.cos(middle), y + radius * 0.6 * math.sin(middle), radius / 5
+            self._tell((at_x - half, at_y - half, at_x + half, at_y + half), kind="slice", color=name)
             self.pen.pieslice((x - radius, y - radius, x + radius, y + radius), start, end, fill=shade(name, self.rng))
             start = end
 

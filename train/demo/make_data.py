@@ -20,10 +20,10 @@ if not __package__:
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo import conversations, facts
-from mobilevlm.train.demo.draw import draw_scene
+from mobilevlm.train.demo.draw import Region, draw_scene
 from mobilevlm.train.demo.scenes import sample_scene
 
-EDGE = 192  # what the demo's tower sees
+EDGES = (144, 192, 288)  # the first is what the demo's tower sees
 CHUNK = 250
 # Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
 SEEDS = {"pictures": 0, "texts": 1, "talks": 2}
@@ -51,7 +51,7 @@ def make_data(out: Path, images: int, texts: int) -> None:
 
     A finished folder of the same sizes is kept as it is; one of other sizes is an error.
     """
-    sizes = {"images": images, "texts": texts, "edge": EDGE}
+    sizes = {"images": images, "texts": texts, "edges": list(EDGES)}
     done = out / "sizes.json"
     if done.is_file():
         if json.loads(done.read_text()) != sizes:
@@ -106,8 +106,9 @@ def _picture_chunk(out: Path, start: int, images: int) -> list[dict]:
     for index in range(start, min(start + CHUNK, images)):
         rng = random.Random(f"{SEEDS['pictures']}-{index}")
         scene, name = sample_scene(rng), _picture_name(index)
-        draw_scene(scene, rng, EDGE).save(out / name, quality=95, subsampling=0)
-        rows.append(conversations.caption_row(scene, name, rng))
+        regions: list[Region] = []
+        draw_scene(scene, rng, rng.choice(EDGES), regions).save(out / name, quality=95, subsampling=0)
+        rows.append(conversations.caption_row(scene, name, rng) | {"regions": regions})
     return rows
 
 

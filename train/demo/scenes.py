@@ -53,7 +53,7 @@ class Thing:
     @property
     def size(self) -> str | None:
         """`small` or `big`, None in between."""
-        return "small" if self.radius < 0.097 else "big" if self.radius > 0.17 else None
+        return "small" if self.radius < 0.11 else "big" if self.radius > 0.19 else None
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _objects(scene: Scene, rng: random.Random) -> None:
     count = rng.choices([1, 2, 3, 4, 5], [14, 36, 26, 15, 9])[0]
     for _ in range(count):
         largest = 0.45 if count == 1 else 0.32
-        radius = rng.choice([rng.uniform(0.065, 0.095), rng.uniform(0.1, 0.17), rng.uniform(0.18, largest)])
+        radius = rng.choice([rng.uniform(0.078, 0.107), rng.uniform(0.115, 0.185), rng.uniform(0.195, largest)])
         if scene.things and rng.random() < 0.25:
             radius = scene.things[-1].radius
         _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), radius)
@@ -147,7 +147,7 @@ def _objects(scene: Scene, rng: random.Random) -> None:
 def _many(scene: Scene, rng: random.Random) -> None:
     """The same shape several times, in one colour or in several, with something else beside it now and then."""
     shape, color = rng.choice(SHAPES), contrasting(scene.background, rng)
-    radius = rng.uniform(0.06, 0.15)
+    radius = rng.uniform(0.075, 0.16)
     mixed, aligned, level = rng.random() < 0.35, rng.random() < 0.3, rng.random() < 0.75
     middle = rng.uniform(0.25, 0.75)
     count = rng.randint(1, MAX_COUNT)
@@ -170,14 +170,14 @@ def _writing(scene: Scene, rng: random.Random) -> None:
     """A number or a word, large enough to read, alone or beside a shape or two."""
     beside = rng.choice([0, 0, 1, 2])
     text = number_or_word(rng, longest=6)
-    height = rng.uniform(0.1, 0.5 if beside == 0 else 0.26)
+    height = rng.uniform(0.14, 0.5 if beside == 0 else 0.28)
     height = min(height, 0.96 * scene.width / (0.86 * len(text)))
     half_width = min(0.43 * len(text) * height, scene.width / 2 - 0.02)
     x = rng.uniform(half_width, scene.width - half_width)
     y = rng.uniform(0.6 * height, scene.height - 0.6 * height)
     scene.texts.append(Text(text, contrasting(scene.background, rng), x, y, height))
     for _ in range(beside):
-        _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), rng.uniform(0.07, 0.15))
+        _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), rng.uniform(0.08, 0.15))
 
 
 def number_or_word(rng: random.Random, longest: int) -> str:

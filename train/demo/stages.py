@@ -1,7 +1,7 @@
 """The stages of the demo's training, in order: the directory of each run to what people call it."""
 
 STAGES = {
-    "tower": "vision tower: contrastive and captioning loss",
+    "tower": "vision tower: captions and regions",
     "language": "language model: packed text",
     "sft": "language model: conversations",
     "stage1": "V2 stage 1: captions",

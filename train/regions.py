@@ -1,0 +1,138 @@
+"""What lies where in a picture, patch by patch: what a vision tower can be taught beside captions.
+
+A row may say what its picture shows where: `"regions": [{"box": [left, top, right, bottom], "kind": "circle", "color":
+"red"}, ...]`, the box in fractions of the picture's width and height, the attributes of any name. Every patch then has
+to name the attributes of what covers it. A caption tells a tower that there is a circle, a region shows it which pixels
+are the circle: from nothing, the first takes some hundred times the pictures (RegionCLIP, arXiv 2112.09106, has the
+same in mind for what captions never taught).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mobilevlm.errors import UserError
+
+from .masking import RowError
+
+CENTRE = "centre"  # one more attribute, of the patch in the middle of each region: it makes things countable
+LEAST_COVER = 0.25  # part of a patch that a region has to cover to give it its name
+BACKGROUND_WEIGHT = 0.2
+
+
+@dataclass(frozen=True)
+class RegionVocabulary:
+    """The attributes of regions, and the values of each.
+
+    Attributes:
+        values: attribute to its values; a target is 1 + the index of its value, 0 where there is none.
+    """
+
+    values: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, rows: Iterable[Any]) -> RegionVocabulary:
+        """All attributes and values of these rows.
+
+        Raises:
+            UserError: no row has regions.
+        """
+        found: dict[str, set[str]] = {}
+        for row in rows:
+            for region in _regions(row):
+                for name, value in _attributes(region).items():
+                    found.setdefault(name, set()).add(value)
+        if not found:
+            raise UserError("no row has regions to learn from: add them to the rows, or give --region-loss-weight 0")
+        return cls({name: sorted(found[name]) for name in sorted(found)} | {CENTRE: [CENTRE]})
+
+    def targets(self, row: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> torch.Tensor:
+        """What every patch of a row's picture shows.
+
+        Args:
+            row: may have `regions`.
+            size: width and height of the picture.
+            square: edge of the square, in the picture's pixels, that the tower sees of its middle: the longer edge
+                where pictures are padded, the shorter one where they are cropped.
+            grid: patches along an edge.
+
+        Returns:
+            (attributes, grid * grid) int64.
+
+        Raises:
+            RowError: a region has no box or an attribute that is no text.
+        """
+        targets = np.zeros((len(self.values), grid, grid), np.int64)
+        cover = np.full((grid, grid), LEAST_COVER)
+        starts = np.arange(grid)
+        for region in _regions(row):
+            left, top, right, bottom = _on_grid(region, size, square, grid)
+            wide = np.clip(np.minimum(right, starts + 1) - np.maximum(left, starts), 0, 1)
+            high = np.clip(np.minimum(bottom, starts + 1) - np.maximum(top, starts), 0, 1)
+            covered = high[:, None] * wide
+            mine = covered >= cover
+            cover = np.where(mine, covered, cover)
+            given = _attributes(region)
+            for index, (name, values) in enumerate(self.values.items()):
+                if name != CENTRE:
+                    targets[index][mine] = 1 + values.index(given[name]) if name in given else 0
+            x, y = int((left + right) // 2), int((top + bottom) // 2)
+            if 0 <= x < grid and 0 <= y < grid:
+                targets[list(self.values).index(CENTRE), y, x] = 1
+        return torch.from_numpy(targets).flatten(1)
+
+
+class RegionHead(nn.Module):
+    """Names what every patch shows, from the tower's features.
+
+    Args:
+        vocabulary: what can be named.
+        width: of the features.
+    """
+
+    def __init__(self, vocabulary: RegionVocabulary, width: int):
+        super().__init__()
+        self.sizes = [1 + len(values) for values in vocabulary.values.values()]
+        self.norm, self.names = nn.LayerNorm(width), nn.Linear(width, sum(self.sizes))
+
+    def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss: cross entropy of every attribute of every patch, their sum; background weighs a fifth.
+
+        Args:
+            features: (B, P, width).
+            targets: (B, attributes, P) int64, see `RegionVocabulary.targets`.
+        """
+        logits = self.names(self.norm(features)).float().split(self.sizes, dim=-1)
+        losses = []
+        for index, scores in enumerate(logits):
+            wanted = targets[:, index].flatten()
+            weights = torch.where(wanted > 0, 1.0, BACKGROUND_WEIGHT)
+            each = nn.functional.cross_entropy(scores.flatten(0, 1), wanted, reduction="none")
+            losses.append((weights * each).mean())
+        return torch.stack(losses).sum()
+
+
+def _regions(row: Any) -> list[dict[str, Any]]:
+    regions = row.get("regions", []) if isinstance(row, dict) else []
+    return [region for region in regions if isinstance(region, dict)] if isinstance(regions, list) else []
+
+
+def _attributes(region: dict[str, Any]) -> dict[str, str]:
+    given = {name: value for name, value in region.items() if name != "box"}
+    if not all(isinstance(value, str) for value in given.values()) or CENTRE in given:
+        raise RowError(f"attributes of a region have to be texts, and none may be called {CENTRE}: {given}")
+    return given
+
+
+def _on_grid(region: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> list[float]:
+    """A region's box in patches from the upper left one."""
+    box = region.get("box")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
+        raise RowError(f"a region's box has to be [left, top, right, bottom], and is {box}")
+    return [(edge * size[i % 2] + (square - size[i % 2]) / 2) / square * grid for i, edge in enumerate(box)]
