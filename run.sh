@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What people do with this project, one verb each:
-#   bash run.sh demo          set up, build the host bundle of the shipped checkpoint, answer about a picture
+#   bash run.sh demo          set up, build the host bundle of the shipped demo model, answer about a picture
 #   bash run.sh test          set up, lint, run the tests
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
@@ -39,14 +39,14 @@ set_up() {
 }
 
 demo() {
-    local checkpoint=tests/golden/v2_ldpnetv2_336/ckpt_safetensors engine=artifacts/demo-host
-    local picture=assets/table.jpg question="What is on the table?"
-    echo "checkpoint: $checkpoint: UNTRAINED (random weights), so the answer is noise: it shows that the path works" >&2
-    .venv/bin/python export/build_engines.py --model "$checkpoint" --target host --out "$engine" --overwrite
+    local engine=artifacts/demo-host picture=assets/shapes.png question
+    .venv/bin/python export/build_engines.py --model assets/demo --target host --out "$engine" --overwrite
     echo "picture:  $picture"
-    echo "question: $question"
-    echo -n "answer:   "
-    .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question" --max-new-tokens 24
+    for question in "What color is the circle?" "How many shapes are there?" "Is the star to the left of the square?"; do
+        echo "question: $question"
+        echo -n "answer:   "
+        .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question"
+    done
 }
 
 run_tests() {

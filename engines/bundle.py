@@ -15,7 +15,7 @@ from typing import Any
 from mobilevlm.config import ConfigError, ModelConfig
 from mobilevlm.errors import UserError, user_path
 
-from .integrity import SEEN_FILE, FileRecord, check_files, record_files
+from .integrity import UNRECORDED, FileRecord, check_files, record_files
 from .stages import MANIFEST_FILE, VISION
 
 FORMAT_VERSION = 1
@@ -121,7 +121,7 @@ def foreign_files(directory: Path) -> list[str]:
     """Names in a bundle's directory that are not the bundle's."""
     try:
         files = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
-        known = {*files, MANIFEST_FILE, SEEN_FILE}
+        known = {*files, *UNRECORDED}
     except (OSError, ValueError, KeyError, TypeError):
         return []  # a damaged bundle: there is nothing to compare with
     return sorted(path.name for path in directory.iterdir() if path.name not in known)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .stages import MANIFEST_FILE
+from .stages import MANIFEST_FILE, REPORT_FILE
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
 SEEN_FILE = ".seen.json"
+# Not hashed: the report is for people, nothing runs from it, and an evaluation adds to it.
+UNRECORDED = (MANIFEST_FILE, SEEN_FILE, REPORT_FILE)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class FileRecord:
 
 def record_files(directory: Path) -> dict[str, FileRecord]:
     """Size and hash of every file in a bundle being built."""
-    paths = sorted(path for path in directory.iterdir() if path.name not in (MANIFEST_FILE, SEEN_FILE))
+    paths = sorted(path for path in directory.iterdir() if path.name not in UNRECORDED)
     records = {path.name: FileRecord(path.stat().st_size, _sha256(path)) for path in paths}
     _remember(directory, {name: _modified(directory / name) for name in records})
     return records

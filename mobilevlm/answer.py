@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from .model import MobileVLM
 
 
-class _StopAtKeyword(StoppingCriteria):
-    """The template's stop rule inside transformers' generate (batch 1; `ids` hold only new tokens)."""
+class StopAtKeyword(StoppingCriteria):
+    """The template's stop rule inside transformers' generate; `prompt_length` ids of each row are not new."""
 
     def __init__(self, rule: StopRule, prompt_length: int):
         self.rule, self.prompt_length = rule, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Which rows of (B, T) ids have ended: (B,) bool."""
         done = [self.rule.stops(ids[self.prompt_length :].tolist()) for ids in input_ids]
         return torch.tensor(done, device=input_ids.device)
 
@@ -37,6 +38,21 @@ def prompt_ids(model: MobileVLM, prompt: str, num_images: int, conv_mode: str) -
     conversation.ask(prompt, num_images)
     segments = conversation.segments(start_end=model.config.model_config.mm_use_im_start_end)
     return torch.tensor([model.tokenizer.encode(segments)], device=model.device)
+
+
+def check_prompt(model: MobileVLM, input_ids: torch.Tensor, num_images: int) -> None:
+    """Refuse what the model cannot take.
+
+    Raises:
+        UserError: an image for a model without vision, or a prompt longer than the context.
+    """
+    config = model.config.model_config
+    if num_images and config.vision is None:
+        raise UserError("this is a text-only model: it takes no image")
+    length = input_ids.shape[1] + num_images * (num_image_tokens(config) - 1 if num_images else 0)
+    limit = config.max_position_embeddings
+    if length > limit:
+        raise UserError(f"the prompt has {length} tokens, the context holds {limit}: {length - limit} too many")
 
 
 def answer(
@@ -66,17 +82,11 @@ def answer(
         UserError: an image for a model without vision, an unreadable image, or a prompt longer than the context.
     """
     images = as_list(image)
-    config = model.config.model_config
-    if images and config.vision is None:
-        raise UserError("this is a text-only model: it takes no image")
     _check_options(temperature, top_p, num_beams, max_new_tokens)
-    spec = ImageSpec.of(config) if images else None
-    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
     input_ids = prompt_ids(model, prompt, len(images), conv_mode)
-    length = input_ids.shape[1] + len(images) * (num_image_tokens(config) - 1 if images else 0)
-    if length > config.max_position_embeddings:
-        limit = config.max_position_embeddings
-        raise UserError(f"the prompt has {length} tokens, the context holds {limit}: {length - limit} too many")
+    check_prompt(model, input_ids, len(images))
+    spec = ImageSpec.of(model.config.model_config) if images else None
+    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
     rule = StopRule(model.tokenizer, template(conv_mode))
     new_from = 0 if images else input_ids.shape[1]
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
@@ -85,7 +95,7 @@ def answer(
         images=torch.cat(pixels).to(model.device, model.dtype) if pixels else None,
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
-        stopping_criteria=StoppingCriteriaList([_StopAtKeyword(rule, new_from)]),
+        stopping_criteria=StoppingCriteriaList([StopAtKeyword(rule, new_from)]),
         **({"do_sample": False} | sampling),
     )
     return rule.finish(model.tokenizer.decode(output[0, new_from:].tolist()))

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_MODELS = ("v1_ldpnet_112", "v2_ldpnetv2_336")
+DEMO = ROOT / "assets" / "demo"
 BUILD, CHAT = ROOT / "export" / "build_engines.py", ROOT / "runtime" / "chat.py"
 
 

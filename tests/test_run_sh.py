@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mobilevlm.datasets import GROUPS
 from mobilevlm.train import finetune
-from mobilevlm.train.datasets import GROUPS
 from tests.conftest import GOLDEN, ROOT
 
 LANGUAGE_MODEL, VISION_MODEL = GOLDEN / "lora_v1" / "base", GOLDEN / "lora_v1" / "openai_clip_tiny"
@@ -27,7 +27,7 @@ SMALL += "--dataloader-num-workers 0 --no-bf16 --no-gradient-checkpointing".spli
 def clone(tmp_path) -> Path:
     """What run.sh needs, with this Python's packages as its environment, which counts as installed."""
     root = tmp_path / "clone"
-    for name in ("mobilevlm", "train"):
+    for name in ("mobilevlm", "engines", "runtime", "eval", "train"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "demo"))
     for name in ("run.sh", "pyproject.toml", "constraints.txt"):
         shutil.copyfile(ROOT / name, root / name)
@@ -91,10 +91,8 @@ def test_usage_names_every_verb(clone, words):
         (["finetune.lora", LANGUAGE_MODEL, VISION_MODEL, "--max-steps", "1"], "OUTPUT_DIR is needed"),
         (["test"], "usage: bash run.sh mobilevlm1.7b test LANGUAGE_MODEL VISION_MODEL"),
         (["test", LANGUAGE_MODEL, VISION_MODEL], "OUTPUT_DIR is needed"),
-        (["test", LANGUAGE_MODEL, VISION_MODEL, "out"], "eval/run.py) is not here yet"),
+        (["test", LANGUAGE_MODEL, VISION_MODEL, "out"], "holds no model: run finetune first"),
         (["test", "/no/checkpoint"], "CHECKPOINT_DIR: there is no directory /no/checkpoint"),
-        (["test", LANGUAGE_MODEL], "eval/run.py) is not here yet"),
-        (["pretrain-finetune-test", LANGUAGE_MODEL, VISION_MODEL], "python runtime/chat.py"),
         (
             ["finetune", LANGUAGE_MODEL, VISION_MODEL, "out"],
             "mobilevlm-1.pretrain/mm_projector.bin is missing: run pre",
@@ -109,6 +107,13 @@ def test_refusals(clone, words, message):
     assert (done.returncode, told) == (2, []), done.stderr
     assert last.startswith("run.sh: ") and message in last
     assert sorted(clone.iterdir()) == before
+
+
+def test_evaluating_says_which_file_is_missing(clone):
+    """Of a checkpoint from anywhere, before it is loaded."""
+    done = call(clone, "mobilevlm1.7b", "test", LANGUAGE_MODEL)
+    assert done.returncode == 2
+    assert "llava_gqa_testdev_balanced.jsonl is missing" in done.stderr and "benchmark_data.zip" in done.stderr
 
 
 def test_v2_stage_2_needs_stage_1(clone):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mobilevlm.datasets import DataSet
 from mobilevlm.image import ImageError, load_image
 
 from .annotations import AnnotationError, Row, read_rows, read_through
-from .datasets import DataSet
 from .row_rules import images_of, picture_in, problem_of
 
 # Folder below the image root -> file name -> the first row that names it, and that row's id.

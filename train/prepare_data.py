@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from mobilevlm.commands import run_command
+from mobilevlm.datasets import GROUPS, DataSet
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.data_check import Fault, Findings, check
-from mobilevlm.train.datasets import GROUPS, DataSet
 
 EXAMPLES = 5  # images or rows shown of a kind; --report has them all
 

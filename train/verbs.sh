@@ -39,7 +39,6 @@ train() {
     esac
     if [ "$task" = test ] && [ $# -eq 3 ]; then # a checkpoint from anywhere
         finetuned=$(directory CHECKPOINT_DIR "$3")
-        require_evaluation
         set_up
         evaluate "$finetuned"
         return
@@ -56,16 +55,13 @@ train() {
     fi
     options=("$@") # for train/finetune.py
     name_outputs
-    case "$task" in *test) require_evaluation ;; esac
+    [ "$task" != test ] || [ -f "$finetuned/config.json" ] || refuse "$finetuned holds no model: run finetune first"
     set_up
     case "$task" in
         pretrain) pretrain ;;
         finetune) finetune ;;
         finetune.lora) finetune_lora ;;
-        test)
-            [ -f "$finetuned/config.json" ] || refuse "$finetuned holds no model: run finetune first"
-            evaluate "$finetuned"
-            ;;
+        test) evaluate "$finetuned" ;;
         pretrain-finetune-test)
             # What would stop a later step stops here, before the first one takes hours.
             prepare_data "${generation}_stage1" "${generation}_stage2" benchmark
@@ -155,12 +151,7 @@ stopped() {
     exit "$1"
 }
 
-require_evaluation() {
-    [ -f eval/run.py ] || refuse "evaluation (eval/run.py) is not here yet; a model of yours answers now with" \
-        "\`python export/build_engines.py --model DIR --target host\` and \`python runtime/chat.py\`"
-}
-
 # The results lie beside the checkpoint, as in the original.
 evaluate() {
-    $PYTHON eval/run.py --model "$1" --tasks all --data data/benchmark_data --out "$(dirname "$1")/mobilevlm-3.evaluation"
+    $PYTHON eval/run.py --model "$1" --tasks all --data data --out "$(dirname "$1")/mobilevlm-3.evaluation"
 }

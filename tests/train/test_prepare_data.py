@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mobilevlm.train.datasets import DATA_SETS, GROUPS
+from mobilevlm.datasets import DATA_SETS, GROUPS
 from tests.conftest import ROOT, run
 
 SCRIPT = ROOT / "train" / "prepare_data.py"

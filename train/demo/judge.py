@@ -113,32 +113,18 @@ def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 
         asked: a PIL picture or None, and the question.
         max_new_tokens: the longest answer.
     """
-    import torch
     from tqdm import tqdm
 
+    from mobilevlm.batch import answer_batch
     from mobilevlm.image import ImageSpec, preprocess
-    from mobilevlm.prompt import Conversation, template
-    from mobilevlm.splice import splice
 
-    spec, tokenizer, answers, rows = ImageSpec.of(model.config.model_config), model.tokenizer, [], list(asked)
+    spec, answers, rows = ImageSpec.of(model.config.model_config), [], list(asked)
     for start in tqdm(range(0, len(rows), BATCH), desc="questions", unit=f"x{BATCH}"):
-        embeds = []
-        for picture, text in rows[start : start + BATCH]:
-            conversation = Conversation(template("v1"))
-            conversation.ask(text, num_images=int(picture is not None))
-            ids = torch.tensor([tokenizer.encode(conversation.segments())])
-            with torch.no_grad():
-                pixels = [] if picture is None else torch.from_numpy(preprocess(picture.convert("RGB"), spec))
-                blocks = model.encode_images(pixels) if len(pixels) else [torch.zeros(1, model.config.hidden_size)]
-                embeds.append(splice(ids, blocks, model.model.embed_tokens).inputs_embeds[0])
-        longest = max(map(len, embeds))
-        # On the left, so that all answers begin at the same place; generate counts positions from the mask.
-        padded = torch.stack([torch.nn.functional.pad(e, (0, 0, longest - len(e), 0)) for e in embeds])
-        mask = torch.stack([torch.arange(longest) >= longest - len(e) for e in embeds]).long()
-        ids = super(type(model), model).generate(
-            inputs_embeds=padded, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens
-        )
-        answers += [tokenizer.decode(row.tolist()).strip() for row in ids]
+        batch = [
+            (text, None if picture is None else preprocess(picture.convert("RGB"), spec))
+            for picture, text in rows[start : start + BATCH]
+        ]
+        answers += answer_batch(model, batch, max_new_tokens=max_new_tokens)
     return answers
 
 

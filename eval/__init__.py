@@ -1,0 +1,1 @@
+"""Six benchmarks on a checkpoint or on an engine bundle, by the same code."""

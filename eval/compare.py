@@ -1,0 +1,132 @@
+"""Sets runs of eval/run.py side by side: what did a precision cost?
+
+python eval/compare.py artifacts/eval/demo artifacts/eval/demo-int8 artifacts/eval/demo-int4
+
+The first is what the others are compared with: share of identical answers, difference of the scores, and the interval
+that 95 % of paired bootstrap samples of the questions put that difference into. Writes compare.md, compare.json and
+compare.png to --out, and a section into the `report.md` of every bundle among the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.eval.answers import WHOLE, read_answers
+from mobilevlm.eval.bootstrap import interval
+from mobilevlm.eval.compare_report import plot, render, tell_bundle
+from mobilevlm.eval.report import read_run
+from mobilevlm.eval.task import Answer, Counts, Task
+from mobilevlm.eval.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One run beside the reference, on one benchmark.
+
+    Attributes:
+        task, metric: what is compared.
+        run: name of the run.
+        n: questions both answered.
+        score: the run's.
+        agreement: part of the answers that are the reference's word for word.
+        difference: of the scores; 0 for the reference itself.
+        low, high: what 95 % of the bootstrap samples lie between.
+    """
+
+    task: str
+    metric: str
+    run: str
+    n: int
+    score: float
+    agreement: float
+    difference: float
+    low: float
+    high: float
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("runs", nargs="+", metavar="RUN", help="directories written by eval/run.py; the reference first")
+    self.add_argument("--out", default="artifacts/compare", metavar="DIR", help="(default: %(default)s)")
+    return self
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Compare, write, print the table.
+
+    Raises:
+        UserError: fewer than two runs, or runs that answered different questions.
+    """
+    if len(args.runs) < 2:
+        raise UserError("give two runs at least: the reference, and what is compared with it")
+    runs = [user_path(run) for run in args.runs]
+    described = [read_run(run) for run in runs]
+    names = _names(runs)
+    data = Path(described[0]["data"])
+    shared = [task for task in TASKS.values() if all((run / task.name / WHOLE).is_file() for run in runs)]
+    if not shared:
+        raise UserError("there is no benchmark that all of these runs have answers for")
+    found = [difference for task in shared for difference in _compare(task, data, runs, names)]
+    out = user_path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    table = render(found, names)
+    (out / "compare.md").write_text(table + "\n")
+    (out / "compare.json").write_text(json.dumps([asdict(difference) for difference in found], indent=2) + "\n")
+    plot(found, names, out / "compare.png")
+    for name, run in zip(names, described, strict=True):
+        if "engine" in run:
+            tell_bundle(Path(run["engine"]), [d for d in found if d.run in (names[0], name)], names[0])
+    print(table)
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The directories' own names, longer where those are alike."""
+    short = [run.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run) for run in runs]
+
+
+def _compare(task: Task, data: Path, runs: Sequence[Path], names: Sequence[str]) -> list[Difference]:
+    answers = [list(read_answers(run / task.name / WHOLE)) for run in runs]
+    for name, theirs in zip(names, answers, strict=True):
+        if [answer.id for answer in theirs] != [answer.id for answer in answers[0]]:
+            raise UserError(
+                f"{task.title}: {names[0]} has {len(answers[0])} answers and {name} {len(theirs)}, not to the same "
+                "questions: run both with the same --data and --limit"
+            )
+    counts = [task.counts(data, theirs) for theirs in answers]
+    each = zip(names, answers, counts, strict=True)
+    return [_difference(task, name, answers[0], theirs, counts[0], own) for name, theirs, own in each]
+
+
+def _difference(
+    task: Task, name: str, reference: Sequence[Answer], answers: Sequence[Answer], before: Counts, after: Counts
+) -> Difference:
+    def headline(total: dict[str, float]) -> float:
+        return task.metrics(total)[task.headline]
+
+    same = [a.text == b.text and a.failed == b.failed for a, b in zip(reference, answers, strict=True)]
+    score, low_high = headline(after.total()), interval(before, after, headline)
+    change = score - headline(before.total())
+    return Difference(task.name, task.headline, name, len(same), score, sum(same) / len(same), change, *low_high)
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), compare)
+
+
+if __name__ == "__main__":
+    main()

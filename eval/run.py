@@ -1,0 +1,165 @@
+"""Asks a checkpoint or an engine bundle the questions of the six benchmarks and scores the answers like the original.
+
+python eval/run.py --model mtgv/MobileVLM_V2-1.7B --tasks all
+python eval/run.py --engine artifacts/v2-host --tasks gqa,pope --limit 500
+python eval/run.py --model DIR --tasks gqa --num-shards 4 --shard 2      one of four processes, or machines
+
+Answers are written as they come; the same command goes on where it was stopped. A run whose questions all have their
+answers asks nothing and only scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.eval.answers import WHOLE, AnswerFile, merge, read_answers, shard_file, shard_of
+from mobilevlm.eval.engine import Engine, ask, open_engine
+from mobilevlm.eval.report import Score, claim, write_report
+from mobilevlm.eval.task import Question, Task
+from mobilevlm.eval.tasks import TASKS
+from mobilevlm.prompt import TEMPLATES
+
+IMAGES_NAMED = 3
+BENCHMARKS = "benchmark_data"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    which = self.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a checkpoint, run by PyTorch")
+    which.add_argument("--engine", metavar="DIR", help="a bundle, made by export/build_engines.py")
+    self.add_argument("--tasks", default="all", metavar="NAMES", help=f"all, or some of {','.join(TASKS)}")
+    self.add_argument("--data", default="data", metavar="DIR", help="has benchmark_data/ in it (default: %(default)s)")
+    self.add_argument("--out", metavar="DIR", help="where answers and scores go (default: artifacts/eval/NAME)")
+    self.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each benchmark")
+    self.add_argument("--num-shards", type=int, default=1, metavar="K", help="divide the questions over K processes")
+    self.add_argument("--shard", type=int, default=1, metavar="I", help="this process's part, from 1 to K")
+    self.add_argument("--batch-size", type=int, default=1, metavar="B", help="questions at a time, for --model")
+    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help="for --model; default fp32, on a GPU fp16")
+    return self
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Ask what is not answered yet, then score.
+
+    Raises:
+        UserError: options that contradict each other, files that are missing, or an `--out` of another run.
+    """
+    _check(args)
+    tasks = _tasks(args.tasks)
+    data = data_directory(args.data)
+    asked = {name: _questions(task, data, args.limit) for name, task in tasks.items()}
+    engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype)
+    name = Path(args.engine or args.model).name
+    out = user_path(args.out or f"artifacts/eval/{name}")
+    claim(out, engine, args.conv_mode, data)
+    finished = [
+        _answer(engine, task, asked[task.name], out / task.name, name, args) for task in tasks.values()
+    ]  # every benchmark, also after one whose other shards are missing
+    if all(finished):
+        scores = [_score(task, data, out / task.name, len(asked[task.name])) for task in tasks.values()]
+        print(write_report(out, scores, engine.config))
+
+
+def data_directory(name: str) -> Path:
+    """The directory that has `benchmark_data`; that one itself may be named as well."""
+    path = user_path(name)
+    return path.resolve().parent if path.name == BENCHMARKS and not (path / BENCHMARKS).is_dir() else path
+
+
+def _check(args: argparse.Namespace) -> None:
+    for option in ("limit", "num_shards", "batch_size"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise UserError(f"--{option.replace('_', '-')} is {value}; at least 1 is needed")
+    if not 1 <= args.shard <= args.num_shards:
+        raise UserError(f"--shard is {args.shard}; with --num-shards {args.num_shards} it goes from 1 to that")
+    for option, default in (("batch_size", 1), ("dtype", None)):
+        if args.engine and getattr(args, option) != default:
+            raise UserError(f"--{option.replace('_', '-')} is for --model; a bundle has its own")
+
+
+def _tasks(names: str) -> dict[str, Task]:
+    chosen = list(TASKS) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in TASKS]
+    if unknown or not chosen:
+        raise UserError(f"--tasks {names}: there is no {', '.join(unknown) or 'name'}; use all or {','.join(TASKS)}")
+    return {name: TASKS[name] for name in chosen}
+
+
+def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
+    """The questions to ask. A few pictures that are missing are wrong answers; without any there is nothing to ask.
+
+    Raises:
+        UserError: a file that scoring needs or all pictures are missing, or `Task.questions` cannot read its files.
+    """
+    for file, source in ((task.files.annotations, task.files.source), *task.files.also.items()):
+        if not (data / file).is_file():
+            raise UserError(f"{data / file} is missing: download {source}")
+    questions = task.questions(data)[:limit]
+    named = [question.image for question in questions if isinstance(question.image, Path)]
+    missing = [path for path in named if not path.is_file()]
+    if missing:
+        where = f"pictures of {task.title} are missing, e.g. {', '.join(map(str, missing[:IMAGES_NAMED]))}"
+        source = f"they come from {task.files.folders['']}"
+        if len(missing) == len(named):
+            raise UserError(f"all {len(named)} {where}: {source}")
+        print(f"{len(missing)} of {len(named)} {where}; they count as wrong ({source})", file=sys.stderr)
+    return questions
+
+
+def _answer(
+    engine: Engine, task: Task, questions: Sequence[Question], directory: Path, name: str, args: argparse.Namespace
+) -> bool:
+    """Ask this shard's questions; whether those of all shards are answered now."""
+    from tqdm import tqdm
+
+    part = shard_of(questions, args.shard, args.num_shards)
+    path = shard_file(directory, args.shard, args.num_shards)
+    with (
+        AnswerFile(path, part, name) as file,
+        tqdm(total=len(part), initial=file.done, desc=task.title, unit="q", disable=None) as bar,
+    ):
+        while file.done < len(part):
+            batch = part[file.done : file.done + args.batch_size]
+            for question, (text, problem) in zip(batch, ask(engine, batch), strict=True):
+                if problem:
+                    bar.write(f"{task.title}, question {question.id} counts as wrong: {problem}", file=sys.stderr)
+                file.append(question, text, problem)
+                bar.update()
+    if args.num_shards == 1:
+        return True
+    sizes = [len(shard_of(questions, shard, args.num_shards)) for shard in range(1, args.num_shards + 1)]
+    missing = merge(directory, sizes)
+    if missing:
+        print(f"{task.title}: shard {args.shard} is done; to come: {', '.join(map(str, missing))}")
+    return not missing
+
+
+def _score(task: Task, data: Path, directory: Path, number: int) -> Score:
+    answers = list(read_answers(directory / WHOLE))[:number]
+    counts = task.counts(data, answers)
+    failed = sum(answer.failed for answer in answers)
+    task.submission(data, answers, directory)
+    return Score(task.name, task.title, task.headline, len(answers), failed, task.metrics(counts.total()))
+
+
+def main() -> None:
+    """The command."""
+    run_command(parser(), evaluate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""MMBench, English development set: multiple choice, each question also with its options in other places."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mobilevlm.errors import UserError
+
+from ..task import LETTER_ANSWER, Answer, Counts, Question, Task
+from .mmbench_table import LETTERS, Row, options_of, read_table, says_nothing, write_workbook
+
+MAX_NEW_TOKENS = 1024
+COPIES_APART = 1_000_000  # the copies of question 7 are 1000007, 2000007, ...
+WORKBOOK = "predictions.xlsx"
+NO_CATEGORY = "no category"
+_LONGEST_REFERENCE = 64
+_OF = " of "
+# What may stand before and behind a letter, in the order in which the public scorer tries it.
+_FORMS = (("", ""), ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
+_FORMS += ((":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."))
+
+
+class MmBench(Task):
+    """Accuracy by the circular rule: a question counts as right if all its copies, with other orders of options, are.
+
+    The scorer in the original's benchmark_data.zip was not seen; this is the rule of MMBench's public one, without the
+    ChatGPT that it asks about answers it cannot make out: those are wrong. If some copies of a question were not
+    answered (a run with --limit), the others decide; such a score lies above that of the whole set.
+    """
+
+    name = "mmbench"
+    title = "MMBench"
+    headline = "accuracy"
+
+    def questions(self, data: Path) -> list[Question]:
+        """Every row once, with its own order of options; see `Task.questions`."""
+        rows = self._rows(data)
+        return [self._question(index, rows, data) for index in rows]
+
+    def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
+        """Grade the questions of which any copy was answered; see the class.
+
+        Raises:
+            UserError: also, two answers to one row, or a row whose right answer is none of its options.
+        """
+        rows = self._rows(data)
+        right: dict[int, bool] = {}
+        for index, answer in self._by_index(answers, rows).items():
+            base = index % COPIES_APART
+            right[base] = self._is_right(index, rows[index], answer) and right.get(base, True)
+        category = {index % COPIES_APART: row["category"] or NO_CATEGORY for index, row in rows.items()}
+        names = ["right", "asked"]
+        names += [f"{what}{_OF}{name}" for name in sorted(set(category.values())) for what in ("right", "asked")]
+        table = np.zeros((len(right), len(names)), np.float64)
+        for number, (base, is_right) in enumerate(right.items()):
+            own = names.index(f"right{_OF}{category[base]}")
+            table[number, [0, own]] = is_right
+            table[number, [1, own + 1]] = 1
+        return Counts([str(base) for base in right], tuple(names), table)
+
+    def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
+        """`accuracy` and that of each category of which anything was asked, under its name; in percent."""
+        scores = {"accuracy": 0.0}
+        for column, asked in total.items():
+            what, _, category = column.partition(_OF)
+            if what == "asked" and asked:
+                right = total[f"right{_OF}{category}" if category else "right"]
+                scores[category or "accuracy"] = 100 * right / asked
+        return scores
+
+    def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
+        """The workbook of the original's conversion, which MMBench's server also takes."""
+        rows = self._rows(data)
+        predictions = {index: answer.text for index, answer in self._by_index(answers, rows).items()}
+        write_workbook(rows, predictions, out / WORKBOOK)
+        return [out / WORKBOOK]
+
+    def _rows(self, data: Path) -> dict[int, Row]:
+        return read_table(data / self.files.annotations, self.files.source)
+
+    def _question(self, index: int, rows: Mapping[int, Row], data: Path) -> Question:
+        row = rows[index]
+        options = options_of(row)
+        lines = [] if says_nothing(row["hint"]) else [row["hint"]]
+        lines += [row["question"], *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))]
+        prompt = "\n".join(lines)
+        try:
+            image = picture_of(index, rows)
+        except ValueError as error:
+            path, source = data / self.files.annotations, self.files.source
+            raise UserError(f"{path}, index {index}: its picture is {error}. Download it again: {source}") from None
+        extra = {"round_id": 0, "options": options, "option_char": list(LETTERS[: len(options)])}
+        # The saved prompt lacks the last line, as the original's does.
+        return Question(index, prompt + LETTER_ANSWER, image, prompt, max_new_tokens=MAX_NEW_TOKENS, extra=extra)
+
+    def _by_index(self, answers: Sequence[Answer], rows: Mapping[int, Row]) -> dict[int, Answer]:
+        found: dict[int, Answer] = {}
+        for answer in answers:
+            if answer.id not in rows:
+                raise UserError(f"MMBench has no question {answer.id}: these answers are of something else")
+            if answer.id in found:
+                raise UserError(f"question {answer.id} of MMBench has two answers")
+            found[answer.id] = answer
+        return found
+
+    def _is_right(self, index: int, row: Row, answer: Answer) -> bool:
+        options = options_of(row)
+        if row["answer"] not in list(LETTERS[: len(options)]):
+            raise UserError(
+                f"question {index} of MMBench has {len(options)} options, and {row['answer']} is to be right. "
+                f"Download the table again: {self.files.source}"
+            )
+        return not answer.failed and letter_in(answer.text, options) == row["answer"]
+
+
+def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:
+    """The file in a row's `image`; in some releases of MMBench a copy has the index of the row that has it instead.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    cell = rows[index]["image"] or ""
+    if cell.isdecimal() and len(cell) <= _LONGEST_REFERENCE:
+        if int(cell) not in rows:
+            raise ValueError(f"that of row {cell}, which is not there")
+        cell = rows[int(cell)]["image"] or ""
+    try:
+        content = base64.b64decode(cell)
+    except ValueError:
+        content = b""
+    if not content:
+        raise ValueError("no base64")
+    return content
+
+
+def letter_in(text: str, options: Sequence[str]) -> str | None:
+    """The letter that an answer chooses among those of the options; None if that cannot be made out.
+
+    It is the only letter that stands among the blanks alone, or else with a point, bracket, comma or colon, one form
+    after the other; or else the letter of the only option whose text is in the answer, in whatever case. A lone "A"
+    among more than three words may be the article.
+    """
+    letters, words = LETTERS[: len(options)], text.split()
+    for before, behind in _FORMS:
+        found = [letter for letter in letters if f"{before}{letter}{behind}" in words]
+        may_be_article = found == ["A"] and not before and not behind and len(words) > 3
+        if len(found) == 1 and not may_be_article:
+            return found[0]
+    said = text.lower()
+    named = [letter for letter, option in zip(letters, options, strict=True) if option.lower() in said]
+    return named[0] if len(named) == 1 else None

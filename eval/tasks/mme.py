@@ -1,0 +1,172 @@
+"""MME: two questions to each picture, one to be answered yes and one no, in fourteen categories."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mobilevlm.errors import UserError
+
+from ..jsonl import read_questions
+from ..task import SHORT_ANSWER, Answer, Counts, Question, Task
+
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+CATEGORIES = PERCEPTION + COGNITION
+COLUMNS = ("questions", "right", "pictures", "both")
+# How the official questions end; LLaVA has another ending in its place.
+ENDING = "Please answer yes or no."
+
+# Category, the picture's name with .txt, question.
+Key = tuple[str, str, str]
+
+
+class Mme(Task):
+    """MME: the score of a category is accuracy plus acc+ (pictures with both answers right), each in percent.
+
+    The headline is the sum over the ten categories of perception, 2000 at best. As calculation.py of MME has it, after
+    LLaVA's conversion of the answers.
+    """
+
+    name = "mme"
+    title = "MME"
+    headline = "perception"
+
+    def questions(self, data: Path) -> list[Question]:
+        """See `Task.questions`."""
+        questions = read_questions(self.files, data)
+        for number, question in enumerate(questions):
+            _category(question.id, f"{data / self.files.annotations}, row {number}: ")
+        return questions
+
+    def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
+        """Grade answers; neither yes nor no is wrong. A unit is one picture.
+
+        A partial run is graded over what was asked: a picture with one of its two answers counts in the accuracy, but
+        not in acc+.
+
+        Raises:
+            UserError: an answer to a question or category that MME does not have, or more than two to a picture.
+        """
+        right: dict[str, list[bool]] = {}
+        for (*_, truth), answer in self._with_truth(data, answers):
+            right.setdefault(str(answer.id), []).append(not answer.failed and said(answer.text) == truth.lower())
+        names = tuple(f"{category}_{column}" for category in CATEGORIES for column in COLUMNS)
+        rows = np.zeros((len(right), len(names)))
+        for row, (picture, both) in zip(rows, right.items(), strict=True):
+            if len(both) > 2:
+                raise UserError(f"picture {picture} of MME has {len(both)} answers, it can have two")
+            first = names.index(f"{_category(picture)}_{COLUMNS[0]}")
+            row[first : first + len(COLUMNS)] = len(both), sum(both), len(both) == 2, sum(both) == 2
+        return Counts(list(right), names, rows)
+
+    def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
+        """The two sums, and the score of each category that was asked (0 to 200); the others add nothing to the sums.
+
+        acc+ is 0 where no picture has both answers.
+        """
+        scores = {}
+        for category in CATEGORIES:
+            questions, right, pictures, both = (total[f"{category}_{column}"] for column in COLUMNS)
+            if questions:
+                scores[category] = 100 * right / questions + 100 * both / (pictures or 1)
+        sums = {
+            "perception": sum((scores.get(category, 0.0) for category in PERCEPTION), 0.0),
+            "cognition": sum((scores.get(category, 0.0) for category in COGNITION), 0.0),
+        }
+        return sums | scores
+
+    def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
+        """Write a file for calculation.py of MME for each category that was asked; a failed answer is empty there."""
+        lines = defaultdict(list)
+        # A tab or line break in an answer would be one column or line more.
+        blanks = str.maketrans("\t\r\n", "   ")
+        for (category, file, question, truth), answer in self._with_truth(data, answers):
+            text = "" if answer.failed else answer.text.translate(blanks)
+            lines[category].append(f"{file}\t{question}\t{truth}\t{text}\n")
+        out.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for category in CATEGORIES:
+            if category in lines:
+                paths.append(out / f"{category}.txt")
+                paths[-1].write_text("".join(lines[category]), encoding="utf-8")
+        return paths
+
+    def _with_truth(self, data: Path, answers: Sequence[Answer]) -> Iterator[tuple[tuple[str, str, str, str], Answer]]:
+        """Each answer with its official category, file, question and right answer."""
+        truths = {category: self._truths(data, category) for category in {_category(answer.id) for answer in answers}}
+        for answer in answers:
+            category = _category(answer.id)
+            key = official_key(str(answer.id), answer.prompt, truths[category])
+            if key not in truths[category]:
+                raise UserError(f"the answers have {answer.id}, {answer.prompt!r}, which MME does not ask")
+            yield (*key, truths[category][key]), answer
+
+    def _truths(self, data: Path, category: str) -> dict[Key, str]:
+        """The right answers of a category, from the images' folder or from MME as it is published beside that."""
+        source = self.files.folders[""]
+        roots = [data / str(self.files.images), self.folder(data) / "MME_Benchmark_release_version"]
+        truths = {}
+        for folder in (root / category for root in roots):
+            inner = folder / "questions_answers_YN"
+            for path in sorted((inner if inner.is_dir() else folder).glob("*.txt")):
+                truths |= {(category, path.name, question): truth for question, truth in _lines(path, source)}
+        if not truths:
+            raise UserError(f"{roots[0] / category}/questions_answers_YN/*.txt are missing: download {source}")
+        return truths
+
+
+def official_key(picture: str, prompt: str, known: Container[Key]) -> Key:
+    """Where MME's own files have a question: LLaVA's ending is exchanged for theirs, after one space or else two."""
+    category, name = picture.split("/")[0], picture.split("/")[-1].split(".")[0]
+    question = prompt
+    if SHORT_ANSWER.strip() in question:
+        question = question.replace(SHORT_ANSWER.strip(), "").strip()
+    if ENDING not in question:
+        question = f"{question} {ENDING}"
+        if (category, f"{name}.txt", question) not in known:
+            question = question.replace(f" {ENDING}", f"  {ENDING}")
+    return category, f"{name}.txt", question
+
+
+def said(text: str) -> str:
+    """The official reading of an answer: yes, no or other, by its first four characters."""
+    start = text.lower()[:4]
+    return next((word for word in ("yes", "no") if word in start), "other")
+
+
+def _category(picture: object, where: str = "") -> str:
+    category = str(picture).split("/")[0]
+    if category not in CATEGORIES:
+        raise UserError(f"{where}{picture} is of no category of MME; these are {', '.join(CATEGORIES)}")
+    return category
+
+
+def _lines(path: Path, source: str) -> Iterator[tuple[str, str]]:
+    """Question and right answer, Yes or No, of each line."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            question, truth = line.decode("utf-8-sig").strip().split("\t")
+        except ValueError:  # also what UnicodeDecodeError is
+            question, truth = "", ""
+        if truth.lower() not in ("yes", "no"):
+            raise UserError(
+                f"{path}, line {number} is not a question, a tab and Yes or No. Download it again: {source}"
+            )
+        yield question, truth

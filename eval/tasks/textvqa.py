@@ -1,0 +1,120 @@
+"""TextVQA, validation set: questions about text in pictures; LLaVA's prompt has the words that an OCR program read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilevlm.errors import UserError
+
+from ..jsonl import read_json, read_questions
+from ..task import Answer, Counts, Question, Task
+from .m4c import REFERENCES, soft_accuracy
+
+OCR = "Reference OCR token:"
+SUBMISSION = "textvqa_evalai.json"
+
+
+class TextVqa(Task):
+    """Soft accuracy: an answer counts fully if four of ten people gave it.
+
+    A question's id is its picture's, and several questions share one: they are told apart by their text.
+    """
+
+    name = "textvqa"
+    title = "TextVQA"
+    headline = "accuracy"
+
+    def questions(self, data: Path) -> list[Question]:
+        """As LLaVA's file has them; see `Task.questions`."""
+        return read_questions(self.files, data)
+
+    def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
+        """Grade the answers given, as the official script: questions without an answer count nothing.
+
+        Raises:
+            UserError: also, an answer's prompt has not the form of the questions.
+        """
+        references = self._annotations(data)
+        rows: dict[str, list[float]] = {}
+        for answer in answers:
+            key = _key(answer)
+            score = 0.0 if answer.failed else soft_accuracy(answer.text, _entry(references, key)["answers"])
+            # The same question twice about one picture is one unit: the official script cannot tell them apart.
+            sums = rows.setdefault("/".join(key), [0.0, 0.0])
+            sums[0] += score
+            sums[1] += 1
+        return Counts([*rows], ("score", "asked"), np.array([*rows.values()], np.float64).reshape(-1, 2))
+
+    def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
+        """`accuracy` in percent."""
+        return {"accuracy": 100 * total["score"] / total["asked"] if total["asked"] else 0.0}
+
+    def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
+        """A list of `{question_id, answer}` with the data set's own ids, as the TextVQA challenge on EvalAI takes it.
+
+        The offline scorer of the original reads the answer file itself.
+        """
+        entries = self._annotations(data)
+        rows = [{"question_id": _entry(entries, _key(item))["question_id"], "answer": item.text} for item in answers]
+        path = out / SUBMISSION
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        return [path]
+
+    def _annotations(self, data: Path) -> dict[tuple[str, str], dict[str, Any]]:
+        """The official entries by picture and question in lower case; of two alike the last, as officially."""
+        ((file, source),) = self.files.also.items()
+        path = data / file
+        content = read_json(path, source)
+        rows = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise UserError(f"{path} has no list `data`. Download it again: {source}")
+        for number, row in enumerate(rows):
+            problem = _problem(row)
+            if problem:
+                raise UserError(f"{path}, row {number} of `data`: {problem}. Download it again: {source}")
+        return {(str(row["image_id"]), row["question"].lower()): row for row in rows}
+
+
+def question_in(prompt: str) -> str | None:
+    """The question in a prompt, in lower case; None if the prompt has not the form of LLaVA's questions.
+
+    It is the first of two lines (the other asks for a short answer), or of three when one has the OCR tokens, which may
+    also come first.
+    """
+    lines = prompt.split("\n")
+    if len(lines) == 3 and f"{OCR} " in prompt:
+        return lines[1 if prompt.startswith(OCR) else 0].lower()
+    return lines[0].lower() if len(lines) == 2 else None
+
+
+def _key(answer: Answer) -> tuple[str, str]:
+    question = question_in(answer.prompt)
+    if question is None:
+        raise UserError(f"the answer to {answer.id} has the prompt {answer.prompt!r}, in which TextVQA has no question")
+    return str(answer.id), question
+
+
+def _entry(entries: Mapping[tuple[str, str], dict[str, Any]], key: tuple[str, str]) -> dict[str, Any]:
+    if key not in entries:
+        raise UserError(
+            f"TextVQA has no question {key[1]!r} about picture {key[0]}: these answers are of something else"
+        )
+    return entries[key]
+
+
+def _problem(row: object) -> str | None:
+    """What is wrong with an entry of the official file."""
+    if not isinstance(row, dict):
+        return "it is no object"
+    for name, kinds in {"image_id": str | int, "question": str, "question_id": str | int}.items():
+        if not isinstance(row.get(name), kinds):
+            return f"{name} is {row.get(name)!r}"
+    answers = row.get("answers")
+    if not isinstance(answers, list) or len(answers) != REFERENCES or not all(isinstance(a, str) for a in answers):
+        return f"answers is {answers!r}, where {REFERENCES} texts are expected"
+    return None

@@ -1,0 +1,50 @@
+"""GQA's files about demo scenes: open questions and yes or no, graded by equality with one short answer."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from ..phrases import SHORT_ANSWER
+from ..question import Question
+from ..questions import questions
+from ..scenes import Scene
+from .rows import confirms, save_picture, sound, take, write_json, write_lines
+
+# Asked in turn: "yes" and "no" are questions of any kind with that answer, so neither is a strategy.
+SLOTS = ("color", "shape", "count", "relation", "place", "size", "yes", "no")
+
+
+def write_gqa(folder: Path, count: int) -> None:
+    """Write one question about each of `count` pictures.
+
+    Args:
+        folder: of this benchmark; gets `images/`, the questions for the model and those with answers.
+        count: how many.
+    """
+    rows, answers = [], {}
+    for number, scene, rng, question in take("gqa", count, _question):
+        key, image = f"20{number:06d}", f"n{number:06d}"
+        save_picture(folder / "images" / f"{image}.jpg", scene, rng)
+        text = f"{question.text}\n{SHORT_ANSWER}"
+        rows.append({"question_id": key, "image": f"{image}.jpg", "text": text, "category": "default"})
+        kind = "verify" if confirms(question) else "query"
+        answers[key] = {
+            "question": question.text,
+            "answer": question.short.lower(),  # the official comparison lower-cases the prediction only
+            "fullAnswer": question.long,
+            "isBalanced": True,
+            "imageId": image,
+            "types": {"structural": kind, "semantic": question.kind},
+        }
+    write_json(folder / "testdev_balanced_questions.json", answers)
+    write_lines(folder / "llava_gqa_testdev_balanced.jsonl", rows)
+
+
+def _question(scene: Scene, rng: random.Random, taken: int) -> Question | None:
+    wanted = SLOTS[taken % len(SLOTS)]
+    return next((q for q in questions(scene, rng) if _slot(q) == wanted and sound(scene, q)), None)
+
+
+def _slot(question: Question) -> str:
+    return question.short.lower() if confirms(question) else question.kind

@@ -1,0 +1,62 @@
+"""MME's files about demo scenes: two questions about a picture, one to confirm and one to deny, in five categories."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from ..attributes import existence
+from ..checks import check
+from ..phrases import SHORT_ANSWER
+from ..question import Question
+from ..relations import relation
+from ..scenes import Scene
+from .rows import save_picture, sound, take, write_lines, write_text
+
+# Category to what asks its questions and the kinds they are of. The demo knows no celebrities and does no sums.
+CATEGORIES: dict[str, tuple[Callable[[Scene, random.Random], list[Question]], tuple[str, ...]]] = {
+    "existence": (existence, ("existence",)),
+    "count": (check, ("count",)),
+    "position": (relation, ("relation",)),
+    "color": (check, ("color",)),
+    "OCR": (check, ("number", "word")),
+}
+# The release has some categories in two folders and some, like the others here, with the answers beside the pictures.
+IN_TWO_FOLDERS = ("color", "OCR")
+TRIES = 6
+
+
+def write_mme(folder: Path, count: int) -> None:
+    """Write a yes and a no question about each picture.
+
+    Args:
+        folder: of this benchmark; gets `images/`, with the answers in it, and the questions for the model.
+        count: about how many questions; as many pictures in every category.
+    """
+    rows = []
+    pictures = len(CATEGORIES) * max(1, round(count / 2 / len(CATEGORIES)))
+    for number, scene, rng, (category, pair) in take("mme", pictures, _pair):
+        name, home = f"{number:06d}", folder / "images" / category
+        split = category in IN_TWO_FOLDERS
+        image = f"{category}/images/{name}.png" if split else f"{category}/{name}.png"
+        save_picture(folder / "images" / image, scene, rng, "PNG")
+        lines = [f"{question.text} Please answer yes or no.\t{question.short}\n" for question in pair]
+        write_text((home / "questions_answers_YN" if split else home) / f"{name}.txt", "".join(lines))
+        for question in pair:
+            row = {"question_id": f"{category}/{name}.png", "image": image}
+            rows.append(row | {"text": f"{question.text}\n{SHORT_ANSWER}", "category": category})
+    write_lines(folder / "llava_mme.jsonl", rows)
+
+
+def _pair(scene: Scene, rng: random.Random, taken: int) -> tuple[str, list[Question]] | None:
+    """A category, in turn, and a question of it with the answer yes and one with no."""
+    category = list(CATEGORIES)[taken % len(CATEGORIES)]
+    ask_about, kinds = CATEGORIES[category]
+    if category == "OCR" and any(text.text != text.text.lower() for text in scene.texts):
+        return None  # the words that are not there come in small letters, which would give them away
+    found: dict[str, Question] = {}
+    for question in (question for _ in range(TRIES) for question in ask_about(scene, rng)):
+        if question.kind in kinds and sound(scene, question):
+            found.setdefault(question.short, question)
+    return (category, [found["Yes"], found["No"]]) if {"Yes", "No"} <= found.keys() else None

@@ -1,0 +1,53 @@
+"""TextVQA's files about demo scenes: what is written, with and without the tokens an OCR system would have read."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from ..phrases import SHORT_ANSWER
+from ..question import Question
+from ..reading import reading
+from ..scenes import Scene
+from .choices import other_writings
+from .rows import save_picture, sound, take, write_json, write_lines
+
+# In turn, what the prompt says was read: no line about it at all, the right token, nothing, a wrong one beside it.
+HINTS = ("none", "right", "empty", "right", "mixed")
+ANNOTATORS = 10  # the official score needs so many answers
+
+
+def write_textvqa(folder: Path, count: int) -> None:
+    """Write one question about each of `count` pictures with something written in it.
+
+    Args:
+        folder: of this benchmark; gets `train_images/`, the questions for the model and those with answers.
+        count: how many.
+    """
+    rows: list[dict] = []
+    answers: list[dict] = []
+    for number, scene, rng, question in take("textvqa", count, _question):
+        image = f"{number:016x}"
+        hint = _hint(question, HINTS[len(rows) % len(HINTS)], rng)
+        text = f"{question.text}\n{hint}{SHORT_ANSWER}"
+        save_picture(folder / "train_images" / f"{image}.jpg", scene, rng)
+        rows.append({"question_id": image, "image": f"{image}.jpg", "text": text, "category": "default"})
+        answer = {"question": question.text, "image_id": image, "question_id": len(rows)}
+        answers.append(answer | {"answers": [question.short] * ANNOTATORS, "set_name": "val"})
+    write_json(folder / "TextVQA_0.5.1_val.json", {"dataset_type": "val", "data": answers})
+    write_lines(folder / "llava_textvqa_val_v051_ocr.jsonl", rows)
+
+
+def _question(scene: Scene, rng: random.Random, taken: int) -> Question | None:
+    asked = [q for q in reading(scene, rng) if q.kind in ("number", "word") and sound(scene, q)]
+    return rng.choice(asked) if asked else None
+
+
+def _hint(question: Question, kind: str, rng: random.Random) -> str:
+    """The prompt's line about what was read, if it has one."""
+    if kind == "none":
+        return ""
+    tokens = [] if kind == "empty" else [question.short]
+    if kind == "mixed":
+        tokens = rng.sample([question.short, other_writings(question.short, rng)[0]], 2)
+    return f"Reference OCR token: {', '.join(tokens)}\n"
