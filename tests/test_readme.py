@@ -6,10 +6,12 @@ import shlex
 import pytest
 
 from mobilevlm.engines.targets import TARGETS
+from mobilevlm.eval import compare
+from mobilevlm.eval import run as evaluation
 from mobilevlm.export import build_engines
 from mobilevlm.runtime import chat
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
-from mobilevlm.train.demo import train_demo
+from mobilevlm.train.demo import make_benchmarks, train_demo
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -20,6 +22,8 @@ PATHS = sorted(
     {text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|json|toml|txt|model))", text)}
 )
 PARSERS = {
+    "eval/compare.py": compare.parser,
+    "eval/run.py": evaluation.parser,
     "export/build_engines.py": build_engines.parser,
     "runtime/chat.py": chat.parser,
     "train/finetune.py": finetune.parser,
@@ -27,6 +31,7 @@ PARSERS = {
     "train/merge_lora.py": merge_lora.parser,
     "train/prepare_data.py": prepare_data.parser,
     "train/vision_pretrain.py": vision_pretrain.parser,
+    "train/demo/make_benchmarks.py": make_benchmarks.parser,
     "train/demo/train_demo.py": train_demo.parser,
 }
 

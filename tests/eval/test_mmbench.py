@@ -105,14 +105,15 @@ def test_options_may_begin_like_nothing():
     assert options_of({"A": "None of them", "B": "nano", "C": "0", "D": None}) == ["None of them", "nano", "0"]
 
 
-OPTIONS = ["a cat", "a cow", "hens"]
+OPTIONS = ["a cat", "a cow", "Hens"]
 LETTERS = {
     "B": "B",
     "B is it": "B",
     "D": None,  # there are three options
     "b": None,
     "B or C": None,
-    "A cow": "A",  # up to three words, a lone A counts as the letter
+    "A it is": "A",  # up to three words, a lone A counts as the letter
+    "A cow": "A",
     "A cow is there": "B",  # in four it may be the article, and the text decides
     "A. A cow is there": "A",  # but here it stands with a point
     "B C.": "B",  # forms one after the other: alone before with a point
@@ -123,6 +124,7 @@ LETTERS = {
     "(C)": "C",
     "C).": "C",
     "it is :C.": "C",
+    ":B": "B",
     "[C]": None,
     "A CAT": "A",
     "the answer is HENS!": "C",
@@ -173,6 +175,11 @@ def test_a_question_without_category(tmp_path):
     write(tmp_path, [row(8, ["yes", "no"], "A", question="Is it?", image=encoded(8)), ROWS[0]])
     given = [Answer(8, "", "A"), Answer(7, "", "A")]
     assert metrics(tmp_path, given) == {"accuracy": 50, "no category": 100, "object": 0}
+
+
+def test_a_table_of_copies_alone(tmp_path):
+    write(tmp_path, [ROWS[3] | {"image": encoded(8)}])
+    assert metrics(tmp_path, [Answer(COPY + 8, "", "B")]) == {"accuracy": 100, "logic": 100}
 
 
 def test_workbook_cell_by_cell(data, tmp_path):

@@ -67,7 +67,7 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
         _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
     ship(work / "stage2", out)
     curves(work, out / "curves.png")
-    count = 300 if scale == 1 else 4
+    count = 100 if scale == 1 else 4
     _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
     write_card(work, out)
 
