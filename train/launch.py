@@ -38,6 +38,7 @@ def train_and_save(trainer: Any, out: Path) -> None:
     Raises:
         UserError: the disk is too full for its checkpoints.
     """
+    import torch
     from transformers.utils.logging import disable_progress_bar
 
     from .summary import summarise, write_summary
@@ -55,3 +56,5 @@ def train_and_save(trainer: Any, out: Path) -> None:
     if is_main:
         trainer.state.save_to_json(str(out / "trainer_state.json"))
         write_summary(summary, out / SUMMARY_FILE)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter: that is an abort
