@@ -57,4 +57,4 @@ def train_and_save(trainer: Any, out: Path) -> None:
         trainer.state.save_to_json(str(out / "trainer_state.json"))
         write_summary(summary, out / SUMMARY_FILE)
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter: that is an abort
+        torch.distributed.destroy_process_group()  # or PyTorch warns of what it has to clean up itself
