@@ -25,7 +25,7 @@ from mobilevlm.commands import run_command
 from mobilevlm.config_types import read_json
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.arguments import training_arguments
-from mobilevlm.train.launch import start, train_and_save
+from mobilevlm.train.launch import end_process, start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
@@ -120,7 +120,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
     from mobilevlm.templates import template
-    from mobilevlm.train.cpu import prefer_plain_attention
+    from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
@@ -130,7 +130,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     if survey.pictured and args.images is None:
         raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
     torch.manual_seed(recipe.seed)
-    prefer_plain_attention()
+    prepare_cpu()
     model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
     config = model.config.model_config
     spec = ImageSpec.of(config) if config.vision else None
@@ -159,6 +159,7 @@ def check_length(recipe: Recipe, positions: int) -> None:
 def main() -> None:
     """The command."""
     run_command(parser(), finetune)
+    end_process()
 
 
 if __name__ == "__main__":

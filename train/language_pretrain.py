@@ -23,7 +23,7 @@ from mobilevlm.commands import run_command
 from mobilevlm.config import ModelConfig
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS, text_only
-from mobilevlm.train.launch import start, train_and_save
+from mobilevlm.train.launch import end_process, start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 
 
@@ -61,7 +61,7 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
 
     from mobilevlm.tokenizer import Tokenizer
     from mobilevlm.train.arguments import training_arguments
-    from mobilevlm.train.cpu import prefer_plain_attention
+    from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import Collator
     from mobilevlm.train.packing import PackedRows, pack
     from mobilevlm.train.trainer import MobileVLMTrainer
@@ -71,7 +71,7 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     with arguments.main_process_first(desc="tokenising"):
         rows = PackedRows(pack(files, words, out), len(words), recipe.model_max_length)
     torch.manual_seed(recipe.seed)
-    prefer_plain_attention()
+    prepare_cpu()
     model = new_language_model(PRESETS[size_name], tokenizer, len(words))
     trainer = MobileVLMTrainer(model, recipe, arguments, rows, Collator(words.pad_id, recipe.model_max_length))
     train_and_save(trainer, out)
@@ -92,6 +92,7 @@ def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> A
 def main() -> None:
     """The command."""
     run_command(parser(), _pretrain)
+    end_process()
 
 
 if __name__ == "__main__":

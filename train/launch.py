@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,6 @@ def train_and_save(trainer: Any, out: Path) -> None:
     Raises:
         UserError: the disk is too full for its checkpoints.
     """
-    import torch
     from transformers.utils.logging import disable_progress_bar
 
     from .summary import summarise, write_summary
@@ -56,5 +57,18 @@ def train_and_save(trainer: Any, out: Path) -> None:
     if is_main:
         trainer.state.save_to_json(str(out / "trainer_state.json"))
         write_summary(summary, out / SUMMARY_FILE)
+
+
+def end_process() -> None:
+    """End this process here if it is one of several; call it when all is done and written.
+
+    Gloo's threads outlive the group where FSDP holds it, and one that frees a tensor while the interpreter goes down
+    aborts the process (PyTorch's pull request 179291 describes it; torch 2.13 has it still). So it does not go down.
+    """
+    import torch
+
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or PyTorch warns of what it has to clean up itself
+        torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

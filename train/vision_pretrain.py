@@ -20,7 +20,7 @@ from mobilevlm.commands import run_command
 from mobilevlm.config import KNOWN_TOWERS
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
-from mobilevlm.train.launch import start, train_and_save
+from mobilevlm.train.launch import end_process, start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 
 SIZES = {name: preset.vision for name, preset in PRESETS.items() if preset.vision} | KNOWN_TOWERS
@@ -63,7 +63,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     from mobilevlm.train.captions import CaptionCollator, CaptionRows
     from mobilevlm.train.clip import ImageTextModel
     from mobilevlm.train.clip_trainer import ClipTrainer, clip_arguments
-    from mobilevlm.train.cpu import prefer_plain_attention
+    from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import read_rows
     from mobilevlm.train.regions import RegionVocabulary
     from mobilevlm.train.tower_start import start_mimetic
@@ -76,7 +76,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     rows = CaptionRows(listed, words, recipe.model_max_length, spec, images, regions, grid)
     arguments = clip_arguments(recipe, out)
     torch.manual_seed(recipe.seed)
-    prefer_plain_attention()
+    prepare_cpu()
     limit, layer = recipe.model_max_length, recipe.mm_vision_select_layer
     model = ImageTextModel(vision, len(words), limit, layer, regions, recipe.region_loss_weight)
     if recipe.tower_start == "mimetic":
@@ -89,6 +89,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
 def main() -> None:
     """The command."""
     run_command(parser(), _pretrain)
+    end_process()
 
 
 if __name__ == "__main__":

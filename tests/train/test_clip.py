@@ -90,13 +90,15 @@ import torch.distributed as dist
 from tests.train.test_clip import a_batch, a_model
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-model = torch.nn.parallel.DistributedDataParallel(a_model())
-part = {name: value[2 * rank : 2 * rank + 2] for name, value in a_batch().items()}
-loss = model(**part)["loss"]
-loss.backward()
-gradients = {name: p.grad.flatten()[:50].tolist() for name, p in model.module.named_parameters() if p.grad is not None}
+def learn():  # a function, so that nothing holds the group at the end and its threads end with it
+    model = torch.nn.parallel.DistributedDataParallel(a_model())
+    part = {name: value[2 * rank : 2 * rank + 2] for name, value in a_batch().items()}
+    loss = model(**part)["loss"]
+    loss.backward()
+    return loss.item(), {n: p.grad.flatten()[:50].tolist() for n, p in model.module.named_parameters() if p.grad is not None}
+loss, gradients = learn()
 if rank == 0:
-    json.dump({"loss": loss.item(), "gradients": gradients}, open(sys.argv[1], "w"))
+    json.dump({"loss": loss, "gradients": gradients}, open(sys.argv[1], "w"))
 dist.destroy_process_group()
 """
 

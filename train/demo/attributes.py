@@ -20,6 +20,8 @@ def existence(scene: Scene, rng: random.Random) -> list[Question]:
         if pick is None:
             continue
         color, shape = pick
+        if shape is None and _elsewhere(scene, color):
+            continue
         one = " ".join(filter(None, (color, shape or "shape")))
         many = " ".join(filter(None, (color, plural(shape or "shape"))))
         text = ask("existence", rng, thing=a(one), thing_cap=cap(a(one)), things=many)
@@ -27,6 +29,11 @@ def existence(scene: Scene, rng: random.Random) -> list[Question]:
             text = ask("existence_color", rng, color=color)
         found.append(yes_no("existence", text, truth, f"there is {a(one)}", f"there is no {one}"))
     return found
+
+
+def _elsewhere(scene: Scene, color: str | None) -> bool:
+    """Whether "anything in this colour?" could mean more than shapes: writing, or the ink of outlines and labels."""
+    return color in ("black", "gray", "white") or any(written.color == color for written in scene.texts)
 
 
 def _present(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] | None:

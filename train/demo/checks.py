@@ -39,7 +39,7 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
     found += _choices(scene, rng)
     for written in scene.texts:
         number = written.text.isdigit()
-        other = _misread(written.text, rng) if number else rng.choice([w for w in WORDS if w != written.text.lower()])
+        other = _misread(written.text, rng) if number else _another_word(written.text, rng)
         text = ask("is_written", rng, kind="number" if number else "word", text=written.text if truth else other)
         statement = f"it says {written.text}"
         found.append(yes_no("number" if number else "word", text, truth, statement, statement))
@@ -70,3 +70,9 @@ def _misread(digits: str, rng: random.Random) -> str:
     place = rng.randrange(len(digits))
     digit = rng.choice([d for d in "123456789" if d != digits[place]])
     return digits[:place] + digit + digits[place + 1 :]
+
+
+def _another_word(word: str, rng: random.Random) -> str:
+    """Another word in the same case, or the case alone would tell which was written."""
+    other = rng.choice([w for w in WORDS if w != word.lower()])
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other

@@ -9,9 +9,12 @@ from .phrases import LETTER_ANSWER, SHORT_ANSWER, ask
 from .questions import Question, questions
 from .scenes import Scene
 
-MOST_TURNS = 7
+MOST_TURNS = 11
 # How often a kind is asked, where it is not once for each question found: what is hard is asked more.
-WEIGHTS = {"count": 2.5, "relation": 1.3, "number": 2.0, "word": 1.5, "color": 0.7, "shape": 0.8, "describe": 0.7}
+WEIGHTS = {
+    **{"count": 2.5, "relation": 1.5, "compare": 1.5, "place": 2.0, "number": 3.0, "word": 3.0},
+    **{"color": 0.7, "shape": 0.8, "describe": 0.5},
+}
 
 
 def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:

@@ -9,7 +9,7 @@ import random
 import re
 
 IN = "[in the [picture|image|photo|drawing|scene]|in this [picture|image|photo|drawing]|here|on the picture||||]"
-SHOWN = "[in the [picture|image]|shown|visible|here|there|you can see|in this [picture|image]|]"
+SHOWN = "[in the [picture|image]|shown|visible|here|there|in this [picture|image]]"
 PICTURE = "[the [picture|image|photo|drawing]|this [picture|image|photo|drawing]]"
 COLOR = "[color|color|colour]"
 TELL = "[Tell me|Please tell me|Can you tell me|Could you tell me|Say|I would like to know|I want to know|Do you know]"
@@ -53,14 +53,14 @@ QUESTIONS: dict[str, str] = {
     "compare": "[Which [is|one is|shape is] {more}, {one} or {other}?|What is {more}, {one} or {other}?|Which is the {more} one, {one} or {other}?"
     "|Is {one} or {other} {more}?]",
     "is_bigger": "[Is {one} {more} than {other}?|Is it true that {one} is {more} than {other}?|{one_cap} is {more} than {other}, right?]",
-    "number": f"[What number is [{SHOWN}|written|printed] {IN}?|Which number is [{SHOWN}|written|printed] {IN}?|What is the number {IN}?|What number [do|can] you [see|read] {IN}?"
+    "number": f"[What number is {SHOWN}?|What number is [written|printed|shown] {IN}?|Which number is {SHOWN}?|Which number is [written|printed|shown] {IN}?|What is the number {IN}?|What number [do|can] you [see|read] {IN}?"
     f"|Read the number {IN}.|{TELL} the number {IN}.|What does the number say?|Which number [do|can] you [read|see] {IN}?|What is written {IN}?"
     f"|What does {PICTURE} say?|What digits are [written|shown] {IN}?|What is the value of the number?|Please read the number.|What does it say {IN}?|What's the number {IN}?|Which number is it?|Can you read the number?|What number is it {IN}?|Tell me which number is [written|shown|printed] {IN}.|Identify the number {IN}.|Which digits do you see {IN}?]",
-    "word": f"[What word is [{SHOWN}|written|printed] {IN}?|Which word is [{SHOWN}|written|printed] {IN}?|What is the word {IN}?|What word [do|can] you [see|read] {IN}?"
+    "word": f"[What word is {SHOWN}?|What word is [written|printed|shown] {IN}?|Which word is {SHOWN}?|Which word is [written|printed|shown] {IN}?|What is the word {IN}?|What word [do|can] you [see|read] {IN}?"
     f"|Read the word {IN}.|{TELL} the word {IN}.|What does the [word|text|sign] say {IN}?|What is written {IN}?|What does {PICTURE} say?"
-    f"|What text is [{SHOWN}|written] {IN}?|Please read the [word|text].|What does it say {IN}?|What is the text {IN}?|What's the word {IN}?|Can you read the word?|Tell me which word is [written|shown|printed] {IN}.|Which text do you see {IN}?|What is printed {IN}?]",
+    f"|What text is {SHOWN}?|What text is written {IN}?|Please read the [word|text].|What does it say {IN}?|What is the text {IN}?|What's the word {IN}?|Can you read the word?|Tell me which word is [written|shown|printed] {IN}.|Which text do you see {IN}?|What is printed {IN}?]",
     "on_thing": "[What [number|text] is [on|in|inside] {the}?|What is written [on|in|inside] {the}?|What does {the} say?|Read [what is|the text] on {the}.]",
-    "has_text": f"[Is there [any|some] [text|writing] {IN}?|[Is|Are] [any|some] [text|words or numbers] written {IN}?|Is anything written {IN}?|Does {PICTURE} contain text?|Can you see any text {IN}?]",
+    "has_text": f"[Is there [any|some] [text|writing] {IN}?|Is [any|some] text written {IN}?|Are [any|some] words or numbers written {IN}?|Is anything written {IN}?|Does {PICTURE} contain text?|Can you see any text {IN}?]",
     "text_color": f"[What {COLOR} is the {{kind}} {IN}?|What is the {COLOR} of the {{kind}} {IN}?|In which {COLOR} is the {{kind}} written?|{TELL} the {COLOR} of the {{kind}}.]",
     "background": f"[What {COLOR} is the background {IN}?|What is the {COLOR} of the background {IN}?|What is the background {COLOR}?|Which {COLOR} is the background?|{TELL} the {COLOR} of the background.|What is the {COLOR} behind the shapes?|On what {COLOR} background [are things drawn|is it drawn]?]",
     "parts": f"[How many [bars|columns] [are there|are in the chart|does the chart have|do you see|are shown] {IN}?|Count the bars {IN}.|What is the number of bars?]",
