@@ -95,7 +95,8 @@ def learn():  # a function, so that nothing holds the group at the end and its t
     part = {name: value[2 * rank : 2 * rank + 2] for name, value in a_batch().items()}
     loss = model(**part)["loss"]
     loss.backward()
-    return loss.item(), {n: p.grad.flatten()[:50].tolist() for n, p in model.module.named_parameters() if p.grad is not None}
+    learnt = [(name, p.grad) for name, p in model.module.named_parameters() if p.grad is not None]
+    return loss.item(), {name: grad.flatten()[:50].tolist() for name, grad in learnt}
 loss, gradients = learn()
 if rank == 0:
     json.dump({"loss": loss, "gradients": gradients}, open(sys.argv[1], "w"))
