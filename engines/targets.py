@@ -9,6 +9,7 @@ from mobilevlm.errors import UserError
 from .stages import DECODER, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
+QUANTIZED = ("int8", "int4")  # precisions whose files hold weights laid out for the CPU
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ TARGETS = {
             device="the CPU at hand (x86-64 or Arm), ONNX Runtime",
             backend="ort",
             lowering="gqa",
-            precisions=("fp32", "fp16"),
+            precisions=("fp32", "fp16", "int8", "int4"),
             default_precision={VISION: "fp32", DECODER: "fp32"},
         ),
     )

@@ -39,8 +39,10 @@ class AnswerFile:
         done: how many questions have their line.
     """
 
-    def __init__(self, path: Path, questions: Sequence[Question], model_id: str):
-        """Open or begin a file, for this process alone; a last line that was cut off is removed.
+    def __init__(self, path: Path, questions: Sequence[Question], model_id: str, batch_size: int = 1):
+        """Open or begin a file, for this process alone; what is left of a last line or batch is removed.
+
+        An answer may depend on the questions it was asked with, by rounding: a batch is asked whole or not at all.
 
         Raises:
             UserError: another process writes it, or it answers other questions.
@@ -50,7 +52,7 @@ class AnswerFile:
         self._file = path.open("a+b")
         try:
             _lock(self._file, path)
-            self.done = self._resume()
+            self.done = self._resume(batch_size)
         except BaseException:
             self._file.close()
             raise
@@ -61,28 +63,23 @@ class AnswerFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _resume(self) -> int:
+    def _resume(self, batch_size: int) -> int:
         self._file.seek(0)
         content = self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            self._file.truncate(len(whole))
-        lines = whole.splitlines()
-        ids = [_parsed(line, self.path, number)["question_id"] for number, line in enumerate(lines, 1)]
-        wanted = [question.id for question in self.questions]
-        if ids != wanted[: len(ids)]:
-            number = next(i for i, name in enumerate(ids) if i >= len(wanted) or name != wanted[i])
-            raise UserError(
-                f"{self.path}, line {number + 1} answers question {ids[number]}, which is not the one asked there: "
-                "give another --out, or remove the file"
-            )
-        return len(ids)
+        lines = _whole_lines(content)
+        _check_questions(lines, self.questions, self.path)
+        if len(lines) < len(self.questions):
+            del lines[len(lines) - len(lines) % batch_size :]
+        kept = sum(map(len, lines))
+        if kept < len(content):
+            self._file.truncate(kept)
+        return len(lines)
 
     def append(self, question: Question, text: str, problem: str | None) -> None:
         """Write the line of the next question."""
         line = {
             "question_id": question.id,
-            "prompt": question.prompt or question.text,
+            "prompt": question.saved_prompt,
             "text": text,
             # Not random as the original's, so that a resumed run writes the same file as an unbroken one.
             "answer_id": uuid5(NAMESPACE_OID, f"{self.model_id} {question.id} {question.text} {text}").hex,
@@ -111,28 +108,54 @@ def read_answers(path: Path) -> Iterator[Answer]:
         yield Answer(row["question_id"], row.get("prompt", ""), row["text"], failed, extra)
 
 
-def merge(directory: Path, sizes: Sequence[int]) -> list[int]:
-    """Put the files of all shards into one, once each holds its number of answers.
+def merge(directory: Path, questions: Sequence[Question], num_shards: int) -> list[int]:
+    """Put the files of all shards into one, once each holds its answers.
 
     Args:
         directory: of one benchmark.
-        sizes: questions in each shard.
+        questions: of all shards.
+        num_shards: how many there are.
 
     Returns:
         The shards, from 1, that are not finished; where there are none the one file is written.
+
+    Raises:
+        UserError: a shard's file answers other questions.
     """
-    parts = [shard_file(directory, shard, len(sizes)) for shard in range(1, len(sizes) + 1)]
-    contents = [part.read_bytes() if part.is_file() else b"" for part in parts]
-    missing = [
-        shard
-        for shard, (content, size) in enumerate(zip(contents, sizes, strict=True), 1)
-        if content.count(b"\n") < size or not content.endswith(b"\n") and size
-    ]
+    missing, merged = [], b""
+    for shard in range(1, num_shards + 1):
+        path, asked = shard_file(directory, shard, num_shards), shard_of(questions, shard, num_shards)
+        lines = _whole_lines(path.read_bytes() if path.is_file() else b"")
+        _check_questions(lines, asked, path)
+        merged += b"".join(lines)
+        if len(lines) < len(asked):
+            missing.append(shard)
     if not missing:
         partial = directory / f"{WHOLE}.{os.getpid()}.partial"
-        partial.write_bytes(b"".join(contents))
+        partial.write_bytes(merged)
         partial.replace(directory / WHOLE)
     return missing
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """The lines with their ends, without a last one that was cut off."""
+    return content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+
+
+def _check_questions(lines: Sequence[bytes], questions: Sequence[Question], path: Path) -> None:
+    """See that line by line these are answers to these questions, as they are asked now.
+
+    Raises:
+        UserError: a line is none, or its question is another one or worded otherwise.
+    """
+    asked = [(question.id, question.saved_prompt) for question in questions]
+    for number, line in enumerate(lines, 1):
+        row = _parsed(line, path, number)
+        if number > len(asked) or (row["question_id"], row.get("prompt")) != asked[number - 1]:
+            raise UserError(
+                f"{path}, line {number} answers question {row['question_id']} ({str(row.get('prompt'))[:60]!r}), which "
+                "is not the one asked there: give another --out, or remove the file"
+            )
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:

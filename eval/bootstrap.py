@@ -25,9 +25,12 @@ def interval(before: Counts, after: Counts, score: Callable[[dict[str, float]], 
 
     Returns:
         Lower and upper end of `after` minus `before`.
+
+    Raises:
+        ValueError: there are no units, or not the same.
     """
-    if before.ids != after.ids:
-        raise ValueError("both need the same units")
+    if not before.ids or before.ids != after.ids:
+        raise ValueError("both need the same units, and one at least")
     draws, units = np.random.default_rng(SEED), len(before.ids)
     differences = []
     for _ in range(0, SAMPLES, CHUNK):

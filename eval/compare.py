@@ -4,7 +4,7 @@ python eval/compare.py artifacts/eval/demo artifacts/eval/demo-int8 artifacts/ev
 
 The first is what the others are compared with: share of identical answers, difference of the scores, and the interval
 that 95 % of paired bootstrap samples of the questions put that difference into. Writes compare.md, compare.json and
-compare.png to --out, and a section into the `report.md` of every bundle among the runs.
+compare.png to --out, and a section into the `report.md` of every bundle among the others.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import is_bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.eval.answers import WHOLE, read_answers
 from mobilevlm.eval.bootstrap import interval
 from mobilevlm.eval.compare_report import plot, render, tell_bundle
+from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import read_run
 from mobilevlm.eval.task import Answer, Counts, Task
 from mobilevlm.eval.tasks import TASKS
@@ -36,9 +38,9 @@ class Difference:
     Attributes:
         task, metric: what is compared.
         run: name of the run.
-        n: questions both answered.
+        n: questions the score is over, which both answered.
         score: the run's.
-        agreement: part of the answers that are the reference's word for word.
+        agreement: part of all answers that are the reference's word for word.
         difference: of the scores; 0 for the reference itself.
         low, high: what 95 % of the bootstrap samples lie between.
     """
@@ -68,8 +70,9 @@ def compare(args: argparse.Namespace) -> None:
     """Compare, write, print the table.
 
     Raises:
-        UserError: fewer than two runs, or runs that answered different questions.
+        UserError: fewer than two runs, runs that answered different questions or none, or matplotlib is missing.
     """
+    require("the plot", "matplotlib")
     if len(args.runs) < 2:
         raise UserError("give two runs at least: the reference, and what is compared with it")
     runs = [user_path(run) for run in args.runs]
@@ -85,11 +88,15 @@ def compare(args: argparse.Namespace) -> None:
     table = render(found, names)
     (out / "compare.md").write_text(table + "\n")
     (out / "compare.json").write_text(json.dumps([asdict(difference) for difference in found], indent=2) + "\n")
-    plot(found, names, out / "compare.png")
-    for name, run in zip(names, described, strict=True):
-        if "engine" in run:
-            tell_bundle(Path(run["engine"]), [d for d in found if d.run in (names[0], name)], names[0])
     print(table)
+    plot(found, names, out / "compare.png")
+    for name, run in list(zip(names, described, strict=True))[1:]:
+        if "engine" not in run:
+            continue
+        if is_bundle(Path(run["engine"])):
+            tell_bundle(Path(run["engine"]), [d for d in found if d.run in (names[0], name)], names[0])
+        else:
+            print(f"{name}: its bundle is no longer at {run['engine']}, whose report is left out", file=sys.stderr)
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -101,12 +108,14 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _compare(task: Task, data: Path, runs: Sequence[Path], names: Sequence[str]) -> list[Difference]:
     answers = [list(read_answers(run / task.name / WHOLE)) for run in runs]
     for name, theirs in zip(names, answers, strict=True):
-        if [answer.id for answer in theirs] != [answer.id for answer in answers[0]]:
+        if [(answer.id, answer.prompt) for answer in theirs] != [(answer.id, answer.prompt) for answer in answers[0]]:
             raise UserError(
                 f"{task.title}: {names[0]} has {len(answers[0])} answers and {name} {len(theirs)}, not to the same "
                 "questions: run both with the same --data and --limit"
             )
     counts = [task.counts(data, theirs) for theirs in answers]
+    if not counts[0].ids:
+        raise UserError(f"{task.title}: there is no answer to compare yet: give eval/run.py the commands of both again")
     each = zip(names, answers, counts, strict=True)
     return [_difference(task, name, answers[0], theirs, counts[0], own) for name, theirs, own in each]
 
@@ -118,9 +127,11 @@ def _difference(
         return task.metrics(total)[task.headline]
 
     same = [a.text == b.text and a.failed == b.failed for a, b in zip(reference, answers, strict=True)]
-    score, low_high = headline(after.total()), interval(before, after, headline)
+    total = after.total()
+    score, n = headline(total), task.graded(total)
+    low_high = (0.0, 0.0) if answers is reference else interval(before, after, headline)
     change = score - headline(before.total())
-    return Difference(task.name, task.headline, name, len(same), score, sum(same) / len(same), change, *low_high)
+    return Difference(task.name, task.headline, name, n, score, sum(same) / len(same), change, *low_high)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.stages import REPORT_FILE
-from mobilevlm.errors import UserError
 
 from .tasks import TASKS
 
@@ -32,15 +31,9 @@ def render(found: Sequence[Difference], names: Sequence[str]) -> str:
 
 
 def plot(found: Sequence[Difference], names: Sequence[str], path: Path) -> None:
-    """Draw the differences with their intervals, a panel for each benchmark.
+    """Draw the differences with their intervals, a panel for each benchmark."""
+    import matplotlib
 
-    Raises:
-        UserError: matplotlib is missing.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError('the plot needs matplotlib: pip install "mobilevlm[eval]"') from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

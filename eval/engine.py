@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +15,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
 
+from .packages import require
 from .task import Question
 
 if TYPE_CHECKING:
@@ -36,23 +36,31 @@ class Engine(Protocol):
     config: ModelConfig
     identity: dict[str, str]
 
-    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
-        """Greedy answers to single questions, each with a picture (1, 3, H, W) float32 or None.
+    def open(self) -> None:
+        """Load what answers, unless that is done.
 
         Raises:
-            UserError: the model cannot take one of them.
+            UserError: it cannot be loaded here.
+        """
+
+    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
+        """Greedy answers to single questions, each with a picture (1, 3, H, W) float32 or None; once opened.
+
+        Raises:
+            UserError: one of them cannot be asked, because its prompt is too long, say.
         """
 
 
-class Checkpoint:
-    """A PyTorch model; its weights are loaded when the first question comes."""
+class PyTorchEngine:
+    """A checkpoint, run by PyTorch."""
 
     def __init__(self, model: str, conv_mode: str, dtype: str | None = None):
         """Look at a checkpoint: on a GPU in float16 where there is one, else in float32; `dtype` says otherwise.
 
         Raises:
-            UserError: see `open_checkpoint`.
+            UserError: PyTorch is not installed, or see `open_checkpoint`.
         """
+        require("--model", "torch", "transformers", extra="export")
         import torch
 
         from mobilevlm.checkpoint import open_checkpoint
@@ -60,14 +68,17 @@ class Checkpoint:
         self.conv_mode, self.device = conv_mode, "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = dtype or ("fp16" if self.device == "cuda" else "fp32")
         self.config = open_checkpoint(model).config
-        files = _files_digest(user_path(model))
-        self.identity = {"model": model, "files": files, "dtype": self.dtype, "device": self.device}
+        path = user_path(model)
+        named = str(path.resolve()) if path.is_dir() else model
+        self.identity = {"model": named, "files": _files_digest(path), "dtype": self.dtype, "device": self.device}
+        self._model: MobileVLM | None = None
 
-    @cached_property
-    def _model(self) -> MobileVLM:
-        from mobilevlm import MobileVLM
+    def open(self) -> None:
+        """See `Engine.open`."""
+        if self._model is None:
+            from mobilevlm import MobileVLM
 
-        return MobileVLM.from_pretrained(self.identity["model"], dtype=self.dtype, device=self.device)
+            self._model = MobileVLM.from_pretrained(self.identity["model"], dtype=self.dtype, device=self.device)
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """See `Engine.answer`; all at once."""
@@ -77,7 +88,7 @@ class Checkpoint:
 
 
 class BundleEngine:
-    """A bundle for any target; its stages are opened when the first question comes."""
+    """A bundle for any target."""
 
     def __init__(self, directory: str, conv_mode: str):
         """Look at a bundle.
@@ -89,17 +100,19 @@ class BundleEngine:
         self.conv_mode, self.config = conv_mode, bundle.config
         precision = ",".join(f"{stage}={name}" for stage, name in sorted(bundle.manifest.precision.items()))
         self.identity = {
-            "engine": directory,
+            "engine": str(bundle.directory.resolve()),
             "files": bundle.manifest.seal,
             "target": bundle.manifest.target,
             "precision": precision,
         }
+        self._session: Session | None = None
 
-    @cached_property
-    def _session(self) -> Session:
-        from mobilevlm.runtime.session import Session
+    def open(self) -> None:
+        """See `Engine.open`."""
+        if self._session is None:
+            from mobilevlm.runtime.session import Session
 
-        return Session(self.identity["engine"])
+            self._session = Session(self.identity["engine"])
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """See `Engine.answer`; one after the other."""
@@ -109,7 +122,7 @@ class BundleEngine:
 
 def open_engine(model: str | None, engine: str | None, conv_mode: str, dtype: str | None) -> Engine:
     """Whichever of the two is given."""
-    return Checkpoint(model, conv_mode, dtype) if model else BundleEngine(engine, conv_mode)
+    return PyTorchEngine(model, conv_mode, dtype) if model else BundleEngine(engine, conv_mode)
 
 
 def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
@@ -127,7 +140,12 @@ def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
 
 
 def ask(engine: Engine, questions: Sequence[Question]) -> list[tuple[str, str | None]]:
-    """Answers to a few questions of like `max_new_tokens`: each with None, or with what was wrong and no text."""
+    """Answers to a few questions of like `max_new_tokens`: each with None, or with what was wrong and no text.
+
+    Args:
+        engine: opened, and with vision if there are pictures, so that what it refuses is a question.
+        questions: the few.
+    """
     pictures: list[Any] = []
     for question in questions:
         try:
@@ -141,7 +159,7 @@ def ask(engine: Engine, questions: Sequence[Question]) -> list[tuple[str, str | 
     try:
         texts: list[tuple[str, str | None]] = [(text, None) for text in engine.answer(asked, limit)] if asked else []
     except UserError as error:
-        # One of them cannot be asked (too long a prompt, say): the others can, each on its own.
+        # One has too long a prompt or no UTF-8 text: the others can be asked, each on its own.
         texts = [("", str(error))] if len(asked) == 1 else [ask(engine, [questions[i]])[0] for i in good]
     for i, result in zip(good, texts, strict=True):
         results[i] = result

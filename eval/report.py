@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ class Score:
         task: name of the benchmark.
         title: the paper's.
         headline: which of the metrics the paper's table has.
-        n: answers.
-        failed: how many of them could not be asked.
+        n: questions the headline is over, see `Task.graded`.
+        answers: all of them.
+        failed: how many of the answers are to questions that could not be asked.
         metrics: all of them.
     """
 
@@ -33,6 +35,7 @@ class Score:
     title: str
     headline: str
     n: int
+    answers: int
     failed: int
     metrics: Mapping[str, float]
 
@@ -45,14 +48,15 @@ def claim(out: Path, engine: Engine, conv_mode: str, data: Path) -> None:
     """
     mine = dict(engine.identity) | {"conv_mode": conv_mode, "data": str(data.resolve())}
     path = out / RUN_FILE
+    out.mkdir(parents=True, exist_ok=True)
+    # Listed before the look for the run's file: a shard that begins beside this one writes that file first.
+    foreign = [child.name for child in out.iterdir() if not child.name.startswith(RUN_FILE)]
     if not path.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        if any(child.name != RUN_FILE + ".partial" for child in out.iterdir()):
+        if foreign:
             raise UserError(f"{out} holds something else than a run of eval/run.py: give another --out")
-        partial = out / (RUN_FILE + ".partial")
+        partial = out / f"{RUN_FILE}.{os.getpid()}.partial"
         partial.write_text(json.dumps(mine, indent=2) + "\n")
         partial.replace(path)
-        return
     theirs = read_run(out)
     changed = [name for name in {**theirs, **mine} if theirs.get(name) != mine.get(name)]
     if changed:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,8 +23,9 @@ from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.eval.answers import WHOLE, AnswerFile, merge, read_answers, shard_file, shard_of
 from mobilevlm.eval.engine import Engine, ask, open_engine
+from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import Score, claim, write_report
-from mobilevlm.eval.task import Question, Task
+from mobilevlm.eval.task import Answer, Question, Task
 from mobilevlm.eval.tasks import TASKS
 from mobilevlm.prompt import TEMPLATES
 
@@ -55,22 +57,26 @@ def evaluate(args: argparse.Namespace) -> None:
     """Ask what is not answered yet, then score.
 
     Raises:
-        UserError: options that contradict each other, files that are missing, or an `--out` of another run.
+        UserError: options that contradict each other, files that are missing or damaged, a model without vision, one
+            that cannot be loaded, or an `--out` of another run; also what `_report` raises.
     """
+    require("eval/run.py", "tqdm")
     _check(args)
     tasks = _tasks(args.tasks)
     data = data_directory(args.data)
     asked = {name: _questions(task, data, args.limit) for name, task in tasks.items()}
     engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype)
-    name = Path(args.engine or args.model).name
+    name = Path(engine.identity["model" if args.model else "engine"]).name
+    for task in tasks.values():
+        _check_vision(engine, task, asked[task.name])
+        _rehearse(task, data, asked[task.name])
     out = user_path(args.out or f"artifacts/eval/{name}")
     claim(out, engine, args.conv_mode, data)
     finished = [
         _answer(engine, task, asked[task.name], out / task.name, name, args) for task in tasks.values()
     ]  # every benchmark, also after one whose other shards are missing
     if all(finished):
-        scores = [_score(task, data, out / task.name, len(asked[task.name])) for task in tasks.values()]
-        print(write_report(out, scores, engine.config))
+        _report(tasks.values(), data, out, engine)
 
 
 def data_directory(name: str) -> Path:
@@ -109,7 +115,7 @@ def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
         if not (data / file).is_file():
             raise UserError(f"{data / file} is missing: download {source}")
     questions = task.questions(data)[:limit]
-    named = [question.image for question in questions if isinstance(question.image, Path)]
+    named = list(dict.fromkeys(question.image for question in questions if isinstance(question.image, Path)))
     missing = [path for path in named if not path.is_file()]
     if missing:
         where = f"pictures of {task.title} are missing, e.g. {', '.join(map(str, missing[:IMAGES_NAMED]))}"
@@ -118,6 +124,26 @@ def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
             raise UserError(f"all {len(named)} {where}: {source}")
         print(f"{len(missing)} of {len(named)} {where}; they count as wrong ({source})", file=sys.stderr)
     return questions
+
+
+def _check_vision(engine: Engine, task: Task, questions: Sequence[Question]) -> None:
+    if engine.config.vision is None and any(question.image is not None for question in questions):
+        raise UserError(f"{task.title} asks about pictures, and this is a text-only model: give one with vision")
+
+
+def _rehearse(task: Task, data: Path, questions: Sequence[Question]) -> None:
+    """Score empty answers, so that what stands in the way of scoring does so before hours of asking.
+
+    Raises:
+        UserError: see `Task.counts` and `Task.submission`.
+    """
+    silent = [Answer(question.id, question.saved_prompt, "", extra=question.extra) for question in questions]
+    with TemporaryDirectory() as out:
+        try:
+            task.counts(data, silent)
+            task.submission(data, silent, Path(out))
+        except UserError as error:
+            raise UserError(f"answers to {task.title} could not be scored: {error}") from None
 
 
 def _answer(
@@ -129,9 +155,11 @@ def _answer(
     part = shard_of(questions, args.shard, args.num_shards)
     path = shard_file(directory, args.shard, args.num_shards)
     with (
-        AnswerFile(path, part, name) as file,
+        AnswerFile(path, part, name, args.batch_size) as file,
         tqdm(total=len(part), initial=file.done, desc=task.title, unit="q", disable=None) as bar,
     ):
+        if file.done < len(part):
+            engine.open()
         while file.done < len(part):
             batch = part[file.done : file.done + args.batch_size]
             for question, (text, problem) in zip(batch, ask(engine, batch), strict=True):
@@ -141,19 +169,36 @@ def _answer(
                 bar.update()
     if args.num_shards == 1:
         return True
-    sizes = [len(shard_of(questions, shard, args.num_shards)) for shard in range(1, args.num_shards + 1)]
-    missing = merge(directory, sizes)
+    missing = merge(directory, questions, args.num_shards)
     if missing:
         print(f"{task.title}: shard {args.shard} is done; to come: {', '.join(map(str, missing))}")
     return not missing
 
 
-def _score(task: Task, data: Path, directory: Path, number: int) -> Score:
-    answers = list(read_answers(directory / WHOLE))[:number]
-    counts = task.counts(data, answers)
+def _report(tasks: Iterable[Task], data: Path, out: Path, engine: Engine) -> None:
+    """Score every benchmark that can be, and write and print the table of these.
+
+    Raises:
+        UserError: one could not be scored; raised after the table.
+    """
+    scores, problems = [], []
+    for task in tasks:
+        try:
+            scores.append(_score(task, data, out / task.name))
+        except UserError as error:
+            problems.append(f"{task.title} has no score: {error}")
+    print(write_report(out, scores, engine.config))
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _score(task: Task, data: Path, directory: Path) -> Score:
+    answers = list(read_answers(directory / WHOLE))
+    total = task.counts(data, answers).total()
     failed = sum(answer.failed for answer in answers)
     task.submission(data, answers, directory)
-    return Score(task.name, task.title, task.headline, len(answers), failed, task.metrics(counts.total()))
+    n = task.graded(total)
+    return Score(task.name, task.title, task.headline, n, len(answers), failed, task.metrics(total))
 
 
 def main() -> None:

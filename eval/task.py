@@ -27,7 +27,7 @@ class Question:
         id: the official one.
         text: what the model is told, without the image token, which comes before it.
         image: a file, the bytes of one, or None.
-        prompt: what the answer file calls the prompt; `text` where empty.
+        prompt: what the answer file calls the prompt, where that is not `text`.
         square: the picture's centre is cropped where the model would pad it, as the original does here.
         max_new_tokens: longest answer.
         extra: further fields of the answer's line.
@@ -41,6 +41,11 @@ class Question:
     max_new_tokens: int = 128
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def saved_prompt(self) -> str:
+        """The prompt as the answer's line has it."""
+        return self.prompt or self.text
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -48,7 +53,7 @@ class Answer:
 
     Attributes:
         id: the question's.
-        prompt: as asked, see `Question.prompt`.
+        prompt: see `Question.saved_prompt`.
         text: what the model said.
         failed: the question could not be asked (a broken picture, say): counts as wrong whatever the rule.
         extra: the question's further fields.
@@ -128,5 +133,18 @@ class Task(ABC):
         """The scores out of `Counts.total`, `headline` among them; percentages where the paper has them."""
 
     @abstractmethod
+    def graded(self, total: Mapping[str, float]) -> int:
+        """How many questions the headline is over, out of `Counts.total`."""
+
+    @abstractmethod
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """Write the answers as the official scorer or server takes them; the files written, below `out`."""
+        """Write the answers as the official scorer or server takes them.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: as of `counts`.
+            out: a directory, which is there.
+
+        Returns:
+            The files written.
+        """

@@ -6,7 +6,7 @@ on, and because no step may hold the model twice: a tensor is read, converted, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from mobilevlm.tensors import CheckpointError, Tensors
+from mobilevlm.tensors import CheckpointError
 
 from .precisions import Precision
 
@@ -40,7 +40,7 @@ class Graph:
     def __init__(
         self,
         name: str,
-        tensors: Tensors,
+        tensors: Mapping[str, torch.Tensor],
         precision: Precision,
         weights_path: Path,
         on_bytes: Callable[[int], object] = lambda count: None,
@@ -52,6 +52,7 @@ class Graph:
         self._initializers: list[TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._once: dict[str, Any] = {}
 
     def __enter__(self) -> Graph:
         return self
@@ -82,6 +83,12 @@ class Graph:
     def fresh(self, op_type: str) -> str:
         """A name for an output."""
         return f"{op_type}_{len(self._nodes)}"
+
+    def once(self, name: str, write: Callable[[], Any]) -> Any:
+        """What `write` adds and returns, the first time it is asked for under this name; the same again after that."""
+        if name not in self._once:
+            self._once[name] = write()
+        return self._once[name]
 
     def constant(self, value: np.ndarray) -> str:
         """Add a constant that is not a weight: shapes, axes, tables."""

@@ -78,15 +78,25 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
         VerificationError: a difference is beyond its tolerance.
         UserError: PyTorch itself computes something that is not finite.
     """
+
+    def opened(stage: str) -> ort.InferenceSession:
+        return _session(directory / stages.ONNX_FILES[stage], precision(precisions[stage]).QUANTIZED)
+
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
         sample = make_sample(checkpoint)
         reference = Reference(checkpoint, sample, progress.update)
         progress.total = len(reference.layers()) + DECODE_STEPS + 1
         outputs = {}
         if sample.pixel_values is not None:
-            outputs[stages.VISION] = {stages.IMAGE_EMBEDS: _run_vision(directory, sample.pixel_values.numpy())}
-        steps = _run_decoder(directory, checkpoint, reference.inputs_embeds.numpy(), max_context, progress.update)
+            outputs[stages.VISION] = {
+                stages.IMAGE_EMBEDS: _run_vision(opened(stages.VISION), sample.pixel_values.numpy())
+            }
+        table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
+        embeds = reference.inputs_embeds.numpy()
+        steps = _run_decoder(opened(stages.DECODER), table, checkpoint, embeds, max_context, progress.update)
         outputs[stages.DECODER] = steps.outputs
+        if precision(precisions[stages.DECODER]).QUANTIZED:  # its values are balanced with the layer that reads them
+            outputs[stages.DECODER].pop(stages.present(checkpoint.config.num_hidden_layers - 1, "value"))
         reference.follow(steps.tokens)
     differences = [
         _difference(stage, name, got, reference.golden[name], precision(precisions[stage]).TOLERANCE)
@@ -97,19 +107,19 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
     return Verification(differences, reference.golden)
 
 
-def _session(path: Path) -> ort.InferenceSession:
+def _session(path: Path, quantized: bool) -> ort.InferenceSession:
     """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    if not quantized:  # those are mapped in the form that the kernels read
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
     # Constant folding would turn float16 weights into float32 ones in memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _run_vision(directory: Path, pixel_values: np.ndarray) -> np.ndarray:
-    session = _session(directory / stages.ONNX_FILES[stages.VISION])
+def _run_vision(session: ort.InferenceSession, pixel_values: np.ndarray) -> np.ndarray:
     return session.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0]
 
 
@@ -122,12 +132,15 @@ class _Steps:
 
 
 def _run_decoder(
-    directory: Path, checkpoint: Checkpoint, embeds: np.ndarray, max_context: int, on_step: Callable[[], object]
+    session: ort.InferenceSession,
+    table: np.ndarray,
+    checkpoint: Checkpoint,
+    embeds: np.ndarray,
+    max_context: int,
+    on_step: Callable[[], object],
 ) -> _Steps:
     """Prefill, then greedy decode steps on the kv cache, exactly as a runtime does it: cache bound in place."""
     config = checkpoint.config
-    session = _session(directory / stages.ONNX_FILES[stages.DECODER])
-    table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
     parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
     caches = {key: np.zeros(shape, np.float32) for key in parts}

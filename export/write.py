@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -26,10 +27,12 @@ from mobilevlm.engines.staging import staged
 from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
+from .balance import Balanced
 from .decoder import write_decoder
 from .graph import Graph, to_numpy
 from .plan import BuildPlan
 from .precisions import precision
+from .prepack import prepack
 from .report import render_report
 from .verify import Difference, verify
 from .vision import write_vision
@@ -95,14 +98,27 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
         for stage, name in plan.precisions.items():
             progress.set_description(f"writing {stage} {name}")
-            weights = directory / stages.WEIGHT_FILES[stage]
-            with Graph(stage, tensors, precision(name), weights, progress.update) as graph:
-                writers[stage](graph)
-                graph.save(directory / stages.ONNX_FILES[stage])
+            final = directory / stages.ONNX_FILES[stage], directory / stages.WEIGHT_FILES[stage]
+            chosen = precision(name)
+            if not chosen.QUANTIZED:
+                _write_stage(writers[stage], Graph(stage, tensors, chosen, final[1], progress.update), final[0])
+                continue
+            plain = directory / "plain.onnx", directory / "plain.weights"
+            even = Balanced(tensors, config)
+            _write_stage(writers[stage], Graph(stage, even, chosen, plain[1], progress.update), plain[0])
+            prepack(plain[0], *final)
+            for path in plain:
+                path.unlink()
         progress.set_description("writing embed_tokens")
         dtype = precision(plan.precisions[stages.DECODER]).TABLE_DTYPE
         table = tensors["model.embed_tokens.weight"]
         _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
+
+
+def _write_stage(write: Callable[[Graph], None], graph: Graph, path: Path) -> None:
+    with graph:
+        write(graph)
+        graph.save(path)
 
 
 def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:

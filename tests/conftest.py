@@ -17,6 +17,7 @@ GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_MODELS = ("v1_ldpnet_112", "v2_ldpnetv2_336")
 DEMO = ROOT / "assets" / "demo"
 BUILD, CHAT = ROOT / "export" / "build_engines.py", ROOT / "runtime" / "chat.py"
+BENCHMARK = ROOT / "runtime" / "benchmark.py"
 
 
 def load_golden(name: str) -> SimpleNamespace:

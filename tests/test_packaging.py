@@ -1,4 +1,4 @@
-"""The wheel as a device installs it: only `mobilevlm`, both commands, a chat on Python 3.10 without PyTorch."""
+"""The wheel as a device installs it: only `mobilevlm`, its commands, a chat on Python 3.10 without PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BUILD, CHAT, ROOT, run
+from tests.conftest import BENCHMARK, BUILD, CHAT, ROOT, run
 
 
 def call(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
@@ -48,8 +48,8 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
         assert f"mobilevlm/{part}" in names
 
 
-def test_both_commands_run_from_anywhere(wheel, tmp_path):
-    """Installed without its dependencies: --help of both needs none of them but Pillow, numpy and SentencePiece."""
+def test_the_commands_run_from_anywhere(wheel, tmp_path):
+    """Installed without its dependencies: --help of each needs none of them but Pillow, numpy and SentencePiece."""
     bin_dir = clean_environment(sys.executable, tmp_path / "venv")
     call(bin_dir / "python", "-m", "pip", "install", "-q", "--no-deps", wheel)
     site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
@@ -61,12 +61,13 @@ def test_both_commands_run_from_anywhere(wheel, tmp_path):
     help_text = call(bin_dir / "mobilevlm-build-engines", "--help", cwd=elsewhere).stdout
     assert "--target" in help_text and "--random-weights" in help_text
     assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
+    assert "--compare" in call(bin_dir / "mobilevlm-benchmark", "--help", cwd=elsewhere).stdout
     code = "import mobilevlm, mobilevlm.engines, mobilevlm.runtime as r; print(r.__file__)"
     where = call(bin_dir / "python", "-c", code, cwd=elsewhere).stdout
     assert Path(where.strip()).is_relative_to(site)
 
 
-@pytest.mark.parametrize("script", [BUILD, CHAT])
+@pytest.mark.parametrize("script", [BENCHMARK, BUILD, CHAT])
 def test_scripts_of_a_clone_run_from_anywhere(script, tmp_path):
     assert "usage:" in run(script, "--help", cwd=tmp_path).stdout
 

@@ -9,7 +9,7 @@ from mobilevlm.engines.targets import TARGETS
 from mobilevlm.eval import compare
 from mobilevlm.eval import run as evaluation
 from mobilevlm.export import build_engines
-from mobilevlm.runtime import chat
+from mobilevlm.runtime import benchmark, chat
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
 from mobilevlm.train.demo import make_benchmarks, train_demo
 from tests.conftest import ROOT
@@ -25,6 +25,7 @@ PARSERS = {
     "eval/compare.py": compare.parser,
     "eval/run.py": evaluation.parser,
     "export/build_engines.py": build_engines.parser,
+    "runtime/benchmark.py": benchmark.parser,
     "runtime/chat.py": chat.parser,
     "train/finetune.py": finetune.parser,
     "train/language_pretrain.py": language_pretrain.parser,

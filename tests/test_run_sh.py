@@ -18,7 +18,6 @@ from tests.conftest import GOLDEN, ROOT
 
 LANGUAGE_MODEL, VISION_MODEL = GOLDEN / "lora_v1" / "base", GOLDEN / "lora_v1" / "openai_clip_tiny"
 ARCHS = ("mobilevlm1.7b", "mobilevlm3b", "mobilevlm_v2_1.7b", "mobilevlm_v2_3b")
-MERGE = ROOT / "train" / "merge_lora.py"
 SMALL = "--max-steps 1 --global-batch-size 1 --per-device-train-batch-size 1".split()
 SMALL += "--dataloader-num-workers 0 --no-bf16 --no-gradient-checkpointing".split()
 
@@ -116,6 +115,21 @@ def test_evaluating_says_which_file_is_missing(clone):
     assert "llava_gqa_testdev_balanced.jsonl is missing" in done.stderr and "benchmark_data.zip" in done.stderr
 
 
+def test_where_the_results_go(clone, tmp_path):
+    """Beside a checkpoint, under its own name; of a hub id where eval/run.py puts them, never in a folder mtgv/."""
+    (clone / "eval" / "run.py").write_text("import sys\nprint(*sys.argv[1:])\n")
+    out = tmp_path / "my out"
+    checkpoint = out / "mobilevlm-2.finetune"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.json").touch()
+    said = f"--model {checkpoint} --tasks all --data data --out {checkpoint}-evaluation\n"
+    for words in ((f"{checkpoint.name}/",), ("../my out/mobilevlm-2.finetune",)):
+        assert call(clone, "mobilevlm1.7b", "test", *words, cwd=out).stdout == said
+    assert call(clone, "mobilevlm1.7b", "test", LANGUAGE_MODEL, VISION_MODEL, out).stdout == said
+    done = call(clone, "mobilevlm_v2_1.7b", "test", "mtgv/MobileVLM_V2-1.7B")
+    assert done.stdout == "--model mtgv/MobileVLM_V2-1.7B --tasks all --data data\n"
+
+
 def test_v2_stage_2_needs_stage_1(clone):
     done = call(clone, "mobilevlm_v2_3b", "finetune", LANGUAGE_MODEL, VISION_MODEL, clone / "out")
     assert done.returncode == 2
@@ -192,7 +206,6 @@ def train(clone: Path, *words: str | Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-@pytest.mark.skipif(not MERGE.is_file(), reason="train/merge_lora.py is not there yet")
 def test_v1_from_a_language_model_to_a_merged_lora(clone):
     """The real thing with a tiny model: stage 1 leaves the projector, from which stage 2 and the LoRA start."""
     out = clone / "out"

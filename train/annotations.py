@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -20,7 +19,6 @@ _CHUNK = 1 << 20  # characters read at a time
 _LONGEST_ROW = 1 << 25  # beyond this a row that does not parse is broken, not merely unfinished
 # What is left of a literal, a number or an escape when the text stops inside of it.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
-TABLE_COLUMNS = ("index", "question", "image", "A", "B")
 Row = Any  # as parsed: a broken file may hold anything
 Placed = tuple[Row, int, int]  # a row, and the bytes of the file where its JSON begins and ends
 
@@ -29,25 +27,21 @@ class AnnotationError(UserError):
     """A file that cannot be read to its end; the message does not repeat its name."""
 
 
-def read_rows(path: Path, form: str, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
+def read_rows(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
     """The rows of an annotation file, one after the other.
 
     Args:
-        path: a JSON list; one JSON object per line where the name ends in .jsonl; for the form "table" tab-separated
-            with a heading.
-        form: see `DataSet`.
+        path: a JSON list; one JSON object per line where the name ends in .jsonl.
         on_read: told the bytes read since it was last told.
 
     Raises:
         AnnotationError: the file ends early or is something else.
     """
-    if form == "table" and path.suffix != ".jsonl":
-        return _read(path, _table, on_read)
     return (row for row, _, _ in read_placed(path, on_read))
 
 
 def read_placed(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Placed]:
-    """The rows of a JSON file as `read_rows` has them, each with the bytes where it begins and ends.
+    """The rows as `read_rows` has them, each with the bytes where it begins and ends.
 
     Raises:
         AnnotationError: as `read_rows`.
@@ -76,8 +70,6 @@ def _read(path: Path, layout: Callable[[TextIO], Iterator[Any]], on_read: Callab
                     done = now
         except UnicodeDecodeError as error:
             raise AnnotationError(f"is no UTF-8 text (near byte {done + error.start}). {AGAIN}") from None
-        except csv.Error as error:
-            raise AnnotationError(f"is no tab-separated table ({error}). {AGAIN}") from None
 
 
 class _Window:
@@ -171,13 +163,3 @@ def _values(handle: TextIO) -> Iterator[Placed]:
     while window.next_mark():
         yield window.value(f"row {number}")
         number += 1
-
-
-def _table(handle: TextIO) -> Iterator[Row]:
-    """The lines of a tab-separated table under its heading, as dictionaries."""
-    csv.field_size_limit(_LONGEST_ROW)  # a cell may hold a picture
-    reader = csv.DictReader(handle, delimiter="\t")
-    missing = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise AnnotationError(f"has no column {', '.join(missing)}. {AGAIN}")
-    yield from reader

@@ -54,13 +54,12 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
     return wanted // (each * processes)
 
 
-def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) -> TrainingArguments:
+def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments:
     """The TrainingArguments of a recipe on this machine.
 
     Args:
         recipe: the hyperparameters.
         out_dir: where checkpoints go.
-        **overrides: TrainingArguments' own, which win.
 
     Raises:
         UserError: the global batch does not divide, this machine cannot do what the recipe asks, or transformers
@@ -102,7 +101,7 @@ def training_arguments(recipe: Recipe, out_dir: str | Path, **overrides: Any) ->
             )
         values |= parallel_arguments(recipe.parallel, on_gpu)
     try:
-        arguments = TrainingArguments(**(values | overrides))
+        arguments = TrainingArguments(**values)
     except ValueError as error:
         raise UserError(f"transformers refuses recipe {recipe.name}: {error}") from None
     if processes == 1:

@@ -40,19 +40,25 @@ class ClipTrainer(Trainer):
 
     def __init__(self, recipe: Recipe, vision: VisionConfig, **options: Any):
         self.recipe, self.vision, self.progress = recipe, vision, Progress()
+        self.parts: dict[str, torch.Tensor] = {}
+        self.batches = 0
         super().__init__(callbacks=[self.progress], **options)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The model's own loss; its parts are kept for the next line of the log."""
+        """The model's own loss; its parts are summed up for the next line of the log."""
         self.progress.count(inputs.pop(NOTES), inputs)
         outputs = model(**inputs)
-        self.parts = {name: value for name, value in outputs.items() if name != "loss"}
+        self.batches += 1
+        for name, value in outputs.items():
+            if name != "loss":
+                self.parts[name] = self.parts.get(name, 0) + value.detach()
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the parts of the loss to the line that has the loss."""
+        """Add the parts of the loss to the line that has the loss: means over the same batches of this process."""
         if "loss" in logs:
-            logs |= {name: round(float(value), 4) for name, value in self.parts.items()}
+            logs |= {name: round(float(value) / self.batches, 4) for name, value in self.parts.items()}
+            self.parts, self.batches = {}, 0
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

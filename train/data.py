@@ -7,7 +7,7 @@ place to the next one that can, of the same kind, and is reported by id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,6 @@ def _texts(row: dict[str, Any]) -> list[str]:
 
 def _one_image(text: str) -> str:
     return f"{IMAGE.name}\n" + text.replace(IMAGE.name, "").strip()
-
-
-def check_rows(rows: Iterable[Any], template: Template, sees_images: bool) -> dict[int, str]:
-    """The rows whose form is wrong: number and problem."""
-    return Survey.of(rows, form_of(template), sees_images).malformed
 
 
 class TrainingRows(Dataset):

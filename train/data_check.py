@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from mobilevlm.datasets import DataSet
 from mobilevlm.image import ImageError, load_image
+from mobilevlm.mmbench_table import TableError, picture_of, read_table
 
-from .annotations import AnnotationError, Row, read_rows, read_through
-from .row_rules import images_of, picture_in, problem_of
+from .annotations import AGAIN, AnnotationError, Row, read_rows, read_through
+from .row_rules import images_of, problem_of
 
 # Folder below the image root -> file name -> the first row that names it, and that row's id.
 Named = dict[str, dict[str, tuple[int, str]]]
@@ -69,7 +70,12 @@ def check(data_set: DataSet, root: Path, full: bool = False, workers: int | None
     named: Named = {}
     if annotations.is_file():
         try:
-            _read(annotations, found, named, full)
+            if data_set.form == "table":
+                _read_table(annotations, found, full)
+            else:
+                _read(annotations, found, named)
+            if found.rows == 0:
+                raise AnnotationError(f"has no rows. {AGAIN}")
         except AnnotationError as error:
             found.faults.append(Fault("unreadable file", str(annotations), str(error), data_set.source))
     else:
@@ -85,39 +91,43 @@ def check(data_set: DataSet, root: Path, full: bool = False, workers: int | None
     return found
 
 
-def _read(path: Path, found: Findings, named: Named, full: bool) -> None:
+def _read(path: Path, found: Findings, named: Named) -> None:
     """Go through the rows once: count them, note what is wrong, gather the images they name."""
     form = found.data_set.form
     with tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar:
-        for number, row in enumerate(read_rows(path, form, bar.update)):
+        for number, row in enumerate(read_rows(path, bar.update)):
             found.rows += 1
             problem = problem_of(row, form)
-            if problem is None and form == "table":
-                found.images += 1
-                problem = _picture_problem(row) if full else None
-            elif problem is None:
+            if problem is None:
                 for image in images_of(row):
                     folder, _, name = image.rpartition("/")
                     if name not in (files := named.setdefault(folder, {})):
                         files[name] = (number, _id_of(row))
-            if problem is not None:
+            else:
                 found.faults.append(Fault("broken row", str(path), problem, None, number, _id_of(row)))
-    if found.rows == 0:
-        raise AnnotationError("has no rows. Download it again")
+
+
+def _read_table(path: Path, found: Findings, full: bool) -> None:
+    """Check MMBench's table, whose pictures are in it, as evaluation reads it."""
+    try:
+        rows = read_table(path)
+    except TableError as error:
+        raise AnnotationError(f"{error}. {AGAIN}") from None
+    found.rows = found.images = len(rows)
+    for number, index in enumerate(rows):
+        try:
+            picture = picture_of(index, rows)
+            if full:
+                load_image(picture)
+        except (TableError, ImageError) as error:
+            why = str(error) if isinstance(error, TableError) else f"its picture: {error}"
+            found.faults.append(Fault("broken row", str(path), why, None, number, str(index)))
 
 
 def _id_of(row: Row) -> str:
     """A row's own name, under whichever key its format has it."""
-    ids = [row[key] for key in ("id", "question_id", "index") if key in row] if isinstance(row, dict) else []
+    ids = [row[key] for key in ("id", "question_id") if key in row] if isinstance(row, dict) else []
     return str(ids[0])[:100] if ids else ""
-
-
-def _picture_problem(row: dict) -> str | None:
-    try:
-        load_image(picture_in(row))
-    except ImageError as error:
-        return f"its picture: {error}"
-    return None
 
 
 def _missing_folders(data_set: DataSet, root: Path) -> Iterator[Fault]:

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def _pretrain(args: argparse.Namespace) -> None:
     recipe = recipe_from_args(args)
     if recipe.trains != "llm":
-        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/finetune.py")
+        script = "vision_pretrain.py" if recipe.trains == "tower" else "finetune.py"
+        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/{script}")
     files = [user_path(name) for name in args.data]
     language_pretrain(recipe, args.size, user_path(args.tokenizer), files, user_path(args.out))
 

@@ -1,7 +1,7 @@
 """AdamW, or Muon for the matrices inside of blocks and AdamW for the rest.
 
-Muon (https://kellerjordan.github.io/posts/muon/) makes every step of a matrix orthogonal; at the demo's size it needs
-about half of AdamW's steps. Steps are scaled as in arXiv 2502.16982, so that one learning rate fits both.
+Muon (https://kellerjordan.github.io/posts/muon/) makes every step of a matrix orthogonal. Steps are scaled as in arXiv
+2502.16982, so that one learning rate fits both.
 """
 
 from __future__ import annotations

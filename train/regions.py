@@ -3,14 +3,15 @@
 A row may say what its picture shows where: `"regions": [{"box": [left, top, right, bottom], "kind": "circle", "color":
 "red"}, ...]`, the box in fractions of the picture's width and height, the attributes of any name. Every patch then has
 to name the attributes of what covers it. A caption tells a tower that there is a circle, a region shows it which pixels
-are the circle: from nothing, the first takes some hundred times the pictures (RegionCLIP, arXiv 2112.09106, has the
-same in mind for what captions never taught).
+are the circle (RegionCLIP, arXiv 2112.09106, has the same in mind for what captions never taught).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,17 @@ class RegionVocabulary:
 
     @classmethod
     def of(cls, rows: Iterable[Any]) -> RegionVocabulary:
-        """All attributes and values of these rows.
+        """All attributes and values of these rows; rows whose regions are wrong are named when their turn comes.
 
         Raises:
             UserError: no row has regions.
         """
         found: dict[str, set[str]] = {}
         for row in rows:
-            for region in _regions(row):
-                for name, value in _attributes(region).items():
-                    found.setdefault(name, set()).add(value)
+            with suppress(RowError):
+                for region in _regions(row):
+                    for name, value in _attributes(region).items():
+                        found.setdefault(name, set()).add(value)
         if not found:
             raise UserError("no row has regions to learn from: add them to the rows, or give --region-loss-weight 0")
         return cls({name: sorted(found[name]) for name in sorted(found)} | {CENTRE: [CENTRE]})
@@ -133,6 +135,7 @@ def _attributes(region: dict[str, Any]) -> dict[str, str]:
 def _on_grid(region: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> list[float]:
     """A region's box in patches from the upper left one."""
     box = region.get("box")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
+    numbers = isinstance(box, list) and all(isinstance(edge, int | float) and isfinite(edge) for edge in box)
+    if not numbers or len(box) != 4:
         raise RowError(f"a region's box has to be [left, top, right, bottom], and is {box}")
     return [(edge * size[i % 2] + (square - size[i % 2]) / 2) / square * grid for i, edge in enumerate(box)]

@@ -5,14 +5,12 @@ Needs no PyTorch.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from typing import Any
 
 from mobilevlm.prompt import IMAGE, Style, Template
 
-from .annotations import TABLE_COLUMNS, Row
+from .annotations import Row
 
 
 def form_of(template: Template) -> str:
@@ -31,13 +29,11 @@ def problem_of(row: Row, form: str, sees_images: bool = True) -> str | None:
 
     Args:
         row: as parsed.
-        form: see `DataSet`.
+        form: see `DataSet`; not "table", see `mmbench_table`.
         sees_images: whether the rows are for a model with vision.
     """
     if not isinstance(row, dict):
         return f"is {json.dumps(row)[:40]}, not an object"
-    if form == "table":
-        return _table_problem(row)
     named = row.get("image")
     if named is not None and not (named and (isinstance(named, str) or _is_list_of(str, named))):
         return f"image is {json.dumps(named)[:40]}, not a path or a list of paths"
@@ -47,21 +43,6 @@ def problem_of(row: Row, form: str, sees_images: bool = True) -> str | None:
     if named and not sees_images:
         return "has an image, but the model that is trained sees none"
     return _conversation_problem(row, form)
-
-
-def _table_problem(row: dict) -> str | None:
-    lacks = [name for name in TABLE_COLUMNS if not row[name]]
-    if lacks:
-        return f"has no {', '.join(lacks)}"
-    return None if None not in row else "has more cells than the heading"
-
-
-def picture_in(row: dict) -> bytes:
-    """The picture in a table's row; no bytes where the cell is no base64."""
-    try:
-        return base64.b64decode(row["image"], validate=True)
-    except binascii.Error:
-        return b""
 
 
 def _is_list_of(kind: type, value: Any) -> bool:

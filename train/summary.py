@@ -15,6 +15,8 @@ from transformers import TrainerCallback
 
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 
+from .cpu import give_back_memory
+
 
 class Progress(TrainerCallback):
     """Counts what passes through the model, and says once what happened to a row.
@@ -37,6 +39,10 @@ class Progress(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         """Stop the clock."""
         self.seconds = time.monotonic() - self.started
+
+    def on_log(self, args, state, control, **kwargs):
+        """Now and then is enough."""
+        give_back_memory()
 
     def count(self, notes: list[tuple[int, str, str]], batch: dict[str, Any]) -> None:
         """Take in one batch and the notes of its rows."""

@@ -15,7 +15,7 @@ def start_mimetic(tower: CLIPVisionModel) -> None:
 
     Positions become sines and cosines of row and column, query times key is near the unit matrix, value times output
     near minus the unit matrix (Trockman and Kolter, arXiv 2305.09828). Small data sets need no longer teach a tower
-    which patches are neighbours; on the demo's scenes the loss on regions falls faster from the first steps on.
+    which patches are neighbours.
     """
     config = tower.config
     width, grid = config.hidden_size, config.image_size // config.patch_size

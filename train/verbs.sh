@@ -21,7 +21,7 @@ directory() {
     local path
     path=$(from_caller "$2")
     if [ -d "$path" ]; then
-        echo "$path"
+        (cd "$path" && pwd) # without a / or .. at its end
     elif [[ $2 =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]]; then
         echo "$2"
     else
@@ -151,7 +151,10 @@ stopped() {
     exit "$1"
 }
 
-# The results lie beside the checkpoint, as in the original.
+# The results lie beside the checkpoint, under a name of their own (the original's would be one for all in its folder);
+# those of a hub id where eval/run.py puts them, in artifacts/eval.
 evaluate() {
-    $PYTHON eval/run.py --model "$1" --tasks all --data data --out "$(dirname "$1")/mobilevlm-3.evaluation"
+    local words=(--model "$1" --tasks all --data data)
+    [ ! -d "$1" ] || words+=(--out "$1-evaluation")
+    $PYTHON eval/run.py "${words[@]}"
 }

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def _pretrain(args: argparse.Namespace) -> None:
     recipe = recipe_from_args(args)
     if recipe.trains != "tower":
-        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/finetune.py")
+        script = "language_pretrain.py" if recipe.trains == "llm" else "finetune.py"
+        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/{script}")
     vision_pretrain(recipe, args.size, *map(user_path, (args.tokenizer, args.data, args.images, args.out)))
 
 

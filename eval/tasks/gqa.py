@@ -54,13 +54,16 @@ class Gqa(Task):
         """The accuracy in percent, 0 where nothing was asked."""
         return {"accuracy": 100 * total["right"] / (total["questions"] or 1)}
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The balanced questions that were answered."""
+        return int(total["questions"])
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """Write the file that eval.py of GQA takes; the prediction of a failed answer is empty."""
         rows = [
             {"questionId": str(answer.id), "prediction": "" if answer.failed else prediction(answer.text)}
             for answer in answers
         ]
-        out.mkdir(parents=True, exist_ok=True)
         path = out / PREDICTIONS
         path.write_text(json.dumps(rows), encoding="utf-8")
         return [path]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mobilevlm.errors import UserError
+from mobilevlm.mmbench_table import LETTERS, Row, TableError, picture_of, read_table
 
 from ..task import LETTER_ANSWER, Answer, Counts, Question, Task
-from .mmbench_table import LETTERS, Row, options_of, read_table, says_nothing, write_workbook
+from .mmbench_workbook import write_workbook
 
 MAX_NEW_TOKENS = 1024
 COPIES_APART = 1_000_000  # the copies of question 7 are 1000007, 2000007, ...
 WORKBOOK = "predictions.xlsx"
 NO_CATEGORY = "no category"
-_LONGEST_REFERENCE = 64
 _OF = " of "
 # What may stand before and behind a letter, in the order in which the public scorer tries it.
 _FORMS = (("", ""), ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
@@ -72,6 +71,10 @@ class MmBench(Task):
                 scores[category or "accuracy"] = 100 * right / asked
         return scores
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The questions, each with all its copies."""
+        return int(total["asked"])
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """The workbook of the original's conversion, which MMBench's server also takes."""
         rows = self._rows(data)
@@ -80,7 +83,13 @@ class MmBench(Task):
         return [out / WORKBOOK]
 
     def _rows(self, data: Path) -> dict[int, Row]:
-        return read_table(data / self.files.annotations, self.files.source)
+        path, source = data / self.files.annotations, self.files.source
+        if not path.is_file():
+            raise UserError(f"{path} is missing: download {source}")
+        try:
+            return read_table(path)
+        except TableError as error:
+            raise UserError(f"{path} {error}. Download it again: {source}") from None
 
     def _question(self, index: int, rows: Mapping[int, Row], data: Path) -> Question:
         row = rows[index]
@@ -90,9 +99,9 @@ class MmBench(Task):
         prompt = "\n".join(lines)
         try:
             image = picture_of(index, rows)
-        except ValueError as error:
+        except TableError as error:
             path, source = data / self.files.annotations, self.files.source
-            raise UserError(f"{path}, index {index}: its picture is {error}. Download it again: {source}") from None
+            raise UserError(f"{path}, index {index}: {error}. Download it again: {source}") from None
         extra = {"round_id": 0, "options": options, "option_char": list(LETTERS[: len(options)])}
         # The saved prompt lacks the last line, as the original's does.
         return Question(index, prompt + LETTER_ANSWER, image, prompt, max_new_tokens=MAX_NEW_TOKENS, extra=extra)
@@ -117,24 +126,19 @@ class MmBench(Task):
         return not answer.failed and letter_in(answer.text, options) == row["answer"]
 
 
-def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:
-    """The file in a row's `image`; in some releases of MMBench a copy has the index of the row that has it instead.
+def options_of(row: Row) -> list[str]:
+    """A row's options: those before the first that is missing or says that there is none."""
+    options: list[str] = []
+    for letter in LETTERS:
+        if says_nothing(row[letter]):
+            break
+        options.append(row[letter])
+    return options
 
-    Raises:
-        ValueError: it is neither.
-    """
-    cell = rows[index]["image"] or ""
-    if cell.isdecimal() and len(cell) <= _LONGEST_REFERENCE:
-        if int(cell) not in rows:
-            raise ValueError(f"that of row {cell}, which is not there")
-        cell = rows[int(cell)]["image"] or ""
-    try:
-        content = base64.b64decode(cell)
-    except ValueError:
-        content = b""
-    if not content:
-        raise ValueError("no base64")
-    return content
+
+def says_nothing(cell: str | None) -> bool:
+    """Whether the original takes a cell for an empty one."""
+    return cell is None or cell.lower() in ("nan", "none")
 
 
 def letter_in(text: str, options: Sequence[str]) -> str | None:

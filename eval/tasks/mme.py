@@ -90,6 +90,10 @@ class Mme(Task):
         }
         return sums | scores
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The questions of perception."""
+        return int(sum(total[f"{category}_questions"] for category in PERCEPTION))
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """Write a file for calculation.py of MME for each category that was asked; a failed answer is empty there."""
         lines = defaultdict(list)
@@ -98,7 +102,6 @@ class Mme(Task):
         for (category, file, question, truth), answer in self._with_truth(data, answers):
             text = "" if answer.failed else answer.text.translate(blanks)
             lines[category].append(f"{file}\t{question}\t{truth}\t{text}\n")
-        out.mkdir(parents=True, exist_ok=True)
         paths = []
         for category in CATEGORIES:
             if category in lines:

@@ -88,6 +88,10 @@ class Pope(Task):
             means[name] = sum(values) / (len(values) or 1)
         return means | found
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The questions of all categories."""
+        return int(sum(total.values()))
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """Write a file for evaluate.py of POPE for each category that was asked, in the order of the labels.
 
@@ -97,7 +101,6 @@ class Pope(Task):
         for labelled, answer in sorted(self._paired(data, answers), key=lambda pair: pair[0].number):
             text = ("no" if labelled.yes else "yes") if answer.failed else answer.text
             lines[labelled.category].append(json.dumps({"question": labelled.question, "answer": text}) + "\n")
-        out.mkdir(parents=True, exist_ok=True)
         paths = []
         for category in CATEGORIES:
             if category in lines:

@@ -71,6 +71,10 @@ class Sqa(Task):
             "accuracy": _percent(total["right"], total["asked"]),
         }
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The questions with a picture."""
+        return int(total["asked_with_image"])
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """What the official script writes: right and wrong answers in one file, the sums and choices in the other."""
         graded = self._graded(data, answers)

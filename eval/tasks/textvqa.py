@@ -54,6 +54,10 @@ class TextVqa(Task):
         """`accuracy` in percent."""
         return {"accuracy": 100 * total["score"] / total["asked"] if total["asked"] else 0.0}
 
+    def graded(self, total: Mapping[str, float]) -> int:
+        """The questions that were answered."""
+        return int(total["asked"])
+
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """A list of `{question_id, answer}` with the data set's own ids, as the TextVQA challenge on EvalAI takes it.
 

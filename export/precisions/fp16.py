@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-2
 BYTES = 2
 TABLE_DTYPE = np.float16
+QUANTIZED = False
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TOLERANCE = 5e-5
 BYTES = 4
 TABLE_DTYPE = np.float32
+QUANTIZED = False
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:

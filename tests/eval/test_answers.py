@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +107,24 @@ def test_answers_to_other_questions_are_refused(tmp_path):
     assert len(list(read_answers(tmp_path / WHOLE))) == 3
 
 
+def test_answers_to_another_wording_are_refused(tmp_path):
+    """As of data that was made again, with the same ids."""
+    write(tmp_path / WHOLE, until=3)
+    others = [replace(QUESTIONS[0], prompt="What was 0?"), *QUESTIONS[1:]]
+    with pytest.raises(UserError, match=r"line 1 answers question q0 \('What is 0\?.*, which is not the one asked"):
+        AnswerFile(tmp_path / WHOLE, others, "model")
+
+
+def test_a_batch_that_was_cut_is_asked_again(tmp_path):
+    """Of seven questions in batches of three; the last batch has one, and is whole."""
+    whole = write(tmp_path / WHOLE)
+    for lines, kept in ((7, 7), (6, 6), (5, 3), (3, 3), (2, 0)):
+        (tmp_path / WHOLE).write_bytes(b"".join(whole.splitlines(keepends=True)[:lines]))
+        with AnswerFile(tmp_path / WHOLE, QUESTIONS, "model", batch_size=3) as file:
+            assert file.done == kept
+        assert (tmp_path / WHOLE).read_bytes().count(b"\n") == kept
+
+
 def test_what_is_no_answer_is_refused(tmp_path):
     (tmp_path / WHOLE).write_text('{"question_id": "q0"}\n')
     with pytest.raises(UserError, match="line 1 is no answer"):
@@ -126,12 +145,22 @@ def test_shards_are_contiguous_parts_of_all(count, shards):
 
 def test_shards_are_merged_when_the_last_is_there(tmp_path):
     whole = write(tmp_path / "whole" / WHOLE)
-    sizes = [3, 3, 1]
     for shard in (2, 3, 1):
-        assert merge(tmp_path, sizes) and not (tmp_path / WHOLE).exists()
+        assert merge(tmp_path, QUESTIONS, 3) and not (tmp_path / WHOLE).exists()
         part = shard_of(QUESTIONS, shard, 3)
         write(shard_file(tmp_path, shard, 3), part, until=len(part) - 1)
-        assert shard in merge(tmp_path, sizes)
+        assert shard in merge(tmp_path, QUESTIONS, 3)
         write(shard_file(tmp_path, shard, 3), part)
-    assert merge(tmp_path, sizes) == []
+    assert merge(tmp_path, QUESTIONS, 3) == []
     assert (tmp_path / WHOLE).read_bytes() == whole
+
+
+@pytest.mark.parametrize("others", [QUESTIONS[:4], QUESTIONS[1:4]], ids=["more", "other"])
+def test_a_shard_of_another_run_is_not_merged(tmp_path, others):
+    """One with more answers than were asked, or with answers to other questions: of another --limit, say."""
+    for shard in (1, 2, 3):
+        asked = others if shard == 1 else shard_of(QUESTIONS, shard, 3)
+        write(shard_file(tmp_path, shard, 3), asked)
+    with pytest.raises(UserError, match="answers-1-of-3.jsonl, line [14] answers question q[13]"):
+        merge(tmp_path, QUESTIONS, 3)
+    assert not (tmp_path / WHOLE).exists()

@@ -60,10 +60,12 @@ def test_other_units_are_no_pair():
     other = Counts(["a", "b", "c"], ("right", "n"), rows)
     with pytest.raises(ValueError, match="same units"):
         interval(of(rows, ("right", "n")), other, mean)
+    with pytest.raises(ValueError, match="one at least"):
+        interval(of(rows[:0], ("right", "n")), of(rows[:0], ("right", "n")), mean)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_sample_without_any_case_of_a_kind_has_a_score(name):
     """Small sets have samples in which a category is empty; no score divides by zero."""
     metrics = TASKS[name].metrics(defaultdict(float))
-    assert metrics[TASKS[name].headline] == 0
+    assert metrics[TASKS[name].headline] == 0 and TASKS[name].graded(defaultdict(float)) == 0

@@ -138,8 +138,8 @@ def test_missing_truths_are_named_with_who_offers_them(tmp_path):
 def test_the_file_for_the_official_script(tmp_path):
     write(tmp_path)
     given = [*answers(q201="Yes.", q202="Blue"), Answer("203", "", "no", failed=True)]
-    (path,) = TASK.submission(tmp_path, given, tmp_path / "new/out")
-    assert path == tmp_path / "new/out/testdev_balanced_predictions.json"
+    (path,) = TASK.submission(tmp_path, given, tmp_path)
+    assert path == tmp_path / "testdev_balanced_predictions.json"
     assert json.loads(path.read_text()) == [
         {"questionId": "201", "prediction": "yes"},
         {"questionId": "202", "prediction": "blue"},

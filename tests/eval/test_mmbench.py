@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import builtins
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 
 from mobilevlm.errors import UserError
 from mobilevlm.eval.task import Answer
-from mobilevlm.eval.tasks.mmbench import MmBench, letter_in
-from mobilevlm.eval.tasks.mmbench_table import options_of
+from mobilevlm.eval.tasks.mmbench import MmBench, letter_in, options_of
 
 TABLE = Path("benchmark_data/mmbench/mmbench_dev_en_20231003.tsv")
 SUFFIX = "\nAnswer with the option's letter from the given choices directly."
@@ -148,6 +147,7 @@ def test_all_right(data):
     assert counts.names == ("right", "asked", "right of logic", "asked of logic", "right of object", "asked of object")
     assert counts.rows.tolist() == [[1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 0, 0]]
     assert metrics(data, answers()) == {"accuracy": 100, "logic": 100, "object": 100}
+    assert MmBench().graded(counts.total()) == 2  # of six rows
 
 
 @pytest.mark.parametrize("wrong", [7, COPY + 7, 2 * COPY + 7, 3 * COPY + 7])
@@ -211,14 +211,7 @@ def test_workbook_cell_by_cell(data, tmp_path):
 
 
 def test_without_openpyxl(data, tmp_path, monkeypatch):
-    plain = builtins.__import__
-
-    def refuse(name, *rest):
-        if name.startswith("openpyxl"):
-            raise ImportError(name)
-        return plain(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(UserError, match=r'needs openpyxl: pip install "mobilevlm\[eval\]"'):
         MmBench().submission(data, answers(), tmp_path)
 

@@ -117,6 +117,11 @@ def test_a_partial_run_is_graded_over_what_was_asked(tmp_path):
     assert scores(tmp_path, []) == {"perception": 0, "cognition": 0}
 
 
+def test_the_headline_is_over_the_questions_of_perception(tmp_path):
+    write(tmp_path, ["OCR/1.png", "code_reasoning/1.png"])
+    assert TASK.graded(TASK.counts(tmp_path, answers(tmp_path, "yes", "no", "yes", "no")).total()) == 2
+
+
 def test_the_ending_is_exchanged_for_the_official_one():
     prompt = f"Is it?{SHORT_ANSWER}"
     one, two = "Is it? Please answer yes or no.", "Is it?  Please answer yes or no."
@@ -188,10 +193,8 @@ def test_categories_and_questions_that_mme_does_not_have_are_refused(tmp_path):
 
 def test_the_files_for_the_official_script(tmp_path):
     write(tmp_path)
-    paths = TASK.submission(
-        tmp_path, answers(tmp_path, "Yes,\tit\nis", "no", "yes", "no", failed=(2,)), tmp_path / "x/y"
-    )
-    assert paths == [tmp_path / "x/y/count.txt", tmp_path / "x/y/artwork.txt"]
+    paths = TASK.submission(tmp_path, answers(tmp_path, "Yes,\tit\nis", "no", "yes", "no", failed=(2,)), tmp_path)
+    assert paths == [tmp_path / "count.txt", tmp_path / "artwork.txt"]
     assert paths[0].read_text() == (
         "0001.txt\tIs 0001 right? Please answer yes or no.\tYes\tYes, it is\n"
         "0001.txt\tIs 0001 wrong? Please answer yes or no.\tNo\tno\n"
@@ -227,7 +230,7 @@ def test_the_official_script_gives_the_same_scores(tmp_path_factory, pictures, t
     names = [f"{category}/{number}.png" for number, category in enumerate(pictures)]
     write(data, names)
     given = answers(data, *texts[: 2 * len(names)], failed=failed)
-    expected = {path.stem: official(path) for path in TASK.submission(data, given, data / "out")}
+    expected = {path.stem: official(path) for path in TASK.submission(data, given, data)}
     code = expected.get("code_reasoning", 0)
     sums = {"perception": sum(expected.values()) - code, "cognition": code}
     assert scores(data, given) == pytest.approx(sums | expected)

@@ -206,7 +206,7 @@ def test_files_are_named_that_are_missing_or_have_another_category(tmp_path):
 def test_the_files_for_the_official_script(tmp_path):
     write(tmp_path, [("random", "yes"), ("adversarial", "no"), ("random", "no")])
     given = answers(tmp_path, "Yes, indeed", "yes", "", failed=(1, 2))
-    paths = TASK.submission(tmp_path, given[::-1], tmp_path / "new/out")
+    paths = TASK.submission(tmp_path, given[::-1], tmp_path)
     assert [path.name for path in paths] == ["coco_pope_adversarial_answers.json", "coco_pope_random_answers.json"]
     assert read(paths[0]) == [{"question": "Is there a thing0 in the image?", "answer": "yes"}]
     assert read(paths[1]) == [
@@ -255,7 +255,7 @@ def test_the_official_script_gives_the_same_scores(tmp_path_factory, rows, texts
     given = answers(data, *texts[: min(asked, len(rows))], failed=failed)
     found = scores(data, given)
     expected = {}
-    for path in TASK.submission(data, given, data / "out"):
+    for path in TASK.submission(data, given, data):
         category = path.name.split("_")[2]
         theirs = official(path, folder / f"coco/coco_pope_{category}.json")
         expected |= {f"{category}_{name}": 100 * value for name, value in theirs.items()}

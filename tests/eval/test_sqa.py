@@ -68,6 +68,7 @@ def test_score(data):
     #                             right, asked, right and asked with a picture
     assert counts.rows.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]]
     assert metrics(data, answers) == pytest.approx({"image_accuracy": 50, "accuracy": 200 / 3})
+    assert Sqa().graded(counts.total()) == 2
 
 
 def test_part_of_the_questions(data):

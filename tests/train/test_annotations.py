@@ -25,7 +25,7 @@ def test_rows_do_not_depend_on_the_buffer(monkeypatch, tmp_path, chunk, layout):
     (tmp_path / "rows.json").write_text(" \n" + json.dumps(rows, **layout) + "\n \n")
     monkeypatch.setattr(annotations, "_CHUNK", chunk)
     read = []
-    assert list(read_rows(tmp_path / "rows.json", "any", read.append)) == rows
+    assert list(read_rows(tmp_path / "rows.json", read.append)) == rows
     content = (tmp_path / "rows.json").read_bytes()
     assert sum(read) <= len(content)
     placed = list(read_placed(tmp_path / "rows.json"))
@@ -39,7 +39,7 @@ def test_cut_anywhere(monkeypatch, tmp_path, cut):
     monkeypatch.setattr(annotations, "_CHUNK", 5)
     (tmp_path / "cut.json").write_text(whole[:cut])
     with pytest.raises(AnnotationError, match="is empty|ends"):
-        list(read_rows(tmp_path / "cut.json", "any"))
+        list(read_rows(tmp_path / "cut.json"))
 
 
 def turns(*speakers, text="<image> hello"):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mobilevlm.datasets import DATA_SETS, GROUPS
+from mobilevlm.mmbench_table import COLUMNS
 from tests.conftest import ROOT, run
 
 SCRIPT = ROOT / "train" / "prepare_data.py"
@@ -39,11 +40,18 @@ def fill_training(root: Path, data_set) -> None:
     write(root / data_set.annotations, rows + [TEXT_ROW] * (data_set.form == "v1"))
 
 
+def table_row(index: int, question: str, image: str) -> str:
+    """A line of MMBench's table; `image` is base64, or another row's index."""
+    cells = {"index": index, "question": question, "A": "x", "B": "y", "answer": "A", "image": image}
+    return "\t".join(str(cells.get(name, "")) for name in COLUMNS) + "\n"
+
+
 def fill_benchmark(root: Path, data_set) -> None:
     if data_set.form == "table":
         picture(root / "cell.png")
         cell = base64.b64encode((root / "cell.png").read_bytes()).decode()
-        write(root / data_set.annotations, f'index\tquestion\tA\tB\timage\n7\t"What\nis it?"\tx\ty\t{cell}\n')
+        rows = [table_row(7, '"What\nis it?"', cell), table_row(1_000_007, "What is it?", "7")]  # as releases have it
+        write(root / data_set.annotations, "\ufeff" + "\t".join(COLUMNS) + "\n" + "".join(rows))
     elif data_set.form == "question":
         picture(root / data_set.images / "a" / "1.jpg")
         lines = [json.dumps({"question_id": n, "image": "a/1.jpg", "text": "What?"}) for n in range(3)]
@@ -81,7 +89,7 @@ def test_a_whole_tree_passes(tree, tmp_path, options):
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == [item.name for item in DATA_SETS]
     assert "v1_stage2: ok, 13 rows, 12 images" in lines
-    assert "benchmark/mmbench: ok, 1 rows, 1 images" in lines
+    assert "benchmark/mmbench: ok, 2 rows, 2 images" in lines
     assert all(item["ready"] and item["faults"] == [] for item in json.loads(report.read_text()))
 
 
@@ -224,7 +232,7 @@ def test_full_finds_pictures_that_do_not_open(tree):
     assert prepare(tree, "v1_stage1", "benchmark").returncode == 0
     (tree / "pretrain_data/images/1.jpg").write_bytes(b"no picture")
     table = tree / "benchmark_data/mmbench/mmbench_dev_en_20231003.tsv"
-    table.write_text(table.read_text() + "8\tWhat?\tx\ty\tAAAA\n")
+    table.write_text(table.read_text() + table_row(8, "What?", "AAAA"))
     assert prepare(tree, "v1_stage1", "benchmark").returncode == 0
     done = prepare(tree, "v1_stage1", "benchmark", options=("--full",))
     assert done.returncode == 2
@@ -233,8 +241,18 @@ def test_full_finds_pictures_that_do_not_open(tree):
     assert lines[0] == "v1_stage1: 1 image broken (2 rows, 2 images)"
     assert "1 of the 2 images cannot be opened. Get them from images.zip of LLaVA-Pretrain" in lines[1]
     assert lines[2] == f"    row 1 (id -1): 1.jpg: {image} is no picture Pillow can read. Convert it to JPEG or PNG."
-    assert "    row 1 (id 8): its picture: The given bytes is no picture" in done.stdout
+    assert "    row 2 (id 8): its picture: The given bytes is no picture" in done.stdout
     assert "2 of 7 data sets not ready: v1_stage1, benchmark/mmbench" in done.stderr
+
+
+def test_a_table_without_a_picture(tree):
+    """Also without --full: rows whose picture is no base64, or that of a row which is not there."""
+    table = tree / "benchmark_data/mmbench/mmbench_dev_en_20231003.tsv"
+    table.write_text(table.read_text() + table_row(8, "What?", "") + table_row(9, "What?", "12"))
+    done = prepare(tree, "benchmark")
+    assert done.returncode == 2
+    assert "    row 2 (id 8): its picture is no base64" in done.stdout
+    assert "    row 3 (id 9): its picture is that of row 12, which is not there" in done.stdout
 
 
 def test_benchmarks_need_their_other_files(tree):
@@ -244,7 +262,7 @@ def test_benchmarks_need_their_other_files(tree):
     done = prepare(tree, "benchmark")
     assert f"{tree}/benchmark_data/gqa/testdev_balanced_questions.json ends in the middle of row 0" in done.stdout
     assert f"{tree}/benchmark_data/pope/coco/coco_pope_random.json is missing. Get it from POPE" in done.stdout
-    assert "mmbench_dev_en_20231003.tsv has no column image, A, B" in done.stdout
+    assert "mmbench_dev_en_20231003.tsv has no column hint, A, B, C, D, answer, category, image" in done.stdout
     assert "3 of 6 data sets not ready" in done.stderr
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -154,9 +153,9 @@ def test_the_deepspeed_files_take_the_recipes_values(stage, tmp_path):
 
 def test_the_fsdp_file_holds_what_accelerate_knows(tmp_path):
     from accelerate.utils import FullyShardedDataParallelPlugin
+    from transformers import TrainingArguments
 
-    recipe = replace(load_recipe("mobilellama_sft_1.4b"), gradient_checkpointing=False)
-    arguments = training_arguments(recipe, tmp_path, **parallel_arguments("fsdp", on_gpu=True))
+    arguments = TrainingArguments(output_dir=str(tmp_path), **parallel_arguments("fsdp", on_gpu=True))
     plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
     assert plugin.fsdp_version == 2
     assert plugin.transformer_cls_names_to_wrap == ["LlamaDecoderLayer"]

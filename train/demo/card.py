@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,11 @@ TEXT = """# A small MobileVLM V2, trained from nothing
 LDPv2 projector (144 tokens) and a MobileLLaMA (6 blocks of 256, 1024 pieces). It is there so that export, quantisation
 and evaluation can be judged on real answers. It knows a world of drawings and nothing else.
 
-- It can: say what is there and what is not, name colours ({colors}) and shapes ({shapes}), count to six, tell left from
-  right and above from below, say where a thing is and which one is bigger, read a number or a short word, read simple
-  bar and pie charts, describe the picture. It answers in a sentence, or in a word where the question ends with
-  `Answer the question using a single word or phrase.`
+- It was taught to say what is there and what is not, name colours ({colors}) and shapes ({shapes}), count, tell left
+  from right and above from below, say where a thing is and which one is bigger, read a number or a short word, read
+  simple bar and pie charts, describe the picture. How well it does is in the table below. It answers in a sentence, or
+  in a word where the question ends with `Answer the question using a single word or phrase.`
 - It cannot: anything else. A photograph gets an answer about shapes.
-- Not good enough yet: the goal is 95 % for existence, colour and shape, 85 % for counting, 80 % for relations and
-  numbers. The tower sees what it should (a linear layer reads 97 % of the patches' shapes off it); V2 stage 2 was too
-  short for the language model to learn to look: relations and option letters are still guesses. Its two own stages saw
-  texts about slightly smaller shapes than the pictures have; V2 stage 2's schedule was lengthened once on the way.
 
 ## Made by
 
@@ -31,10 +28,10 @@ and evaluation can be judged on real answers. It knows a world of drawings and n
 python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
 ```
 
-Everything comes from this command: pictures, captions and questions from `train/demo/` (seeds `0-N` and `1-N` for
-training, `heldout-N` for the figures below), every stage from a recipe `train/recipes/demo_*.json` with seed {seed}.
+Everything comes from this command: pictures, captions and questions from `train/demo/` (seeds `0-N`, `1-N` and `2-N`
+for training, `heldout-N` for the figures below), every stage from a recipe `train/recipes/demo_*.json`, seed {seed}.
 
-| stage | steps | batch | last loss | samples/s | tokens/s | peak memory |
+| stage | steps | batch | loss, mean of the last ten logged | samples/s | tokens/s | peak memory |
 |---|---|---|---|---|---|---|
 {stages}
 
@@ -46,7 +43,8 @@ training, `heldout-N` for the figures below), every stage from a recipe `train/r
 ## Right answers on held-out scenes
 
 {questions} questions of each kind, every second one with the short-answer suffix, pictures of 192 to 640 px; without
-the picture the same questions are asked as text alone. `python train/demo/judge.py --model assets/demo` measures it.
+the picture the same questions are asked as text alone. Measured by
+`python train/demo/judge.py --model assets/demo --questions {questions}`.
 
 | kind | right with the picture, % | without, % |
 |---|---|---|
@@ -61,7 +59,7 @@ def write_card(work: Path, out: Path) -> None:
         work: the runs, a directory per stage.
         out: the model, with `accuracy.json` of `judge`.
     """
-    weights = json.loads((out / "accuracy.json").read_text())
+    figures = json.loads((out / "accuracy.json").read_text())
     runs = {name: _run(work / name) for name in STAGES}
     some = next(iter(runs.values()))
     rows = [
@@ -70,17 +68,17 @@ def write_card(work: Path, out: Path) -> None:
         for name, run in runs.items()
     ]
     answers = [
-        f"| {kind} | {value} | {weights['without_picture'][kind]} |" for kind, value in weights["accuracy"].items()
+        f"| {kind} | {value} | {figures['without_picture'][kind]} |" for kind, value in figures["accuracy"].items()
     ]
     values = {
-        "millions": weights["parameters"] / 1e6,
+        "millions": figures["parameters"] / 1e6,
         "colors": ", ".join(COLORS),
         "shapes": ", ".join(SHAPES),
         "seed": some["seed"],
         "stages": "\n".join(rows),
-        "device": f"Two cores of a {some['device'].upper()}" if some["device"] == "cpu" else some["device"],
+        "device": f"{os.cpu_count()} CPU cores" if some["device"] == "cpu" else some["device"],
         "torch": some["torch"],
-        "questions": weights["questions_per_kind"],
+        "questions": figures["questions_per_kind"],
         "accuracy": "\n".join(answers),
     }
     (out / "README.md").write_text(TEXT.format(**values))

@@ -25,6 +25,7 @@ from mobilevlm.train.demo.benchmarks.pope import write_pope
 from mobilevlm.train.demo.benchmarks.rows import EDGES
 from mobilevlm.train.demo.benchmarks.sqa import write_sqa
 from mobilevlm.train.demo.benchmarks.textvqa import write_textvqa
+from mobilevlm.train.demo.version import generator
 
 FOLDER = "benchmark_data"
 MOST = 5_000  # scenes' numbers are MMBench's indexes, which have to stay below a million
@@ -63,10 +64,13 @@ def _make(args: argparse.Namespace) -> None:
 def make_benchmarks(out: Path, questions: int) -> None:
     """Write `benchmark_data/` with a folder for each benchmark, and `sizes.json` last.
 
-    A finished folder of the same size is kept as it is; anything else by that name is an error. A run that is killed
-    leaves `benchmark_data.unfinished`, which the next one removes.
+    A finished folder of the same size is kept as it is. A run that is killed leaves `benchmark_data.unfinished`, which
+    the next one removes.
+
+    Raises:
+        UserError: something else is there by that name, or the benchmarks of another version of this generator.
     """
-    sizes = json.dumps({"questions": questions, "edges": list(EDGES)}) + "\n"
+    sizes = json.dumps({"questions": questions, "edges": list(EDGES), "generator": generator()}) + "\n"
     data, building = out / FOLDER, out / f"{FOLDER}.unfinished"
     done = data / "sizes.json"
     if data.exists():

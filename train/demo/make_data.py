@@ -22,6 +22,7 @@ from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo import conversations, facts
 from mobilevlm.train.demo.draw import Region, draw_scene
 from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.version import generator
 
 EDGES = (144, 192, 288)  # the first is what the demo's tower sees
 CHUNK = 250
@@ -49,14 +50,18 @@ def _make(args: argparse.Namespace) -> None:
 def make_data(out: Path, images: int, texts: int) -> None:
     """Write `images/`, `captions.json`, `conversations.json`, `text.jsonl`, `text_conversations.json`.
 
-    A finished folder of the same sizes is kept as it is; one of other sizes is an error.
+    A finished folder of the same sizes is kept as it is.
+
+    Raises:
+        UserError: a finished folder is there that has other sizes or was made by another version of this generator.
     """
-    sizes = {"images": images, "texts": texts, "edges": list(EDGES)}
+    sizes = {"images": images, "texts": texts, "edges": list(EDGES), "generator": generator()}
     done = out / "sizes.json"
     if done.is_file():
         if json.loads(done.read_text()) != sizes:
             raise UserError(
-                f"{out} holds demo data of other sizes ({done.read_text()}, wanted {sizes}): remove it first"
+                f"{out} holds demo data of other sizes or of another version ({done.read_text().strip()}, wanted "
+                f"{json.dumps(sizes)}): remove it first"
             )
         return
     with ProcessPoolExecutor(os.cpu_count()) as pool:

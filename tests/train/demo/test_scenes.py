@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from mobilevlm.templates import TEMPLATES
-from mobilevlm.train.data import check_rows
 from mobilevlm.train.demo import conversations, facts
 from mobilevlm.train.demo.draw import draw_scene, shade
 from mobilevlm.train.demo.phrases import QUESTIONS, ask
 from mobilevlm.train.demo.questions import questions
 from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
+from mobilevlm.train.row_rules import form_of
+from mobilevlm.train.survey import Survey
 
 SEEDS = range(300)
 
@@ -143,9 +144,9 @@ def test_rows_are_what_training_takes():
         captions.append(conversations.caption_row(scene, "a.jpg", rng))
         talks.append(conversations.conversation_row(scene, "a.jpg", rng))
         texts.append(conversations.text_row(scene, rng))
-    assert check_rows(captions, TEMPLATES["plain"], sees_images=True) == {}
-    assert check_rows(talks, TEMPLATES["v1"], sees_images=True) == {}
-    assert check_rows(texts, TEMPLATES["v1"], sees_images=False) == {}
+    assert Survey.of(captions, form_of(TEMPLATES["plain"]), True).malformed == {}
+    assert Survey.of(talks, form_of(TEMPLATES["v1"]), True).malformed == {}
+    assert Survey.of(texts, form_of(TEMPLATES["v1"]), False).malformed == {}
     again = random.Random(0)
     assert conversations.caption_row(sample_scene(again), "a.jpg", again) == captions[0]
 

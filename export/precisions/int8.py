@@ -1,0 +1,55 @@
+"""int8 weights with a scale for each output, int8 activations with a scale for each row.
+
+A row's own scale keeps a token of huge values, as CLIP and LLaMA have them, from flattening all others; with one scale
+for the whole tensor such a token costs half of the signal. Layers that read the same rows share their quantisation.
+Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulIntegerToFloat
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .fp32 import transposed
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
+BYTES = 1.06
+TABLE_DTYPE = np.float16
+QUANTIZED = True
+
+LARGEST = 127
+SMALLEST_ROW = 1e-20  # a row of zeros is divided by this
+
+
+def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+    """MatMulIntegerToFloat of quantised rows and the quantised weight."""
+    codes, scales = quantize(transposed(graph, names))
+    rows, largest = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
+    step, zero = graph.once("rows.scale", lambda: _row_scale(graph))
+    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", codes), ("scales", scales))]
+    y = graph.op("MatMulIntegerToFloat", rows, stored[0], step, stored[1], zero, domain="com.microsoft")
+    return graph.op("Mul", y, largest)
+
+
+def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (K, N) int8 and scales (N,) float32 of a float32 (K, N) matrix; a weight is `code * scale`."""
+    scales = np.abs(weight).max(axis=0) / LARGEST
+    scales[scales == 0] = 1
+    return np.rint(weight / scales).astype(np.int8), scales
+
+
+def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
+    """Rows as uint8 around 128, in steps of a 127th of the largest value of each, and those values (..., 1)."""
+    largest = graph.op("ReduceMax", graph.op("Abs", x), graph.constant(np.array([-1])), keepdims=1)
+    largest = graph.op("Max", largest, graph.constant(np.array(SMALLEST_ROW, np.float32)))
+    step, zero = graph.once("rows.scale", lambda: _row_scale(graph))
+    return graph.op("QuantizeLinear", graph.op("Div", x, largest), step, zero), largest
+
+
+def _row_scale(graph: Graph) -> tuple[str, str]:
+    step, zero = np.array(1 / LARGEST, np.float32), np.array(128, np.uint8)
+    return graph.constant(step), graph.constant(zero)

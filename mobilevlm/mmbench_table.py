@@ -1,0 +1,81 @@
+"""MMBench's table with pictures in it, as pandas reads it for the original. Evaluation and prepare_data read it here.
+
+Needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import UserError
+
+Row = dict[str, str | None]
+
+LETTERS = "ABCD"
+COLUMNS = ("index", "question", "hint", *LETTERS, "answer", "category", "image")
+_LONGEST_CELL = 2**31 - 1  # what the csv module can be told on every system
+_LONGEST_REFERENCE = 64
+# What pandas 2 takes for a missing cell.
+_MISSING = set("#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null".split())
+_MISSING |= {"", "#N/A N/A"}
+
+
+class TableError(UserError):
+    """A table, or a picture in it, that cannot be read; the message does not name the file."""
+
+
+def read_table(path: Path) -> dict[int, Row]:
+    """The rows by their index, in the order of the file; a missing cell is None.
+
+    Args:
+        path: values in UTF-8 separated by tabs, under a line of names, those of `COLUMNS` among them.
+
+    Raises:
+        TableError: the file cannot be read, a column is missing, or a row is damaged or has another's index.
+    """
+    rows: dict[int, Row] = {}
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t")
+            header = next(reader, [])
+            lacking = [name for name in COLUMNS if name not in header]
+            if lacking:
+                raise TableError(f"has no column {', '.join(lacking)}")
+            for cells in filter(None, reader):
+                where = f"is broken: line {reader.line_num}"
+                if len(cells) != len(header):
+                    raise TableError(f"{where} has {len(cells)} cells, the first line {len(header)}")
+                row = {name: None if cell in _MISSING else cell for name, cell in zip(header, cells, strict=True)}
+                index = row["index"] or ""
+                if not index.isdecimal() or int(index) in rows or row["question"] is None:
+                    raise TableError(f"{where}: index {index!r} is none or a second one, or has no question")
+                rows[int(index)] = row
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise TableError(f"cannot be read ({error})") from None
+    finally:
+        csv.field_size_limit(limit)
+    return rows
+
+
+def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:
+    """The file in a row's `image`; in some releases of MMBench a copy has the index of the row that has it instead.
+
+    Raises:
+        TableError: it is neither.
+    """
+    cell = rows[index]["image"] or ""
+    if cell.isdecimal() and len(cell) <= _LONGEST_REFERENCE:
+        if int(cell) not in rows:
+            raise TableError(f"its picture is that of row {cell}, which is not there")
+        cell = rows[int(cell)]["image"] or ""
+    try:
+        content = base64.b64decode(cell)
+    except ValueError:
+        content = b""
+    if not content:
+        raise TableError("its picture is no base64")
+    return content

@@ -1,0 +1,1 @@
+"""What `runtime/benchmark.py` measures with: workers, stages, the machine's limits, tables."""

@@ -1,0 +1,126 @@
+"""The little of ONNX's file format that a benchmark needs: a device has no `onnx` package.
+
+Numbers of fields and types: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
+# By operator: type of x, of the weight, of y.
+TYPES = {"MatMul": (FLOAT, FLOAT, FLOAT), "MatMulInteger": (UINT8, INT8, INT32)}
+# Bytes of an element in memory while a CPU computes, by type: 10 is float16, which ONNX Runtime expands at loading.
+BYTES = {FLOAT: 4.0, UINT8: 1.0, INT8: 1.0, INT32: 4.0, 7: 8.0, 9: 1.0, 10: 4.0, 11: 8.0, 16: 4.0, 21: 0.5, 22: 0.5}
+IR_VERSION, OPSET = 8, 17
+
+
+def matmul_model(op_type: str, rows: int, weight: np.ndarray) -> bytes:
+    """A model of one node, `y = x @ weight`, as ONNX Runtime takes it.
+
+    Args:
+        op_type: `MatMul`, all float32, or `MatMulInteger`, where x is uint8, `weight` int8 and y int32.
+        rows: of x, which is (rows, K).
+        weight: (K, N), a constant of the model.
+    """
+    x_type, weight_type, y_type = TYPES[op_type]
+    inner, columns = weight.shape
+    tensor = _message((1, inner), (1, columns), (2, weight_type), (8, "weight"), (9, weight.tobytes()))
+    node = _message((1, "x"), (1, "weight"), (2, "y"), (4, op_type))
+    graph = _message(
+        (1, node),
+        (2, op_type),
+        (5, tensor),
+        (11, _value("x", x_type, rows, inner)),
+        (12, _value("y", y_type, rows, columns)),
+    )
+    return _message((1, IR_VERSION), (7, graph), (8, _message((1, ""), (2, OPSET))))
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of a model's constants while it computes; layouts stored for loading and padding are not counted.
+
+    What `GroupQueryAttention` takes are tables of positions, of which a row is read: they are left out.
+    """
+    graph = dict(_fields(memoryview(path.read_bytes())))[7]
+    sizes, tables = {}, set()
+    for number, value in _fields(graph):
+        if number == 5:
+            name, size = _constant(value)
+            sizes[name] = size
+        elif number == 1:
+            node = list(_fields(value))
+            if any(field == 4 and bytes(text) == b"GroupQueryAttention" for field, text in node):
+                tables |= {bytes(text).decode() for field, text in node if field == 1}
+    return int(sum(size for name, size in sizes.items() if name not in tables))
+
+
+def _constant(tensor: memoryview) -> tuple[str, float]:
+    """Name and bytes in memory."""
+    shape, name, kind = [], "", FLOAT
+    for number, value in _fields(tensor):
+        if number == 1:  # packed by some writers, one field for each dimension by others
+            shape += [value] if isinstance(value, int) else _varints(value)
+        elif number == 2:
+            kind = value
+        elif number == 8:
+            name = bytes(value).decode()
+    return name, prod(shape) * BYTES[kind]
+
+
+def _value(name: str, element: int, *shape: int) -> bytes:
+    dimensions = _message(*((1, _message((1, size))) for size in shape))
+    return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
+
+
+def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A protobuf message of numbered fields: numbers, texts, and messages or bytes."""
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts += [_varint(number << 3), _varint(value)]
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            parts += [_varint(number << 3 | 2), _varint(len(data)), data]
+    return b"".join(parts)
+
+
+def _varint(value: int) -> bytes:
+    low, high = value & 127, value >> 7
+    return bytes([low | 128]) + _varint(high) if high else bytes([low])
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of a message's fields: an int, or the bytes of anything longer."""
+    at = 0
+    while at < len(message):
+        key, at = _read_varint(message, at)
+        if key & 7 == 0:
+            value, at = _read_varint(message, at)
+        else:
+            size, at = _read_varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
+            value = message[at : at + size]
+            at += size
+        yield key >> 3, value
+
+
+def _varints(message: memoryview) -> list[int]:
+    values, at = [], 0
+    while at < len(message):
+        value, at = _read_varint(message, at)
+        values.append(value)
+    return values
+
+
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at

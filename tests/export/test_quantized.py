@@ -1,0 +1,150 @@
+"""int8 and int4: weights against other quantisers, stages against float32, outliers against none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto
+from onnxruntime.capi._pybind_state import quantize_matmul_4bits
+from safetensors.torch import load_file, save_file
+
+from mobilevlm.config import ModelConfig
+from mobilevlm.export.graph import Graph
+from mobilevlm.export.precisions import int4, precision
+from mobilevlm.runtime import Session
+from tests.conftest import DEMO, build
+from tests.export.outliers import with_outliers
+
+
+def heavy_tailed(rows: int, columns: int) -> np.ndarray:
+    """Weights with channels and single values that stand out."""
+    generator = np.random.default_rng(7)
+    weight = generator.standard_t(4, (rows, columns)) * np.exp(generator.normal(0, 0.3, (rows, 1)))
+    return (0.02 * weight).astype(np.float32)
+
+
+def linear(name: str, weight: np.ndarray, x: np.ndarray, directory: Path) -> np.ndarray:
+    """One layer through ONNX Runtime."""
+    tensors = {"layer.weight": torch.from_numpy(weight)}
+    with Graph("test", tensors, precision(name), directory / f"{name}.weights") as graph:
+        graph.input("x", TensorProto.FLOAT, [1, "rows", weight.shape[1]])
+        graph.op("Identity", graph.linear("x", "layer"), out="y")
+        graph.output("y", TensorProto.FLOAT, [1, "rows", weight.shape[0]])
+        graph.save(directory / f"{name}.onnx")
+    session = ort.InferenceSession(str(directory / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x[None]})[0][0]
+
+
+def unpacked(codes: np.ndarray, scales: np.ndarray, zeros: np.ndarray, columns: int) -> np.ndarray:
+    """What MatMulNBits's documentation says the weights are."""
+    rows, blocks = scales.shape
+    values = np.stack([codes & 15, codes >> 4], axis=-1).reshape(rows, blocks, -1).astype(np.float32)
+    points = np.stack([zeros & 15, zeros >> 4], axis=-1).reshape(rows, -1)[:, :blocks, None]
+    return ((values - points) * scales[..., None]).reshape(rows, -1)[:, :columns]
+
+
+@pytest.mark.parametrize("rows, columns", [(64, 80), (48, 128), (300, 768), (16, 2000)])
+def test_int4_is_what_the_operator_reads_and_closer_than_plain_rounding(rows, columns, tmp_path):
+    """Against ONNX Runtime's own quantiser of the same format, and through its kernel."""
+    weight = heavy_tailed(rows, columns)
+    ours = unpacked(*int4.quantize(weight), columns)
+    blocks = -(-columns // int4.BLOCK)
+    codes = np.zeros((rows, blocks, int4.BLOCK // 2), np.uint8)
+    scales, zeros = np.zeros((rows, blocks), np.float32), np.zeros((rows, -(-blocks // 2)), np.uint8)
+    plain = np.ascontiguousarray(weight.T)
+    quantize_matmul_4bits(codes, plain, scales.reshape(-1), zeros.reshape(-1), int4.BLOCK, rows, columns, False)
+    theirs = unpacked(codes, scales, zeros, columns)
+    error, rounded = (np.square(weight - read).mean() for read in (ours, theirs))
+    assert error < 0.97 * rounded < 0.05 * np.square(weight).mean()
+    x = np.random.default_rng(1).standard_normal((7, columns)).astype(np.float32)
+    y = linear("int4", weight, x, tmp_path)
+    expected = x @ ours.T  # what is left is the rounding of activations to int8
+    assert np.abs(y - expected).mean() < 0.01 * np.abs(expected).mean()
+
+
+def test_blocks_of_zeros_and_of_one_sign_stay_exact():
+    weight = np.zeros((3, 2 * int4.BLOCK), np.float32)
+    weight[1, :] = np.tile(np.arange(16, dtype=np.float32), 16)
+    weight[2, : int4.BLOCK] = -weight[1, : int4.BLOCK]
+    np.testing.assert_allclose(unpacked(*int4.quantize(weight), weight.shape[1]), weight, atol=1e-5)
+
+
+def test_int8_keeps_small_tokens_beside_a_massive_one(tmp_path):
+    """With one scale for all rows a token of a thousand times the size would leave the others nothing."""
+    weight = heavy_tailed(256, 512)
+    x = np.random.default_rng(2).standard_normal((9, 512)).astype(np.float32)
+    x[0] *= 1000
+    x[5] = 0
+    y, expected = linear("int8", weight, x, tmp_path), x @ weight.T
+    assert not y[5].any()
+    for row in (0, *range(1, 5), *range(6, 9)):
+        assert np.abs(y[row] - expected[row]).mean() < 0.03 * np.abs(expected[row]).mean()
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    """Bundles of the demo model as it is and with outliers, by (weights, precision)."""
+    root = tmp_path_factory.mktemp("quantized")
+    model = root / "outliers"
+    model.mkdir()
+    for path in DEMO.iterdir():
+        if path.name != "model.safetensors":
+            (model / path.name).symlink_to(path)
+    tensors = {name: value.float() for name, value in load_file(DEMO / "model.safetensors").items()}
+    config = ModelConfig.from_dict(_manifest(_built(DEMO, root, "fp32"))["model"])
+    save_file(with_outliers(tensors, config), model / "model.safetensors", metadata={"format": "pt"})
+    names = [("plain", DEMO, name) for name in ("int8", "int4")] + [("outliers", model, n) for n in ("int8", "int4")]
+    found = {(weights, name): _built(source, root, name) for weights, source, name in names}
+    return found | {("plain", "fp32"): root / "demo-fp32"}
+
+
+def _built(model: Path, root: Path, name: str) -> Path:
+    out = root / f"{model.name}-{name}"
+    done = build("--model", model, "--precision", name, out=out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def _manifest(bundle: Path) -> dict:
+    return json.loads((bundle / "bundle.json").read_text())
+
+
+def stage_outputs(bundle: Path) -> dict[str, np.ndarray]:
+    """Image embeddings and the logits of a prefill and of a step, for fixed inputs."""
+    generator = np.random.default_rng(3)
+    with Session(bundle) as session:
+        size = session.config.vision.image_size
+        pixels = generator.standard_normal((1, 3, size, size)).astype(np.float32)
+        found = {"vision": session._runner.encode_image(pixels)}
+        rows = np.concatenate([session._rows(token) for token in range(40, 100)])
+        first = session._runner.decode(rows, 0).copy()
+        found["decoder"] = np.concatenate([first, session._runner.decode(session._rows(7), len(rows))])
+    return found
+
+
+def relative(got: np.ndarray, expected: np.ndarray) -> float:
+    """Mean difference as a part of the mean size."""
+    return float(np.abs(got - expected).mean() / np.abs(expected - expected.mean()).mean())
+
+
+@pytest.mark.parametrize("name, most", [("int8", 0.05), ("int4", 0.6)])
+def test_stages_are_close_to_float32_with_and_without_outliers(quantized, name, most):
+    """Channels thirty times the others change nothing in float32, and hardly anything here."""
+    exact = stage_outputs(quantized["plain", "fp32"])
+    plain, outliers = (stage_outputs(quantized[weights, name]) for weights in ("plain", "outliers"))
+    for stage, expected in exact.items():
+        clean, injected = relative(plain[stage], expected), relative(outliers[stage], expected)
+        assert clean < most, (stage, clean)
+        assert injected < 1.5 * clean + 0.01, (stage, clean, injected)
+
+
+@pytest.mark.parametrize("name, part", [("int8", 0.3), ("int4", 0.2)])
+def test_quantised_weights_are_small_and_laid_out_for_this_cpu(quantized, name, part):
+    """Both forms are in the file; loading takes the one that fits."""
+    sizes = [_manifest(quantized["plain", key])["files"]["decoder.weights"]["size"] for key in ("fp32", name)]
+    assert sizes[1] < 2 * part * sizes[0]
+    assert b"prepacked" in (quantized["plain", name] / "decoder.onnx").read_bytes()
+    assert not list(quantized["plain", name].glob("plain*"))
