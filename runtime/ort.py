@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 
@@ -17,16 +19,16 @@ from .pages import release
 class OrtRunner:
     """See `runner.Runner`."""
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, profile_to: Path | None = None):
         precisions = bundle.manifest.precision
         require_memory(
             {stage: bundle.path(stages.WEIGHT_FILES[stage]).stat().st_size for stage in precisions}, precisions
         )
         config = bundle.config
         self.max_context = bundle.manifest.max_context
-        self._vision = _session(bundle, stages.VISION) if bundle.has_vision else None
+        self._vision = _session(bundle, stages.VISION, profile_to) if bundle.has_vision else None
         self._vision_weights = bundle.path(stages.WEIGHT_FILES[stages.VISION]).resolve()
-        self._decoder = _session(bundle, stages.DECODER)
+        self._decoder = _session(bundle, stages.DECODER, profile_to)
         buffers = empty_buffers(config.num_hidden_layers, config.num_key_value_heads, self.max_context, config.head_dim)
         # An OrtValue over the numpy buffer, not a copy of it: binding it as past and present updates it in place.
         self._caches = {key: ort.OrtValue.ortvalue_from_numpy(buffer) for key, buffer in buffers.items()}
@@ -70,7 +72,7 @@ class OrtRunner:
         return binding
 
 
-def _session(bundle: Bundle, stage: str) -> ort.InferenceSession:
+def _session(bundle: Bundle, stage: str, profile_to: Path | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: stderr belongs to the commands
     # Each stage has its own threads: those of one that has answered must not spin beside those of the next.
@@ -84,6 +86,8 @@ def _session(bundle: Bundle, stage: str) -> ort.InferenceSession:
         options.add_session_config_entry("session.disable_prepacking", "1")
     # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
     options.enable_mem_pattern = False
+    if profile_to is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile_to / stage)
     path = bundle.path(stages.ONNX_FILES[stage])
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,8 +35,12 @@ class Runner(Protocol):
         """
 
 
-def open_runner(bundle: Bundle) -> Runner:
+def open_runner(bundle: Bundle, profile_to: Path | None = None) -> Runner:
     """The runner of the backend a bundle's target names.
+
+    Args:
+        bundle: what to run.
+        profile_to: a directory that gets a profile of each stage when the runner is given up.
 
     Raises:
         BundleError: this version has none for it.
@@ -44,7 +49,7 @@ def open_runner(bundle: Bundle) -> Runner:
     if target is not None and target.backend == "ort":
         from .ort import OrtRunner
 
-        return OrtRunner(bundle)
+        return OrtRunner(bundle, profile_to)
     raise BundleError(
         f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
         "Build one for this machine: python export/build_engines.py --model DIR --target host"

@@ -35,13 +35,13 @@ class Engine:
         self._runner: Runner | None = None
         self._sampler, self._token = Sampler(Sampling()), 0
 
-    def load(self) -> float:
+    def load(self, profile_to: Path | None = None) -> float:
         """Open the bundle anew: milliseconds for checking its files and making its sessions, imports not counted."""
         self.close()
         wait_until_quiet(self._wait_s)
         begin = time.perf_counter()
         bundle = Bundle.open(self.directory)
-        self._runner = open_runner(bundle)
+        self._runner = open_runner(bundle, profile_to)
         milliseconds = (time.perf_counter() - begin) * 1e3
         self._make_inputs(bundle)
         return milliseconds

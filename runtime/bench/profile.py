@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +53,8 @@ def profile_stages(engine: Engine) -> dict[str, list[OperatorTime]]:
 
 def _profile(engine: Engine, work: Callable[[], object]) -> list[OperatorTime]:
     with tempfile.TemporaryDirectory() as folder:
-        with profiled_sessions(Path(folder)):
-            engine.load()
-            work()
+        engine.load(Path(folder))
+        work()
         engine.close()  # a session writes its profile when it ends
         return operator_times([json.loads(path.read_bytes()) for path in sorted(Path(folder).iterdir())])
 
@@ -86,23 +83,3 @@ def operator_times(profiles: list[list[dict[str, Any]]]) -> list[OperatorTime]:
     counts[BETWEEN], milliseconds[BETWEEN] = 1.0, total - sum(milliseconds.values())
     rows = [OperatorTime(name, counts[name], ms, ms / total) for name, ms in milliseconds.items()]
     return sorted(rows, key=lambda row: row.ms, reverse=True)
-
-
-@contextmanager
-def profiled_sessions(folder: Path) -> Iterator[None]:
-    """Let every session that is made inside the block write a profile into a folder, with its options as they are."""
-    import onnxruntime as ort
-
-    original, numbers = ort.SessionOptions, count()
-
-    def profiled() -> ort.SessionOptions:
-        options = original()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(folder / f"session{next(numbers)}")
-        return options
-
-    ort.SessionOptions = profiled
-    try:
-        yield
-    finally:
-        ort.SessionOptions = original

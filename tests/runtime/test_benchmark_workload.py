@@ -17,7 +17,6 @@ from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.onnx_file import matmul_model, weight_bytes
 from mobilevlm.runtime.bench.plan import Plan
-from mobilevlm.runtime.bench.profile import profiled_sessions
 from mobilevlm.runtime.bench.workload import decode_bytes, decoder_operations, vision_operations
 from tests.export.test_architectures import MODEL, write_checkpoint
 from tests.export.test_architectures import VISION as TOWER
@@ -77,8 +76,7 @@ def test_operations_are_those_executed(case, tmp_path):
     rows = ROWS + case.manifest.num_image_tokens
     engine = Engine(case.directory, Plan(rows, 1, (rows,)))
     (tmp_path / "profile").mkdir()
-    with profiled_sessions(tmp_path / "profile"):
-        engine.load()
+    engine.load(tmp_path / "profile")
     engine.question()
     engine.close()
     executed = [count(json.loads(path.read_text())) for path in (tmp_path / "profile").iterdir()]
