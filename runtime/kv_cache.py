@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Hashable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -37,4 +39,9 @@ def empty_buffers(layers: int, heads: int, max_context: int, head_dim: int) -> d
     The pages of a row take memory only once it is written.
     """
     shape = (1, heads, max_context, head_dim)
-    return {(layer, part): np.zeros(shape, np.float32) for layer in range(layers) for part in ("key", "value")}
+    return {(layer, part): _zeros(shape) for layer in range(layers) for part in ("key", "value")}
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """float32 zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
+    return np.frombuffer(mmap.mmap(-1, prod(shape) * np.dtype(np.float32).itemsize), np.float32).reshape(shape)

@@ -90,7 +90,9 @@ def _session(bundle: Bundle, stage: str, profile_to: Path | None) -> ort.Inferen
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / stage)
     path = bundle.path(stages.ONNX_FILES[stage])
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        release(bundle.path(stages.WEIGHT_FILES[stage]).resolve())  # loading reads more of it than running does
+        return session
     except Exception as error:
         # onnxruntime's own exceptions have no common public base class.
         if "onnxruntime" not in type(error).__module__:

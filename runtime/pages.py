@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 MADV_DONTNEED = 4
+MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*)")
 
 
 def release(path: Path) -> None:
     """Take a mapped file's pages out of this process; they come back from the system's cache when they are read.
 
-    Only where the system tells what is mapped (Linux); elsewhere nothing happens.
+    A mapping that was written to is left alone: its pages are nowhere else. Only where the system tells what is mapped
+    (Linux); elsewhere nothing happens.
     """
     try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
+        lines = Path("/proc/self/smaps").read_text().splitlines()
     except OSError:
         return
-    libc = ctypes.CDLL(None)
+    libc, bounds = ctypes.CDLL(None), None
     for line in lines:
-        bounds, permissions, *rest = line.split(maxsplit=5)
-        if len(rest) == 4 and rest[3] == str(path) and "w" not in permissions:
-            start, end = (int(bound, 16) for bound in bounds.split("-"))
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+        if (mapping := MAPPING.fullmatch(line)) is not None:
+            bounds = [int(bound, 16) for bound in mapping.groups()[:2]] if mapping[3] == str(path) else None
+        elif bounds and line.startswith("Anonymous:") and line.split()[1] == "0":
+            libc.madvise(ctypes.c_void_p(bounds[0]), ctypes.c_size_t(bounds[1] - bounds[0]), MADV_DONTNEED)

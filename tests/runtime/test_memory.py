@@ -1,0 +1,49 @@
+"""What stays in memory: rows of the kv cache that were written, pages of weights that are being read."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobilevlm.runtime.kv_cache import empty_buffers
+from mobilevlm.runtime.pages import release
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
+MIB = 2**20
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def test_rows_of_the_kv_cache_take_memory_when_they_are_written():
+    """A tenth of all rows, of every head: in huge pages they would fill the whole buffers."""
+    before = resident()
+    buffers = empty_buffers(layers=4, heads=16, max_context=2048, head_dim=128)
+    for buffer in buffers.values():
+        assert buffer.shape == (1, 16, 2048, 128) and buffer.dtype == np.float32
+        buffer[:, :, :204] = 1
+    total = sum(buffer.nbytes for buffer in buffers.values())
+    assert 0.08 * total < resident() - before < 0.25 * total
+    assert all(buffer[0, 15, 203].all() and not buffer[0, 15, 204:].any() for buffer in buffers.values())
+
+
+def test_a_mapped_file_leaves_memory_and_comes_back(tmp_path):
+    """Copy on write, as ONNX Runtime maps weights; what was written to one such page is nowhere else, and stays."""
+    file = tmp_path / "some weights"
+    content = np.random.default_rng(0).integers(0, 256, 64 * MIB, np.uint8)
+    content.tofile(file)
+    mapped = np.memmap(file, np.uint8, "c")
+    assert mapped.sum() == content.sum()
+    held = resident()
+    release(file)
+    assert held - resident() > 48 * MIB
+    assert np.array_equal(mapped, content)
+    mapped[5] ^= 255
+    held = resident()
+    release(file)
+    assert abs(held - resident()) < 16 * MIB
+    assert mapped[5] == content[5] ^ 255
