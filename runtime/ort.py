@@ -75,8 +75,6 @@ class OrtRunner:
 def _session(bundle: Bundle, stage: str, profile_to: Path | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: stderr belongs to the commands
-    # Each stage has its own threads: those of one that has answered must not spin beside those of the next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if bundle.manifest.precision[stage] in QUANTIZED:
         # These files are finished: operators fused, weights laid out for the kernels.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
