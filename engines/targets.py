@@ -9,7 +9,9 @@ from mobilevlm.errors import UserError
 from .stages import DECODER, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
-QUANTIZED = ("int8", "int4")  # precisions whose files hold weights laid out for the CPU
+# Precisions before which channels are evened out, and after which weights are laid out for the CPU
+# (`export/balance.py`, `export/prepack.py`).
+QUANTIZED = ("int8", "int4")
 
 
 @dataclass(frozen=True)

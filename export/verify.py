@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
+from mobilevlm.engines.targets import QUANTIZED
 from mobilevlm.errors import UserError
 
 from .precisions import precision
@@ -80,7 +81,7 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
     """
 
     def opened(stage: str) -> ort.InferenceSession:
-        return _session(directory / stages.ONNX_FILES[stage], precision(precisions[stage]).QUANTIZED)
+        return _session(directory / stages.ONNX_FILES[stage], precisions[stage] in QUANTIZED)
 
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
         sample = make_sample(checkpoint)
@@ -95,7 +96,7 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
         embeds = reference.inputs_embeds.numpy()
         steps = _run_decoder(opened(stages.DECODER), table, checkpoint, embeds, max_context, progress.update)
         outputs[stages.DECODER] = steps.outputs
-        if precision(precisions[stages.DECODER]).QUANTIZED:  # its values are balanced with the layer that reads them
+        if precisions[stages.DECODER] in QUANTIZED:  # its values are balanced with the layer that reads them
             outputs[stages.DECODER].pop(stages.present(checkpoint.config.num_hidden_layers - 1, "value"))
         reference.follow(steps.tokens)
     differences = [

@@ -24,6 +24,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
+from mobilevlm.engines.targets import QUANTIZED
 from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
@@ -100,7 +101,7 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
             progress.set_description(f"writing {stage} {name}")
             final = directory / stages.ONNX_FILES[stage], directory / stages.WEIGHT_FILES[stage]
             chosen = precision(name)
-            if not chosen.QUANTIZED:
+            if name not in QUANTIZED:
                 _write_stage(writers[stage], Graph(stage, tensors, chosen, final[1], progress.update), final[0])
                 continue
             plain = directory / "plain.onnx", directory / "plain.weights"

@@ -2,8 +2,7 @@
 
 A precision module has `TOLERANCE`, the largest difference from PyTorch in float32 its stages may show, as a fraction of
 the largest reference value; `BYTES`, what a weight takes on disk; `TABLE_DTYPE`, in which the embedding table that goes
-with it is stored; `QUANTIZED`, whether channels are evened out before and weights laid out for the CPU after
-(`export/balance.py`, `export/prepack.py`); and `linear(graph, x, names)`.
+with it is stored; and `linear(graph, x, names)`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ class Precision(Protocol):
     TOLERANCE: float
     BYTES: float
     TABLE_DTYPE: type[np.generic]
-    QUANTIZED: bool
 
     def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
         """Write `x @ weight.T` (bias is the caller's) for layers packed side by side; return its output."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-2
 BYTES = 2
 TABLE_DTYPE = np.float16
-QUANTIZED = False
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 TOLERANCE = 5e-5
 BYTES = 4
 TABLE_DTYPE = np.float32
-QUANTIZED = False
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.56
 TABLE_DTYPE = np.float16
-QUANTIZED = True
 
 BLOCK = 128
 LEVELS = 15
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level
-# Parts of a block's range that its 16 levels span; below 0.7 nothing was ever chosen in Gaussian or heavy-tailed rows.
+# Parts of a block's range that its 16 levels span.
 RANGES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7)
 ROWS = 256  # quantised at a time: what fits a core's cache
 

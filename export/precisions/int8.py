@@ -1,7 +1,7 @@
 """int8 weights with a scale for each output, int8 activations with a scale for each row.
 
-A row's own scale keeps a token of huge values, as CLIP and LLaMA have them, from flattening all others; with one scale
-for the whole tensor such a token costs half of the signal. Layers that read the same rows share their quantisation.
+A row's own scale keeps a token of huge values, as CLIP and LLaMA have them, from flattening all others. Layers that
+read the same rows share their quantisation.
 Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulIntegerToFloat
 """
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 1.06
 TABLE_DTYPE = np.float16
-QUANTIZED = True
 
 LARGEST = 127
 SMALLEST_ROW = 1e-20  # a row of zeros is divided by this

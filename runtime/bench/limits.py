@@ -27,7 +27,7 @@ class Limits:
 
     Attributes:
         read_gb_per_s: reading memory, all threads together, from huge pages where the system has them. Weights that
-            are mapped from files lie in small pages, from which less can be read: some 0.8 of it on a Zen CPU.
+            are mapped from files lie in small pages, from which less can be read.
         fp32_gflop_per_s: ONNX Runtime's `MatMul` of float32 matrices of 2048 x 2048.
         int8_gop_per_s: its `MatMulInteger`, uint8 by int8, of the same size.
         threads: that read; the matrices are multiplied by as many as ONNX Runtime takes, as in an engine.
@@ -92,8 +92,8 @@ def usable_cores() -> int:
 
 
 def _read_gb_per_s(threads: int, size: int) -> float:
-    # The maximum of int32 is the numpy function that reads fastest: 41 GB/s on one Zen 5 core, against 19 of a float64
-    # sum. Ones, because pages of zeros that were never written are all the same page, and in the cache.
+    # The maximum of int32 is the numpy function that reads fastest. Ones, because pages of zeros that were never
+    # written are all the same page, and in the cache.
     slices = np.array_split(np.ones(size // 4, np.int32), threads)
     with ThreadPoolExecutor(threads) as pool:
         return size / _shortest(lambda: list(pool.map(np.max, slices))) / 1e9
