@@ -5,23 +5,43 @@
 | vision       | pixel_values (1, 3, H, H) -> image_embeds (1, N, D)                           |
 | embed_tokens | ids -> rows of a memory-mapped table (V, D); no graph                         |
 | decoder      | inputs_embeds (1, S, D), kv cache, positions -> logits (1, V) of the last one |
+| prefill      | the decoder once more, for many rows: files of `PREFILL_LAYERS` layers each,  |
+|              | which hand hidden_states (1, S, D) on; some bundles have it                   |
 """
 
 from __future__ import annotations
 
-VISION, DECODER = "vision", "decoder"
+VISION, PREFILL, DECODER = "vision", "prefill", "decoder"
 
 PIXEL_VALUES, IMAGE_EMBEDS = "pixel_values", "image_embeds"
 INPUTS_EMBEDS, LOGITS = "inputs_embeds", "logits"
+HIDDEN_STATES, NEXT_HIDDEN_STATES = "hidden_states", "next_hidden_states"
 # Of the `gqa` lowering: index of the last valid cache row (1,) int32, and cache rows after this call () int32.
 SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
 
-ONNX_FILES = {VISION: "vision.onnx", DECODER: "decoder.onnx"}
-WEIGHT_FILES = {VISION: "vision.weights", DECODER: "decoder.weights"}
+PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
+
+
+def parts(stage: str, layers: int) -> dict[str, range]:
+    """A stage's graphs by name, and the layers in each of a decoder that has so many."""
+    if stage != PREFILL:
+        return {stage: range(layers)}
+    starts = range(0, layers, PREFILL_LAYERS)
+    return {f"{PREFILL}.{n}": range(start, min(start + PREFILL_LAYERS, layers)) for n, start in enumerate(starts)}
+
+
+def onnx_file(part: str) -> str:
+    """Of a graph."""
+    return f"{part}.onnx"
+
+
+def weights_file(part: str) -> str:
+    """Of a graph."""
+    return f"{part}.weights"
 
 
 def past(layer: int, part: str) -> str:

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from mobilevlm.errors import UserError
 
-from .stages import DECODER, VISION
+from .stages import DECODER, PREFILL, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
 # Precisions before which channels are evened out, and after which weights are laid out for the CPU
 # (`export/balance.py`, `export/prepack.py`).
 QUANTIZED = ("int8", "int4")
+# What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
+PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
+# Of a decoder: those whose weights are chosen on calibration data (`export/calibration.py`).
+CALIBRATED = ("int4",)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ TARGETS = {
             backend="ort",
             lowering="gqa",
             precisions=("fp32", "fp16", "int8", "int4"),
-            default_precision={VISION: "fp32", DECODER: "fp32"},
+            default_precision={VISION: "int8", DECODER: "int4"},  # the quickest in README's table
         ),
     )
 }
@@ -61,7 +65,7 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
         A precision for every stage.
 
     Raises:
-        UserError: a stage or precision the target does not have.
+        UserError: a stage or precision the target does not have, or a prefill that does not go with the decoder.
     """
     if text is None:
         return dict(target.default_precision)
@@ -73,10 +77,17 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
                 f"precision {precision!r} is not available for target {target.name}; it has "
                 f"{', '.join(target.precisions)}"
             )
-        if separator and stage not in STAGES_WITH_PRECISION:
-            raise UserError(f"{stage!r} is no stage with a precision; choose from {', '.join(STAGES_WITH_PRECISION)}")
+        if separator and stage not in (*STAGES_WITH_PRECISION, PREFILL):
+            known = ", ".join((*STAGES_WITH_PRECISION, PREFILL))
+            raise UserError(f"{stage!r} is no stage with a precision; choose from {known}")
         stages = (stage,) if separator else STAGES_WITH_PRECISION
         if repeated := [name for name in stages if name in chosen]:
             raise UserError(f"--precision {text} names {repeated[0]} twice: give each stage one precision")
         chosen |= dict.fromkeys(stages, precision)
-    return target.default_precision | chosen
+    chosen = target.default_precision | chosen
+    if PREFILL in chosen and (chosen[PREFILL], chosen[DECODER]) != (PREFILL_PRECISION, PREFILL_DECODER):
+        raise UserError(
+            f"a prefill of its own is {PREFILL}={PREFILL_PRECISION} beside {DECODER}={PREFILL_DECODER}, and this is "
+            f"{PREFILL}={chosen[PREFILL]} beside {DECODER}={chosen[DECODER]}: other decoders run prompts themselves"
+        )
+    return chosen

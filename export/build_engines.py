@@ -20,8 +20,8 @@ import tempfile
 from contextlib import ExitStack
 
 from mobilevlm.commands import run_command
-from mobilevlm.engines.targets import TARGETS, parse_precision
-from mobilevlm.errors import UserError
+from mobilevlm.engines.targets import CALIBRATED, TARGETS, parse_precision
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 
 
@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET-PRECISION)")
     self.add_argument("--max-context", type=int, metavar="N", help="tokens the kv cache holds (default: the model's)")
+    self.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="LLaVA-style JSON, its pictures beside it: conversations to choose int4 weights on (default: some of the "
+        "demo's; none for random weights)",
+    )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return self
 
@@ -55,10 +61,15 @@ def build(arguments: argparse.Namespace) -> None:
     precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
     if arguments.base is not None and arguments.model is None:
         raise UserError("--base goes with --model: random weights have no LoRA")
+    if arguments.calibration and precisions["decoder"] not in CALIBRATED:
+        raise UserError(
+            f"--calibration is for a decoder in {' or '.join(CALIBRATED)}, and this one is {precisions['decoder']}"
+        )
     _require_export_packages()
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
         from mobilevlm.checkpoint import open_checkpoint
+        from mobilevlm.export.calibration import DEFAULT
         from mobilevlm.export.plan import make_plan
         from mobilevlm.export.write import write_bundle
 
@@ -71,6 +82,9 @@ def build(arguments: argparse.Namespace) -> None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             checkpoint = random_checkpoint(arguments.random_weights, directory)
             source = ["--random-weights", arguments.random_weights]
+        calibration = user_path(arguments.calibration) if arguments.calibration else None
+        if calibration is None and arguments.model is not None:
+            calibration = DEFAULT
         plan = make_plan(
             checkpoint,
             source,
@@ -79,6 +93,7 @@ def build(arguments: argparse.Namespace) -> None:
             arguments.max_context,
             arguments.out,
             arguments.overwrite,
+            calibration,
         )
         _say_what_is_used(checkpoint)
         differences = write_bundle(plan)

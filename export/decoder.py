@@ -1,4 +1,7 @@
-"""The decoder stage: LLaMA from inputs_embeds to the logits of the last position, defined once for every lowering."""
+"""The decoder stage: LLaMA from inputs_embeds to the logits of the last position, defined once for every lowering.
+
+A prefill of its own is the same layers in another precision, some to a graph.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,26 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.stages import INPUTS_EMBEDS, LOGITS
+from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES
 
 from .graph import Graph
 
 
-def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, max_context: int) -> None:
-    """Write the decoder into a graph.
+def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, max_context: int, layers: range) -> None:
+    """Write decoder layers into a graph; behind the last one, the logits.
 
     Args:
         graph: receives nodes and weights.
         config: the model.
         lowering: a module of `export/lowerings/`.
         max_context: rows of the kv cache.
+        layers: which; all of them for the stage in one graph.
     """
     epsilon = config.rms_norm_eps
-    rope = lowering.declare_inputs(graph, config, max_context)
-    residual = INPUTS_EMBEDS
-    x = lowering.norm(graph, residual, "model.layers.0.input_layernorm.weight", epsilon)
-    for layer in range(config.num_hidden_layers):
+    residual = INPUTS_EMBEDS if layers.start == 0 else HIDDEN_STATES
+    rope = lowering.declare_inputs(graph, config, max_context, residual, layers)
+    x = lowering.norm(graph, residual, f"model.layers.{layers.start}.input_layernorm.weight", epsilon)
+    for layer in layers:
         name = f"model.layers.{layer}."
         qkv = graph.linear(x, *(f"{name}self_attn.{part}_proj" for part in "qkv"))
         x = lowering.attention(graph, qkv, layer, config, rope)
@@ -37,6 +41,10 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, max_c
         x, residual = lowering.add_norm(graph, x, residual, f"{name}post_attention_layernorm.weight", epsilon)
         gate, up = graph.linear(x, f"{name}mlp.gate_proj"), graph.linear(x, f"{name}mlp.up_proj")
         x = graph.linear(graph.op("Mul", lowering.silu(graph, gate), up), f"{name}mlp.down_proj")
+        if layer + 1 == layers.stop and not last:
+            graph.op("Add", x, residual, out=NEXT_HIDDEN_STATES)
+            graph.output(NEXT_HIDDEN_STATES, TensorProto.FLOAT, [1, "sequence", config.hidden_size])
+            return
         next_norm = "model.norm.weight" if last else f"model.layers.{layer + 1}.input_layernorm.weight"
         x, residual = lowering.add_norm(graph, x, residual, next_norm, epsilon)
     logits = graph.linear(x, "model.embed_tokens" if config.tie_word_embeddings else "lm_head")

@@ -26,6 +26,10 @@ MAP_ALIGNMENT = 65536
 INLINE_BYTES = 256
 
 
+def no_moments(name: str) -> None:
+    """What a stage without calibration data knows of what a layer reads."""
+
+
 class Graph:
     """One stage being written.
 
@@ -35,6 +39,7 @@ class Graph:
         precision: how linear layers are stored and computed.
         weights_path: the external file, created here.
         on_bytes: called with the number of bytes after each weight, for progress.
+        moments: what a linear layer reads on the calibration data (see `calibration.Moments`), None without any.
     """
 
     def __init__(
@@ -44,9 +49,10 @@ class Graph:
         precision: Precision,
         weights_path: Path,
         on_bytes: Callable[[int], object] = lambda count: None,
+        moments: Callable[[str], torch.Tensor | None] = no_moments,
     ):
         self.name, self.tensors, self.precision = name, tensors, precision
-        self.weights_path, self.on_bytes = weights_path, on_bytes
+        self.weights_path, self.on_bytes, self.moments = weights_path, on_bytes, moments
         self._file = weights_path.open("wb")
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[TensorProto] = []

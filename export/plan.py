@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from mobilevlm.checkpoint import Checkpoint, check_tensors
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.stages import DECODER, PREFILL, VISION
 from mobilevlm.engines.staging import check_output
-from mobilevlm.engines.targets import TARGETS, Target
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
+from .calibration import DEFAULT, read_conversations
 from .precisions import precision
 from .verify import rows_needed
 
@@ -35,6 +38,7 @@ class BuildPlan:
         command: the command line that builds it again.
         weight_bytes: stage to bytes its weights will take on disk.
         overwrite: whether a bundle at `out` may be replaced.
+        calibration: the file of conversations that the decoder's weights are chosen on, None where they are not.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +49,7 @@ class BuildPlan:
     command: str
     weight_bytes: dict[str, int]
     overwrite: bool
+    calibration: Path | None
 
 
 def make_plan(
@@ -55,6 +60,7 @@ def make_plan(
     max_context: int | None,
     out: str | None,
     overwrite: bool,
+    calibration: Path | None,
 ) -> BuildPlan:
     """Decide a build.
 
@@ -66,23 +72,29 @@ def make_plan(
         max_context: rows of the kv cache; None for all positions the model knows.
         out: the bundle's directory, None for one under `artifacts/`.
         overwrite: whether a bundle there may be replaced.
+        calibration: conversations for precisions in `CALIBRATED`.
 
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
     """
     context = _context(checkpoint, max_context)
     if checkpoint.config.vision is None:
-        precisions = {DECODER: precisions[DECODER]}
+        precisions = {stage: name for stage, name in precisions.items() if stage != VISION}
     directory = user_path(out) if out else default_out(checkpoint, target, precisions)
     check_output(directory, overwrite)
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
     weight_bytes = _weight_bytes(shapes, precisions)
-    _check_disk(directory, sum(weight_bytes.values()))
+    _check_disk(directory, _needed_bytes(weight_bytes, precisions))
     require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
         options += ["--max-context", str(max_context)]
+    if precisions[DECODER] not in CALIBRATED:
+        calibration = None
+    elif calibration is not None:
+        read_conversations(calibration)  # what is wrong with it is said now
+        options += [] if calibration == DEFAULT else ["--calibration", str(calibration)]
     words = ["python", "export/build_engines.py", *source, *options, "--out", str(directory), "--overwrite"]
     return BuildPlan(
         checkpoint,
@@ -93,6 +105,7 @@ def make_plan(
         shlex.join(words),
         weight_bytes,
         overwrite,
+        calibration,
     )
 
 
@@ -118,9 +131,19 @@ def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]
     sizes = dict.fromkeys(precisions, 0.0)
     for name, shape in shapes.items():
         vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
-        stage = VISION if vision else DECODER
-        sizes[stage] += prod(shape) * precision(precisions[stage]).BYTES
+        if name == "model.embed_tokens.weight":
+            sizes[DECODER] += prod(shape) * np.dtype(precision(precisions[DECODER]).TABLE_DTYPE).itemsize
+            continue
+        for stage in (VISION,) if vision else (DECODER, PREFILL):
+            if stage in precisions:
+                sizes[stage] += prod(shape) * precision(precisions[stage]).BYTES
     return {stage: int(size) for stage, size in sizes.items()}
+
+
+def _needed_bytes(weight_bytes: dict[str, int], precisions: dict[str, str]) -> int:
+    """Of disk, while the build is at its largest: quantised stages are written, and then again in both forms."""
+    packed = [size for stage, size in weight_bytes.items() if stage != PREFILL and precisions[stage] in QUANTIZED]
+    return sum(weight_bytes.values()) + sum(packed) + max(packed, default=0)
 
 
 def _check_disk(directory: Path, needed: int) -> None:

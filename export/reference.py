@@ -16,7 +16,7 @@ from accelerate.hooks import attach_align_device_hook
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
-from mobilevlm.model import empty_model
+from mobilevlm.model import MobileVLM, empty_model
 from mobilevlm.projectors import num_image_tokens
 from mobilevlm.prompt import IMAGE, IMAGE_TOKEN_INDEX
 from mobilevlm.splice import splice
@@ -73,6 +73,14 @@ class _Float32(Mapping[str, torch.Tensor]):
         return len(self.tensors)
 
 
+def streamed_model(checkpoint: Checkpoint) -> MobileVLM:
+    """The model in float32; each module reads its weights when it runs, and forgets them."""
+    model = empty_model(checkpoint.config)
+    weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
+    attach_align_device_hook(model, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
+    return model
+
+
 class Reference:
     """The PyTorch model of a checkpoint in float32, on one sample.
 
@@ -82,9 +90,7 @@ class Reference:
     """
 
     def __init__(self, checkpoint: Checkpoint, sample: Sample, on_layer: Callable[[], object]):
-        self._model = empty_model(checkpoint.config)
-        weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
-        attach_align_device_hook(self._model, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
+        self._model = streamed_model(checkpoint)
         for layer in self.layers():
             layer.register_forward_hook(lambda *_: on_layer() and None)
         self.golden = {"input_ids": np.array(sample.input_ids)}

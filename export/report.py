@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.targets import CALIBRATED
+
+from .calibration import read_conversations
 
 if TYPE_CHECKING:
     from .plan import BuildPlan
@@ -33,6 +36,11 @@ def render_report(
             f"- vision: {config.num_vision_layers} CLIP layers of {vision.hidden_size} at {vision.image_size} px, "
             f"{config.mm_projector_type}"
         )
+    if plan.calibration:
+        count = len(read_conversations(plan.calibration))
+        lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {plan.calibration.name}")
+    elif plan.precisions[DECODER] in CALIBRATED:
+        lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
     lines += [
         f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",
         "",

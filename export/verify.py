@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from mobilevlm.checkpoint import Checkpoint
+from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.targets import QUANTIZED
 from mobilevlm.errors import UserError
@@ -79,9 +80,12 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
         VerificationError: a difference is beyond its tolerance.
         UserError: PyTorch itself computes something that is not finite.
     """
+    config = checkpoint.config
 
-    def opened(stage: str) -> ort.InferenceSession:
-        return _session(directory / stages.ONNX_FILES[stage], precisions[stage] in QUANTIZED)
+    def graphs(stage: str) -> Iterator[tuple[ort.InferenceSession, range]]:
+        for part, layers in stages.parts(stage, config.num_hidden_layers).items():
+            prepacked = precisions[stage] in QUANTIZED and stage != stages.PREFILL
+            yield _session(directory / stages.onnx_file(part), prepacked), layers
 
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
         sample = make_sample(checkpoint)
@@ -89,18 +93,22 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
         progress.total = len(reference.layers()) + DECODE_STEPS + 1
         outputs = {}
         if sample.pixel_values is not None:
-            outputs[stages.VISION] = {
-                stages.IMAGE_EMBEDS: _run_vision(opened(stages.VISION), sample.pixel_values.numpy())
-            }
-        table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
+            vision, _ = next(graphs(stages.VISION))
+            outputs[stages.VISION] = {stages.IMAGE_EMBEDS: _run_vision(vision, sample.pixel_values.numpy())}
         embeds = reference.inputs_embeds.numpy()
-        steps = _run_decoder(opened(stages.DECODER), table, checkpoint, embeds, max_context, progress.update)
+        if stages.PREFILL in precisions:
+            cache = _Cache(config, max_context)
+            logits = cache.run(graphs(stages.PREFILL), embeds)
+            outputs[stages.PREFILL] = {stages.LOGITS: logits} | cache.last_layer()
+        table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
+        steps = _run_decoder(list(graphs(stages.DECODER)), table, config, embeds, max_context, progress.update)
         outputs[stages.DECODER] = steps.outputs
         if precisions[stages.DECODER] in QUANTIZED:  # its values are balanced with the layer that reads them
-            outputs[stages.DECODER].pop(stages.present(checkpoint.config.num_hidden_layers - 1, "value"))
+            for tensors in outputs.values():
+                tensors.pop(stages.present(config.num_hidden_layers - 1, "value"), None)
         reference.follow(steps.tokens)
     differences = [
-        _difference(stage, name, got, reference.golden[name], precision(precisions[stage]).TOLERANCE)
+        _difference(stage, name, got, _beginning(reference.golden[name], got), precision(precisions[stage]).TOLERANCE)
         for stage, tensors in outputs.items()
         for name, got in tensors.items()
     ]
@@ -132,40 +140,61 @@ class _Steps:
     outputs: dict[str, np.ndarray]
 
 
+class _Cache:
+    """A kv cache, and decoder graphs run on it exactly as a runtime does: bound in place."""
+
+    def __init__(self, config: ModelConfig, max_context: int):
+        self._last, self.past = config.num_hidden_layers - 1, 0
+        shape = (1, config.num_key_value_heads, max_context, config.head_dim)
+        parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
+        self._buffers = {key: np.zeros(shape, np.float32) for key in parts}
+
+    def run(self, graphs: Iterable[tuple[ort.InferenceSession, range]], embeds: np.ndarray) -> np.ndarray:
+        """Run (1, S, D) rows through graphs that hand them on; (1, V) logits of the last."""
+        name, rows = stages.INPUTS_EMBEDS, embeds
+        self.past += embeds.shape[1]
+        for session, layers in graphs:
+            binding = session.io_binding()
+            binding.bind_cpu_input(name, rows)
+            binding.bind_cpu_input(stages.SEQLENS_K, np.array([self.past - 1], np.int32))
+            binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, np.array(self.past, np.int32))
+            binding.bind_output(stages.LOGITS if self._last in layers else stages.NEXT_HIDDEN_STATES)
+            for layer in layers:
+                for part in ("key", "value"):
+                    value = ort.OrtValue.ortvalue_from_numpy(self._buffers[layer, part])
+                    binding.bind_ortvalue_input(stages.past(layer, part), value)
+                    binding.bind_ortvalue_output(stages.present(layer, part), value)
+            session.run_with_iobinding(binding)
+            name, rows = stages.HIDDEN_STATES, binding.get_outputs()[0].numpy()
+        return rows
+
+    def last_layer(self) -> dict[str, np.ndarray]:
+        """Its rows so far, by the names the reference has them under."""
+        last = self._last
+        return {stages.present(last, part): self._buffers[last, part][:, :, : self.past] for part in ("key", "value")}
+
+
 def _run_decoder(
-    session: ort.InferenceSession,
+    graphs: list[tuple[ort.InferenceSession, range]],
     table: np.ndarray,
-    checkpoint: Checkpoint,
+    config: ModelConfig,
     embeds: np.ndarray,
     max_context: int,
     on_step: Callable[[], object],
 ) -> _Steps:
-    """Prefill, then greedy decode steps on the kv cache, exactly as a runtime does it: cache bound in place."""
-    config = checkpoint.config
-    shape = (1, config.num_key_value_heads, max_context, config.head_dim)
-    parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
-    caches = {key: np.zeros(shape, np.float32) for key in parts}
-    tokens, logits, past = [], [], 0
+    """Prefill, then greedy decode steps."""
+    cache, tokens, logits = _Cache(config, max_context), [], []
     for _ in range(DECODE_STEPS + 1):
-        binding = session.io_binding()
-        binding.bind_cpu_input(stages.INPUTS_EMBEDS, embeds)
-        past += embeds.shape[1]
-        binding.bind_cpu_input(stages.SEQLENS_K, np.array([past - 1], np.int32))
-        binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, np.array(past, np.int32))
-        binding.bind_output(stages.LOGITS)
-        for (layer, part), cache in caches.items():
-            value = ort.OrtValue.ortvalue_from_numpy(cache)
-            binding.bind_ortvalue_input(stages.past(layer, part), value)
-            binding.bind_ortvalue_output(stages.present(layer, part), value)
-        session.run_with_iobinding(binding)
-        logits.append(binding.get_outputs()[0].numpy())
+        logits.append(cache.run(graphs, embeds))
         tokens.append(int(logits[-1].argmax()))
         on_step()
         embeds = table[tokens[-1]][None, None].astype(np.float32)
-    last = config.num_hidden_layers - 1
-    outputs = {stages.LOGITS: np.concatenate(logits)}
-    outputs |= {stages.present(last, part): caches[last, part][:, :, :past] for part in ("key", "value")}
-    return _Steps(tokens, outputs)
+    return _Steps(tokens, {stages.LOGITS: np.concatenate(logits)} | cache.last_layer())
+
+
+def _beginning(reference: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """As much of the reference as was computed: a prefill has no later steps."""
+    return reference[tuple(slice(size) for size in got.shape)]
 
 
 def _difference(stage: str, tensor: str, got: np.ndarray, reference: np.ndarray, tolerance: float) -> Difference:

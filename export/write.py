@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -29,8 +28,9 @@ from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
 from .balance import Balanced
+from .calibration import Moments, embedded
 from .decoder import write_decoder
-from .graph import Graph, to_numpy
+from .graph import Graph, no_moments, to_numpy
 from .plan import BuildPlan
 from .precisions import precision
 from .prepack import prepack
@@ -92,34 +92,37 @@ def versions() -> dict[str, str]:
 def _write_stages(plan: BuildPlan, directory: Path) -> None:
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
     lowering = import_module(f".lowerings.{plan.target.lowering}", __package__)
-    writers = {
-        stages.VISION: lambda graph: write_vision(graph, config, lowering),
-        stages.DECODER: lambda graph: write_decoder(graph, config, lowering, plan.max_context),
-    }
+    even = Balanced(tensors, config)
+
+    def write(graph: Graph, stage: str, layers: range) -> None:
+        if stage == stages.VISION:
+            write_vision(graph, config, lowering)
+        else:
+            write_decoder(graph, config, lowering, plan.max_context, layers)
+
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
         for stage, name in plan.precisions.items():
             progress.set_description(f"writing {stage} {name}")
-            final = directory / stages.ONNX_FILES[stage], directory / stages.WEIGHT_FILES[stage]
-            chosen = precision(name)
-            if name not in QUANTIZED:
-                _write_stage(writers[stage], Graph(stage, tensors, chosen, final[1], progress.update), final[0])
-                continue
-            plain = directory / "plain.onnx", directory / "plain.weights"
-            even = Balanced(tensors, config)
-            _write_stage(writers[stage], Graph(stage, even, chosen, plain[1], progress.update), plain[0])
-            prepack(plain[0], *final)
-            for path in plain:
-                path.unlink()
+            weights = even if name in QUANTIZED else tensors
+            moments = no_moments
+            if stage == stages.DECODER and plan.calibration:
+                moments = Moments(config, even, embedded(plan.checkpoint, plan.calibration))
+            for part, layers in stages.parts(stage, config.num_hidden_layers).items():
+                final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
+                # A prefill is for many rows: that its weights are laid out at every call costs it little.
+                packs = name in QUANTIZED and stage != stages.PREFILL
+                plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
+                with Graph(stage, weights, precision(name), plain[1], progress.update, moments) as graph:
+                    write(graph, stage, layers)
+                    graph.save(plain[0])
+                if packs:
+                    prepack(plain[0], *final)
+                    for path in plain:
+                        path.unlink()
         progress.set_description("writing embed_tokens")
         dtype = precision(plan.precisions[stages.DECODER]).TABLE_DTYPE
         table = tensors["model.embed_tokens.weight"]
         _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
-
-
-def _write_stage(write: Callable[[Graph], None], graph: Graph, path: Path) -> None:
-    with graph:
-        write(graph)
-        graph.save(path)
 
 
 def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:

@@ -38,9 +38,12 @@ def run(*words: str | Path, cwd: Path = ROOT, **options) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
 
-def build(*options: str | Path, out: Path, **keywords) -> subprocess.CompletedProcess[str]:
-    """Run build_engines.py for the host."""
-    return run(BUILD, "--target", "host", "--out", out, *options, **keywords)
+def build(
+    *options: str | Path, out: Path, precision: str | None = "fp32", **keywords
+) -> subprocess.CompletedProcess[str]:
+    """Run build_engines.py for the host: in float32, which is compared exactly; None for the target's default."""
+    chosen = [] if precision is None or "--precision" in options else ["--precision", precision]
+    return run(BUILD, "--target", "host", "--out", out, *options, *chosen, **keywords)
 
 
 @pytest.fixture(params=GOLDEN_MODELS)

@@ -153,20 +153,20 @@ class Collator:
     Attributes:
         pad_id: what pads `input_ids` (the original's: `<unk>`); the mask leaves it out wherever it stands.
         max_length: longest `input_ids`, image tokens counting as one.
+        length_step: batches are padded to a multiple of it.
     """
 
     pad_id: int
     max_length: int
+    length_step: int = 1
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """`input_ids`, `labels`, `attention_mask` (B, T), `images` (n, 3, H, W) if there are any, `NOTES`."""
         ids = [row["input_ids"][: self.max_length] for row in rows]
-        labels = [row["labels"][: self.max_length] for row in rows]
-        pad = torch.nn.utils.rnn.pad_sequence
-        input_ids = pad(ids, batch_first=True, padding_value=self.pad_id)
+        input_ids = self._padded(ids, self.pad_id)
         batch: dict[str, Any] = {
             "input_ids": input_ids,
-            "labels": pad(labels, batch_first=True, padding_value=IGNORE_INDEX),
+            "labels": self._padded([row["labels"][: self.max_length] for row in rows], IGNORE_INDEX),
             "attention_mask": input_ids.ne(self.pad_id),
         }
         if "images" in rows[0]:
@@ -174,3 +174,7 @@ class Collator:
             kept = [max(1, int((row_ids == IMAGE_TOKEN_INDEX).sum())) for row_ids in ids]
             batch["images"] = torch.cat([row["images"][:count] for row, count in zip(rows, kept, strict=True)])
         return batch | {NOTES: [note for row in rows for note in row[NOTES]]}
+
+    def _padded(self, rows: list[torch.Tensor], value: int) -> torch.Tensor:
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+        return torch.nn.functional.pad(padded, (0, -padded.shape[1] % self.length_step), value=value)

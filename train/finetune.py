@@ -120,7 +120,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
     from mobilevlm.templates import template
-    from mobilevlm.train.cpu import prepare_cpu
+    from mobilevlm.train.cpu import length_step, prepare_cpu
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
@@ -139,7 +139,8 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
     model.config.use_cache = False
-    trainer = MobileVLMTrainer(learner, recipe, arguments, data, Collator(model.tokenizer.unk_id, longest))
+    collator = Collator(model.tokenizer.unk_id, longest, length_step())
+    trainer = MobileVLMTrainer(learner, recipe, arguments, data, collator)
     train_and_save(trainer, args.out)
 
 

@@ -2,8 +2,9 @@
 
 A row may say what its picture shows where: `"regions": [{"box": [left, top, right, bottom], "kind": "circle", "color":
 "red"}, ...]`, the box in fractions of the picture's width and height, the attributes of any name. Every patch then has
-to name the attributes of what covers it. A caption tells a tower that there is a circle, a region shows it which pixels
-are the circle (RegionCLIP, arXiv 2112.09106, has the same in mind for what captions never taught).
+to name the attributes of what covers it, and its own row and column. A caption tells a tower that there is a circle, a
+region shows it which pixels are the circle (RegionCLIP, arXiv 2112.09106, has the same in mind for what captions never
+taught).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from mobilevlm.errors import UserError
 from .masking import RowError
 
 CENTRE = "centre"  # one more attribute, of the patch in the middle of each region: it makes things countable
+# Two more, of every patch: a projector's convolutions pass on what is where only if the patches say where they are.
+PLACES = ("row", "column")
+OWN = (CENTRE, *PLACES)
 LEAST_COVER = 0.25  # part of a patch that a region has to cover to give it its name
 BACKGROUND_WEIGHT = 0.2
 
@@ -38,8 +42,12 @@ class RegionVocabulary:
     values: dict[str, list[str]]
 
     @classmethod
-    def of(cls, rows: Iterable[Any]) -> RegionVocabulary:
+    def of(cls, rows: Iterable[Any], grid: int) -> RegionVocabulary:
         """All attributes and values of these rows; rows whose regions are wrong are named when their turn comes.
+
+        Args:
+            rows: of the training data.
+            grid: patches along an edge.
 
         Raises:
             UserError: no row has regions.
@@ -52,7 +60,8 @@ class RegionVocabulary:
                         found.setdefault(name, set()).add(value)
         if not found:
             raise UserError("no row has regions to learn from: add them to the rows, or give --region-loss-weight 0")
-        return cls({name: sorted(found[name]) for name in sorted(found)} | {CENTRE: [CENTRE]})
+        places = {name: [str(index) for index in range(grid)] for name in PLACES}
+        return cls({name: sorted(found[name]) for name in sorted(found)} | {CENTRE: [CENTRE]} | places)
 
     def targets(self, row: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> torch.Tensor:
         """What every patch of a row's picture shows.
@@ -82,11 +91,13 @@ class RegionVocabulary:
             cover = np.where(mine, covered, cover)
             given = _attributes(region)
             for index, (name, values) in enumerate(self.values.items()):
-                if name != CENTRE:
+                if name not in OWN:
                     targets[index][mine] = 1 + values.index(given[name]) if name in given else 0
             x, y = int((left + right) // 2), int((top + bottom) // 2)
             if 0 <= x < grid and 0 <= y < grid:
                 targets[list(self.values).index(CENTRE), y, x] = 1
+        for name, places in zip(PLACES, (1 + starts[:, None], 1 + starts), strict=True):
+            targets[list(self.values).index(name)] = places
         return torch.from_numpy(targets).flatten(1)
 
 
@@ -127,8 +138,8 @@ def _regions(row: Any) -> list[dict[str, Any]]:
 
 def _attributes(region: dict[str, Any]) -> dict[str, str]:
     given = {name: value for name, value in region.items() if name != "box"}
-    if not all(isinstance(value, str) for value in given.values()) or CENTRE in given:
-        raise RowError(f"attributes of a region have to be texts, and none may be called {CENTRE}: {given}")
+    if not all(isinstance(value, str) for value in given.values()) or any(name in given for name in OWN):
+        raise RowError(f"attributes of a region have to be texts, and none may be called {' or '.join(OWN)}: {given}")
     return given
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.config import ConfigError, ModelConfig
-from mobilevlm.engines.stages import INPUTS_EMBEDS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
+from mobilevlm.engines.stages import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
 
 from ..graph import ORT_DOMAIN, Graph
 
@@ -46,15 +46,19 @@ def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -
     return outputs[0], outputs[3]
 
 
-def declare_inputs(graph: Graph, config: ModelConfig, max_context: int) -> dict[str, str]:
-    """Declare the decoder's inputs and cache outputs; return the RoPE tables by name for `attention`."""
+def declare_inputs(graph: Graph, config: ModelConfig, max_context: int, rows: str, layers: range) -> dict[str, str]:
+    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers.
+
+    Returns:
+        The RoPE tables by name, for `attention`.
+    """
     if config.head_dim % 16:
         raise ConfigError(f"heads of {config.head_dim} are not supported on a CPU: a multiple of 16 is needed")
-    graph.input(INPUTS_EMBEDS, FLOAT, [1, "sequence", config.hidden_size])
+    graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(SEQLENS_K, INT32, [1])
     graph.input(TOTAL_SEQUENCE_LENGTH, INT32, [])
     shape = [1, config.num_key_value_heads, max_context, config.head_dim]
-    for layer in range(config.num_hidden_layers):
+    for layer in layers:
         for part in ("key", "value"):
             graph.input(past(layer, part), FLOAT, shape)
             graph.output(present(layer, part), FLOAT, shape)

@@ -2,6 +2,7 @@
 
 Each block of a row has a scale and a zero point of its own. The scale is the one of several shrunken ranges that leaves
 the smallest squared error, then fitted to the codes by least squares: weights far out are cut for the sake of the many.
+With calibration data, codes are then chosen by GPTQ (`export/gptq.py`) instead of one by one.
 Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..gptq import round_blocks
 from .fp32 import transposed
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ LEVELS = 15
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level
 # Parts of a block's range that its 16 levels span.
 RANGES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7)
-ROWS = 256  # quantised at a time: what fits a core's cache
+ROWS = 4096  # blocks quantised at a time: what fits a core's cache
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMulNBits with the quantised weight."""
     weight = transposed(graph, names).T
-    codes, scales, zeros = quantize(weight)
     name = names[0]
+    codes, scales, zeros = quantize(weight, graph.moments(name))
     inputs = [
         x,
         graph.initializer(f"{name}.codes", codes),
@@ -45,8 +47,12 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     return graph.op("MatMulNBits", *inputs, domain="com.microsoft", accuracy_level=INT8_ACTIVATIONS, **sizes)
 
 
-def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Quantise a float32 (N, K) matrix.
+
+    Args:
+        weight: the matrix.
+        moments: (K, K) of its inputs on the calibration data, see `calibration.Moments`.
 
     Returns:
         Codes (N, blocks, 64) uint8, two in a byte, low half first; scales (N, blocks) float32; zero points
@@ -54,22 +60,32 @@ def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     rows, columns = weight.shape
     blocks = -(-columns // BLOCK)
-    codes = np.empty((rows, blocks, BLOCK // 2), np.uint8)
-    scales = np.empty((rows, blocks), np.float32)
-    zeros = np.zeros((rows, -(-blocks // 2) * 2), np.uint8)
-    for start in range(0, rows, ROWS):
-        part = slice(start, min(start + ROWS, rows))
-        padded = torch.zeros(part.stop - part.start, blocks * BLOCK)
-        padded[:, :columns] = torch.from_numpy(np.ascontiguousarray(weight[part]))
-        found = _quantize_blocks(padded.view(-1, blocks, BLOCK))
-        half = found[0].view(-1, blocks, BLOCK // 2, 2)
-        codes[part] = (half[..., 0] | half[..., 1] << 4).numpy()
-        scales[part], zeros[part, :blocks] = found[1].numpy(), found[2].numpy()
-    return codes, scales, zeros[:, 0::2] | zeros[:, 1::2] << 4
+    exact = torch.from_numpy(np.ascontiguousarray(weight))
+    if moments is None:
+        codes, scales, zeros = _round_each(torch.nn.functional.pad(exact, (0, blocks * BLOCK - columns)))
+    else:
+        codes, scales, zeros = round_blocks(exact, moments, BLOCK, LEVELS, best_scales)
+        codes = torch.nn.functional.pad(codes, (0, blocks * BLOCK - columns))
+    half = codes.to(torch.uint8).view(rows, blocks, BLOCK // 2, 2)
+    points = torch.nn.functional.pad(zeros.to(torch.uint8), (0, blocks % 2))
+    packed = points[:, 0::2] | points[:, 1::2] << 4
+    return (half[..., 0] | half[..., 1] << 4).numpy(), scales.numpy(), packed.numpy()
 
 
-def _quantize_blocks(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Codes (N, blocks, BLOCK), scales and zero points (N, blocks) of weights (N, blocks, BLOCK)."""
+def _round_each(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Codes, scales and zero points as `gptq.round_blocks` returns them, every code the nearest."""
+    blocks = weight.view(-1, BLOCK)
+    codes, scales, zeros = torch.empty_like(blocks, dtype=torch.uint8), *torch.empty(2, len(blocks))
+    for part in torch.arange(len(blocks)).split(ROWS):
+        chosen = slice(int(part[0]), int(part[-1]) + 1)
+        scale, zero = scales[chosen], zeros[chosen] = best_scales(blocks[chosen])
+        codes[chosen] = _steps(blocks[chosen], scale[:, None], zero[:, None]) + zero[:, None]
+    shape = len(weight), weight.shape[1] // BLOCK
+    return codes.view(len(weight), -1), scales.view(shape), zeros.view(shape)
+
+
+def best_scales(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and zero points (N,) of blocks (N, up to BLOCK)."""
     low, high = weight.amin(-1, keepdim=True).clamp(max=0), weight.amax(-1, keepdim=True).clamp(min=0)
     width = high - low
     width[width == 0] = LEVELS  # a block of zeros
@@ -82,8 +98,7 @@ def _quantize_blocks(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
         error = (steps * tried).sub_(weight).square_().sum(-1, keepdim=True)
         scale = torch.where(error < best, tried, scale)
         best = torch.minimum(error, best)
-    codes = _steps(weight, scale, zero) + zero
-    return codes.to(torch.uint8), scale[..., 0], zero[..., 0].to(torch.uint8)
+    return scale[:, 0], zero[:, 0]
 
 
 def _steps(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:

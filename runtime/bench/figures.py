@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.stages import DECODER, PREFILL, VISION
 
 from .limits import Limits
 from .plan import Plan
@@ -73,7 +73,8 @@ def stages(bundle: Bundle, plan: Plan, limits: Limits, measured: Measured) -> li
         measured: its times.
     """
     config, precision, repetitions = bundle.config, bundle.manifest.precision, measured.repetitions
-    prefill_ms = 1e3 * decoder_operations(config, plan.prompt_tokens) / limits.operations_per_s(precision[DECODER])
+    speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
+    prefill_ms = 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
     found = [_stage("load", measured.load_ms)]
     if bundle.has_vision:
         operations = vision_operations(config, bundle.manifest.num_image_tokens)

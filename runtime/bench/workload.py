@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mobilevlm.config import ModelConfig, projector_family
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import DECODER, ONNX_FILES
+from mobilevlm.engines.stages import DECODER, onnx_file
 
 from ..kv_cache import empty_buffers
 from .onnx_file import weight_bytes
@@ -63,4 +63,4 @@ def decode_bytes(bundle: Bundle, past: int) -> int:
     """
     config = bundle.config
     row = empty_buffers(config.num_hidden_layers, config.num_key_value_heads, 1, config.head_dim)
-    return weight_bytes(bundle.path(ONNX_FILES[DECODER])) + past * sum(buffer.nbytes for buffer in row.values())
+    return weight_bytes(bundle.path(onnx_file(DECODER))) + past * sum(buffer.nbytes for buffer in row.values())

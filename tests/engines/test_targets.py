@@ -23,6 +23,7 @@ def test_precision_option():
     assert parse_precision(None, host) == host.default_precision
     assert parse_precision("fp16", host) == {"vision": "fp16", "decoder": "fp16"}
     assert parse_precision("vision=fp32, decoder=fp16", host) == {"vision": "fp32", "decoder": "fp16"}
+    assert parse_precision("prefill=int8", host) == host.default_precision | {"prefill": "int8"}
     assert parse_precision("decoder=fp16", host) == host.default_precision | {"decoder": "fp16"}
 
 
@@ -33,6 +34,9 @@ def test_precision_option():
         ("lm_head=fp16", "'lm_head' is no stage"),
         ("", "''"),
         ("fp16,fp32", "twice"),
+        ("prefill=int8,decoder=fp32", "a prefill of its own is prefill=int8 beside decoder=int4"),
+        ("prefill=fp16", "prefill=fp16 beside decoder=int4"),
+        ("int8,prefill=int8", "prefill=int8 beside decoder=int8"),
     ],
 )
 def test_precision_mistakes(text, message):

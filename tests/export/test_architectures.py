@@ -86,7 +86,16 @@ def write_checkpoint(config: ModelConfig, directory) -> None:
 def test_the_bundle_answers_as_pytorch(name, tmp_path):
     config = replace(MODEL, **({"head_dim": 0} | CASES[name]))
     write_checkpoint(config, tmp_path / "model")
-    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    words = [
+        "--model",
+        str(tmp_path / "model"),
+        "--target",
+        "host",
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
     build_engines.build(build_engines.parser().parse_args(words))
     model = MobileVLM.from_pretrained(tmp_path / "model")
     if config.vision:
@@ -110,7 +119,16 @@ def test_both_end_at_a_stop_string(tmp_path):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     weights["lm_head.weight"][761] = weights["lm_head.weight"].abs().max() * 3 * weights["model.norm.weight"].sign()
     save_file(weights, tmp_path / "model" / "model.safetensors")
-    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    words = [
+        "--model",
+        str(tmp_path / "model"),
+        "--target",
+        "host",
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
     build_engines.build(build_engines.parser().parse_args(words))
     model = MobileVLM.from_pretrained(tmp_path / "model")
     finishes = set()
@@ -129,7 +147,16 @@ def test_both_end_at_eos(tmp_path):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     weights["lm_head.weight"][2] *= 4
     save_file(weights, tmp_path / "model" / "model.safetensors")
-    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    words = [
+        "--model",
+        str(tmp_path / "model"),
+        "--target",
+        "host",
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
     build_engines.build(build_engines.parser().parse_args(words))
     model = MobileVLM.from_pretrained(tmp_path / "model")
     ended = 0

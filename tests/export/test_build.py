@@ -147,7 +147,16 @@ def test_random_weights_build_and_answer(tmp_path, monkeypatch):
     preset = PRESETS["mobilevlm_v2_1.7b"]
     vision = replace(preset.vision, num_hidden_layers=2)
     monkeypatch.setitem(PRESETS, "mobilevlm_v2_1.7b", replace(preset, **small, num_key_value_heads=4, vision=vision))
-    words = ["--random-weights", "mobilevlm_v2_1.7b", "--target", "host", "--out", str(tmp_path / "random")]
+    words = [
+        "--random-weights",
+        "mobilevlm_v2_1.7b",
+        "--target",
+        "host",
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "random"),
+    ]
     build_engines.build(build_engines.parser().parse_args(words))
     with Session(tmp_path / "random") as session:
         assert len(session.tokenizer) == 32000

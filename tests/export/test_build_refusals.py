@@ -67,7 +67,7 @@ def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeyp
     else:
         norm = gqa.add_norm
         monkeypatch.setattr(gqa, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
-    words = ["--model", str(v1_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    words = ["--model", str(v1_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: max difference .* mean"):
         build_engines.build(build_engines.parser().parse_args(words))
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
@@ -88,7 +88,7 @@ def test_a_build_stopped_at_any_moment_leaves_no_bundle(blow, v1_copy, tmp_path)
     generator = np.random.default_rng(int(blow))
     out = tmp_path / "place" / "out"
     for _ in range(2):
-        words = [sys.executable, BUILD, "--model", v1_copy, "--target", "host", "--out", out]
+        words = [sys.executable, BUILD, "--model", v1_copy, "--target", "host", "--precision", "fp32", "--out", out]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         deadline = time.time() + 60
         while time.time() < deadline and process.poll() is None and not list(tmp_path.glob("place/.out.building-*")):
@@ -114,7 +114,7 @@ def test_a_full_disk_is_said_before_and_during(v1_copy, tmp_path, monkeypatch, c
     from mobilevlm.export import build_engines, plan
     from mobilevlm.export.graph import Graph
 
-    words = ["--model", str(v1_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    words = ["--model", str(v1_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr(plan.shutil, "disk_usage", lambda place: usage(1, 1, 1000))

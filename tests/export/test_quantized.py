@@ -130,7 +130,7 @@ def relative(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(got - expected).mean() / np.abs(expected - expected.mean()).mean())
 
 
-@pytest.mark.parametrize("name, most", [("int8", 0.05), ("int4", 0.6)])
+@pytest.mark.parametrize("name, most", [("int8", 0.1), ("int4", 0.6)])
 def test_stages_are_close_to_float32_with_and_without_outliers(quantized, name, most):
     """Channels thirty times the others change nothing in float32, and hardly anything here."""
     exact = stage_outputs(quantized["plain", "fp32"])

@@ -204,7 +204,7 @@ def test_weights_that_are_no_floats_are_refused(checkpoint_copy, tmp_path):
     from mobilevlm.export import build_engines
 
     change_weights(checkpoint_copy, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(768, 64).char()}))
-    words = ["--model", str(checkpoint_copy), "--target", "host", "--out", str(tmp_path / "out")]
+    words = ["--model", str(checkpoint_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="type torch.int8"):
         build_engines.build(build_engines.parser().parse_args(words))
 
@@ -214,7 +214,17 @@ def test_a_token_nobody_says_cannot_be_damaged(checkpoint_copy, tmp_path):
     from mobilevlm.export import build_engines
 
     def build(*options):
-        words = ["--model", str(checkpoint_copy), "--target", "host", "--out", str(tmp_path / "out"), *options]
+        words = [
+            "--model",
+            str(checkpoint_copy),
+            "--target",
+            "host",
+            "--precision",
+            "fp32",
+            "--out",
+            str(tmp_path / "out"),
+            *options,
+        ]
         build_engines.build(build_engines.parser().parse_args(words))
 
     change_weights(checkpoint_copy, lambda tensors: tensors["model.embed_tokens.weight"][229].fill_(1e6))

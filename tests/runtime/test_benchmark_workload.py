@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import DECODER, ONNX_FILES, VISION
+from mobilevlm.engines.stages import DECODER, VISION, onnx_file
 from mobilevlm.export import build_engines
 from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.engine import Engine
@@ -66,7 +66,16 @@ CASES = {
 def case(request, tmp_path) -> Bundle:
     config = replace(MODEL, **({"head_dim": 0} | CASES[request.param]))
     write_checkpoint(config, tmp_path / "model")
-    words = ["--model", str(tmp_path / "model"), "--target", "host", "--out", str(tmp_path / "bundle")]
+    words = [
+        "--model",
+        str(tmp_path / "model"),
+        "--target",
+        "host",
+        "--precision",
+        "fp32",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
     build_engines.build(build_engines.parser().parse_args(words))
     return Bundle.open(tmp_path / "bundle")
 
@@ -117,7 +126,7 @@ def onnx_bytes(path) -> int:
 
 @pytest.mark.parametrize("stage", [VISION, DECODER])
 def test_weights_are_those_in_the_graph(stage, bundle):
-    path = bundle / ONNX_FILES[stage]
+    path = bundle / onnx_file(stage)
     assert weight_bytes(path) == onnx_bytes(path)
     in_files = sum(file.stat().st_size for file in bundle.glob(f"{stage}.weights"))
     assert weight_bytes(path) == pytest.approx(in_files, rel=0.5)  # which aligns small weights to pages
@@ -143,8 +152,8 @@ def test_weights_laid_out_beforehand_count_once(bundle, tmp_path):
         ("save_external_prepacked_constant_initializers", "1"),
     ):
         options.add_session_config_entry(f"session.{key}", value)
-    ort.InferenceSession(bundle / ONNX_FILES[DECODER], options)
-    once = weight_bytes(bundle / ONNX_FILES[DECODER])
+    ort.InferenceSession(bundle / onnx_file(DECODER), options)
+    once = weight_bytes(bundle / onnx_file(DECODER))
     assert (tmp_path / "packed.weights").stat().st_size > 1.5 * once
     assert weight_bytes(tmp_path / "packed.onnx") == once
 
@@ -153,7 +162,7 @@ def test_a_step_also_reads_the_kv_cache(bundle):
     opened = Bundle.open(bundle)
     config = opened.config
     row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
-    assert decode_bytes(opened, 0) == weight_bytes(bundle / ONNX_FILES[DECODER])
+    assert decode_bytes(opened, 0) == weight_bytes(bundle / onnx_file(DECODER))
     assert decode_bytes(opened, 100) - decode_bytes(opened, 0) == 100 * row
 
 

@@ -139,6 +139,18 @@ def test_text_alone_has_no_images(tokenizer):
     assert (batch["labels"] != IGNORE_INDEX).any()
 
 
+def test_lengths_are_rounded_up_and_the_rest_counts_for_nothing(tokenizer):
+    """Against the batch as long as its longest row: the same, and behind it padding that is masked and not learned."""
+    data = dataset([{"conversations": talk("a?")}, {"image": "0.png", "conversations": talk("<image> b?")}], tokenizer)
+    plain, padded = (Collator(0, 2048, step)([data[0], data[1]]) for step in (1, 64))
+    length = plain["input_ids"].shape[1]
+    assert length % 64 and padded["input_ids"].shape[1] == length + -length % 64
+    for name in ("input_ids", "labels", "attention_mask"):
+        assert torch.equal(padded[name][:, :length], plain[name])
+    assert not padded["attention_mask"][:, length:].any()
+    assert (padded["labels"][:, length:] == IGNORE_INDEX).all()
+
+
 def test_rows_from_a_file_are_those_of_a_list_in_workers_too(tokenizer, tmp_path):
     rows = [{"image": "0.png", "conversations": talk(f"<image>\nNumber {number}?")} for number in range(5)]
     rows += [{"id": "odd"}, {"conversations": talk("Of text?")}]

@@ -28,9 +28,9 @@ def test_targets_are_the_patches_that_preprocessing_puts_the_box_on(size, aspect
         picture = Image.new("RGB", size)
         ImageDraw.Draw(picture).rectangle([edge * size[i % 2] for i, edge in enumerate(box)], fill=(255, 255, 255))
         row = {"regions": [{"box": box, "kind": "box"}]}
-        vocabulary = RegionVocabulary.of([row])
+        vocabulary = RegionVocabulary.of([row], GRID)
         square = max(size) if aspect == "pad" else min(size)
-        targets = vocabulary.targets(row, size, square, GRID).reshape(2, GRID, GRID)
+        targets = vocabulary.targets(row, size, square, GRID).reshape(4, GRID, GRID)
         spec = ImageSpec(EDGE, mean=(0, 0, 0), std=(1, 1, 1), aspect_ratio=aspect)
         covered = preprocess(picture, spec)[0, 0].reshape(GRID, EDGE // GRID, GRID, EDGE // GRID).mean((1, 3))
         sure = np.abs(covered - 0.25) > 0.12
@@ -46,14 +46,15 @@ def test_a_patch_belongs_to_what_covers_most_of_it():
     row = {
         "regions": [{"box": [0, 0, 0.5, 1], "kind": "left"}, {"box": [0.5, 0, 1, 1], "kind": "right", "color": "red"}]
     }
-    vocabulary = RegionVocabulary.of([row])
-    kind, color, centre = (
-        vocabulary.targets(row, (60, 60), 60, 3).reshape(3, 3, 3)[list(vocabulary.values).index(name)]
-        for name in ("kind", "color", CENTRE)
+    vocabulary = RegionVocabulary.of([row], 3)
+    kind, color, centre, own_row, own_column = (
+        vocabulary.targets(row, (60, 60), 60, 3).reshape(5, 3, 3)[list(vocabulary.values).index(name)]
+        for name in ("kind", "color", CENTRE, "row", "column")
     )
     names = [0, *vocabulary.values["kind"]]
     assert [names[index] for index in kind[1]] == ["left", "right", "right"]
     assert color[1].tolist() == [0, 1, 1] and centre.tolist() == [[0, 0, 0], [1, 0, 1], [0, 0, 0]]
+    assert own_row.tolist() == [[1] * 3, [2] * 3, [3] * 3] and own_column.tolist() == [[1, 2, 3]] * 3
 
 
 def test_every_scene_tells_what_it_shows():
@@ -66,8 +67,9 @@ def test_every_scene_tells_what_it_shows():
         assert sorted(kind for kind in told if len(kind) == 1) == sorted("".join(t.text.upper() for t in writing))
         if scene.chart:
             assert [region["color"] for region in regions] == scene.chart.colors
-        targets = RegionVocabulary.of([{"regions": regions}]).targets({"regions": regions}, picture.size, EDGE, GRID)
-        assert 1 <= targets[-1].sum() <= len(regions)
+        vocabulary = RegionVocabulary.of([{"regions": regions}], GRID)
+        targets = vocabulary.targets({"regions": regions}, picture.size, EDGE, GRID)
+        assert 1 <= targets[list(vocabulary.values).index(CENTRE)].sum() <= len(regions)
         assert targets.dtype == torch.int64
 
 
@@ -77,7 +79,8 @@ def test_every_scene_tells_what_it_shows():
         ({"kind": "cat"}, "box has to be [left, top, right, bottom], and is None"),
         ({"box": [0, 1, "2", 3], "kind": "cat"}, "box has to be"),
         ({"box": [0, 0, 1, 1], "kind": 3}, "have to be texts"),
-        ({"box": [0, 0, 1, 1], "centre": "x"}, "none may be called centre"),
+        ({"box": [0, 0, 1, 1], "centre": "x"}, "none may be called centre or row or column"),
+        ({"box": [0, 0, 1, 1], "row": "3"}, "none may be called"),
     ],
 )
 def test_refusals(region, message):
@@ -89,4 +92,4 @@ def test_refusals(region, message):
 
 def test_rows_without_regions_have_nothing_to_teach():
     with pytest.raises(UserError, match="--region-loss-weight 0"):
-        RegionVocabulary.of([{"image": "a.jpg"}, {"regions": "none"}, 3])
+        RegionVocabulary.of([{"image": "a.jpg"}, {"regions": "none"}, 3], 2)

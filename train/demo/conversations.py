@@ -9,11 +9,12 @@ from .phrases import LETTER_ANSWER, SHORT_ANSWER, ask
 from .questions import Question, questions
 from .scenes import Scene
 
-MOST_TURNS = 11
-# How often a kind is asked, where it is not once for each question found: what is hard is asked more.
+MOST_TURNS = 9
+# How often a kind is asked, where it is not once for each question found: what is hard is asked more. Where things are
+# is learned late, and all at once.
 WEIGHTS = {
-    **{"count": 2.5, "relation": 1.5, "compare": 1.5, "place": 2.0, "number": 3.0, "word": 3.0},
-    **{"color": 0.7, "shape": 0.8, "describe": 0.5},
+    **{"count": 2.5, "relation": 5.0, "compare": 3.0, "place": 5.0, "number": 4.0, "word": 3.0},
+    **{"shape": 0.8, "existence": 0.8, "describe": 0.5},
 }
 
 

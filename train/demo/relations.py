@@ -20,7 +20,7 @@ def relation(scene: Scene, rng: random.Random) -> list[Question]:
     if len(named) < 2:
         return []
     found = []
-    for _ in range(2):
+    for _ in range(3):
         (one, name), (other, other_name) = rng.sample(named, 2)
         found += _one_relation(scene, rng, one, name, other, other_name)
     return found
@@ -83,7 +83,7 @@ def place(scene: Scene, rng: random.Random) -> list[Question]:
     named = [(f"the {name}", t) for t in scene.things if (name := facts.name(scene, t, rng))]
     named += [(f"the {'number' if t.text.isdigit() else 'word'}", t) for t in scene.texts]
     found = []
-    for name, thing in rng.sample(named, min(1, len(named))):
+    for name, thing in rng.sample(named, min(2, len(named))):
         where = facts.place(scene, thing.x, thing.y)
         if where:
             text = ask("place", rng, the=name)

@@ -1,0 +1,89 @@
+"""A prefill of its own: what it computes against an int8 decoder's own prefill, in how many parts, with what memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.export import build_engines
+from mobilevlm.runtime.ort import OrtRunner
+from mobilevlm.runtime.prefill import FEWEST_ROWS
+from tests.conftest import DEMO
+
+INT4 = "vision=int8,decoder=int4"
+MIX = "vision=int8,prefill=int8,decoder=int4"
+
+
+def built(out: Path, precision: str) -> Path:
+    """A bundle of the demo model, made in this process."""
+    words = ["--model", str(DEMO), "--target", "host", "--precision", precision, "--out", str(out)]
+    build_engines.build(build_engines.parser().parse_args(words))
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """int4 with a prefill in two parts, int4 without one, int8."""
+    root = tmp_path_factory.mktemp("prefill")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "PREFILL_LAYERS", 4)
+        yield {name: built(root / str(n), name) for n, name in enumerate((MIX, INT4, "int8"))}
+
+
+@pytest.fixture(scope="module")
+def runners(bundles):
+    return {name: OrtRunner(Bundle.open(directory)) for name, directory in bundles.items()}
+
+
+def rows(count: int, seed: int) -> np.ndarray:
+    return (0.05 * np.random.default_rng(seed).standard_normal((count, 256))).astype(np.float32)
+
+
+def test_the_layers_are_in_two_files(bundles):
+    names = {path.name for path in bundles[MIX].glob("prefill*")}
+    assert names == {f"prefill.{part}.{kind}" for part in (0, 1) for kind in ("onnx", "weights")}
+    assert not list(bundles["int8"].glob("prefill*"))
+    assert "| prefill | logits |" in (bundles[MIX] / "report.md").read_text()
+
+
+@pytest.mark.parametrize("past", [0, 30])
+def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
+    """Fresh prompts and later turns: the cache of the same weights in one graph, and the logits but for roundings.
+
+    Between the files a sum is rounded once more, and an activation beside a half may then fall to its other side.
+    """
+    beginning, prompt = rows(past, 0), rows(FEWEST_ROWS + 11, 1)
+    logits = {}
+    for name, runner in runners.items():
+        if past:
+            runners[INT4].decode(beginning, 0)
+            copy_cache(runners[INT4], runner)
+        logits[name] = runner.decode(prompt, past).copy()
+    for key, cache in runners[MIX]._buffers.items():
+        got, expected = (one[:, :, : past + len(prompt)] for one in (cache, runners["int8"]._buffers[key]))
+        assert np.abs(got - expected).mean() < 1e-3 * np.abs(expected).mean(), key
+    off, other = (np.abs(logits[name] - logits["int8"]).mean() for name in (MIX, INT4))
+    assert off < 0.2 * other
+
+
+def copy_cache(source: OrtRunner, to: OrtRunner) -> None:
+    for key, buffer in source._buffers.items():
+        to._buffers[key][:] = buffer
+
+
+def test_few_rows_are_run_by_the_decoder(runners):
+    for count in (1, FEWEST_ROWS - 1):
+        prompt = rows(count, 2)
+        logits = [runners[name].decode(prompt, 0).copy() for name in (MIX, INT4)]
+        np.testing.assert_array_equal(*logits)
+
+
+def test_its_weights_leave_memory_after_use(runners, bundles):
+    runners[MIX].decode(rows(FEWEST_ROWS, 3), 0)
+    smaps = Path("/proc/self/smaps").read_text().split("VmFlags")
+    mapped = [entry for entry in smaps if f"{bundles[MIX]}/prefill." in entry]
+    assert mapped
+    resident = [int(line.split()[1]) for entry in mapped for line in entry.splitlines() if line.startswith("Rss:")]
+    assert sum(resident) == 0
