@@ -84,7 +84,7 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
 
     def graphs(stage: str) -> Iterator[tuple[ort.InferenceSession, range]]:
         for part, layers in stages.parts(stage, config.num_hidden_layers).items():
-            prepacked = precisions[stage] in QUANTIZED and stage != stages.PREFILL
+            prepacked = precisions[stage] in QUANTIZED
             yield _session(directory / stages.onnx_file(part), prepacked), layers
 
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:

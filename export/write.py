@@ -109,8 +109,7 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
                 moments = Moments(config, even, embedded(plan.checkpoint, plan.calibration))
             for part, layers in stages.parts(stage, config.num_hidden_layers).items():
                 final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
-                # A prefill is for many rows: that its weights are laid out at every call costs it little.
-                packs = name in QUANTIZED and stage != stages.PREFILL
+                packs = name in QUANTIZED
                 plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
                 with Graph(stage, weights, precision(name), plain[1], progress.update, moments) as graph:
                     write(graph, stage, layers)
