@@ -1,8 +1,8 @@
 """Calibration data: conversations about pictures, and what the decoder's layers read when they are run.
 
 The data is LLaVA-style JSON, `[{"image": "a.jpg", "conversations": [{"from": "human" | "gpt", "value": ...}]}]`, its
-pictures beside it; 16 to 32 conversations of the kind the model will have are enough. The default's are the first of
-the demo's training data (`train/demo/make_data.py`), which is better than none. What a layer reads is kept as
+pictures beside it, of the kind the model will have; the first of them are taken. The default's are the first of the
+demo's training data (`train/demo/make_data.py`). What a layer reads is kept as
 second moments, a matrix of the size of its inputs, and one layer's at a time: they are computed while a build streams
 through the decoder, from the layers' exact weights.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,15 @@ READERS = (
 )
 
 
-def read_conversations(path: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Conversations:
+    """What was read: the file, beside which the pictures are, and its rows."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+
+
+def read_conversations(path: Path) -> Conversations:
     """The first `MOST_CONVERSATIONS` rows of a file.
 
     Raises:
@@ -58,7 +67,7 @@ def read_conversations(path: Path) -> list[dict[str, Any]]:
     for number, row in enumerate(rows[:MOST_CONVERSATIONS]):
         if problem := _problem(row, path.parent):
             raise UserError(f"--calibration {path}, row {number}: {problem}")
-    return rows[:MOST_CONVERSATIONS]
+    return Conversations(path, rows[:MOST_CONVERSATIONS])
 
 
 def _problem(row: Any, folder: Path) -> str | None:
@@ -76,19 +85,19 @@ def _problem(row: Any, folder: Path) -> str | None:
     return f"{folder / str(missing[0])} is missing" if missing else None
 
 
-def embedded(checkpoint: Checkpoint, path: Path) -> list[torch.Tensor]:
+def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch.Tensor]:
     """Conversations as the decoder reads them, (1, T, D) float32 each; pictures are left out for a text-only model.
 
     Raises:
-        UserError: the file is of another form, or one of its pictures cannot be opened.
+        UserError: a picture cannot be opened.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer()
     ids, images = [], []
-    for row in read_conversations(path):
+    for row in conversations.rows:
         names = as_list(row.get("image")) if config.vision else []
         segments = _conversation(row, len(names)).segments(bool(names) and config.mm_use_im_start_end)
         ids.append(torch.tensor([tokenizer.encode(segments)]))
-        images += [load_image(path.parent / name) for name in names]
+        images += [load_image(conversations.path.parent / name) for name in names]
     model = streamed_model(checkpoint)
     with torch.inference_mode():
         blocks = iter(_encoded(model, images, ImageSpec.of(config)) if images else [])

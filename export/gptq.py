@@ -61,7 +61,7 @@ def _round(
 
 
 def _factor(moments: torch.Tensor) -> torch.Tensor:
-    """The upper Cholesky factor of the inverse; inputs that were always zero get the diagonal's mean."""
+    """The upper Cholesky factor of the damped moments' inverse."""
     diagonal = moments.diagonal()
     damped = moments + torch.diag_embed(torch.full_like(diagonal, DAMPING) * diagonal.mean().clamp(min=1e-30))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))

@@ -18,7 +18,7 @@ from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
-from .calibration import DEFAULT, read_conversations
+from .calibration import DEFAULT, Conversations, read_conversations
 from .precisions import precision
 from .verify import rows_needed
 
@@ -38,7 +38,7 @@ class BuildPlan:
         command: the command line that builds it again.
         weight_bytes: stage to bytes its weights will take on disk.
         overwrite: whether a bundle at `out` may be replaced.
-        calibration: the file of conversations that the decoder's weights are chosen on, None where they are not.
+        calibration: conversations that the decoder's weights are chosen on, None where they are not.
     """
 
     checkpoint: Checkpoint
@@ -49,7 +49,7 @@ class BuildPlan:
     command: str
     weight_bytes: dict[str, int]
     overwrite: bool
-    calibration: Path | None
+    calibration: Conversations | None
 
 
 def make_plan(
@@ -72,7 +72,7 @@ def make_plan(
         max_context: rows of the kv cache; None for all positions the model knows.
         out: the bundle's directory, None for one under `artifacts/`.
         overwrite: whether a bundle there may be replaced.
-        calibration: conversations for precisions in `CALIBRATED`.
+        calibration: the file of conversations, for precisions in `CALIBRATED`; None without any.
 
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
@@ -90,10 +90,9 @@ def make_plan(
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
         options += ["--max-context", str(max_context)]
-    if precisions[DECODER] not in CALIBRATED:
-        calibration = None
-    elif calibration is not None:
-        read_conversations(calibration)  # what is wrong with it is said now
+    conversations = None
+    if precisions[DECODER] in CALIBRATED and calibration is not None:
+        conversations = read_conversations(calibration)
         options += [] if calibration == DEFAULT else ["--calibration", str(calibration)]
     words = ["python", "export/build_engines.py", *source, *options, "--out", str(directory), "--overwrite"]
     return BuildPlan(
@@ -105,7 +104,7 @@ def make_plan(
         shlex.join(words),
         weight_bytes,
         overwrite,
-        calibration,
+        conversations,
     )
 
 
@@ -141,9 +140,10 @@ def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]
 
 
 def _needed_bytes(weight_bytes: dict[str, int], precisions: dict[str, str]) -> int:
-    """Of disk, while the build is at its largest: quantised stages are written, and then again in both forms."""
-    packed = [size for stage, size in weight_bytes.items() if stage != PREFILL and precisions[stage] in QUANTIZED]
-    return sum(weight_bytes.values()) + sum(packed) + max(packed, default=0)
+    """Of disk, while the build is at its largest: quantised graphs are written, and then again in both forms."""
+    packed = {stage: size for stage, size in weight_bytes.items() if precisions[stage] in QUANTIZED}
+    plain = max((size for stage, size in packed.items() if stage != PREFILL), default=0)  # a prefill's are smaller
+    return sum(weight_bytes.values()) + sum(packed.values()) + plain
 
 
 def _check_disk(directory: Path, needed: int) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.targets import CALIBRATED
 
-from .calibration import read_conversations
-
 if TYPE_CHECKING:
     from .plan import BuildPlan
     from .verify import Difference
@@ -37,8 +35,8 @@ def render_report(
             f"{config.mm_projector_type}"
         )
     if plan.calibration:
-        count = len(read_conversations(plan.calibration))
-        lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {plan.calibration.name}")
+        count, path = len(plan.calibration.rows), plan.calibration.path
+        lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}")
     elif plan.precisions[DECODER] in CALIBRATED:
         lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
     lines += [

@@ -108,7 +108,7 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
     if bundle.manifest.precision[stage] in QUANTIZED:
         # These files are finished: operators fused, weights laid out for the kernels.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if bundle.manifest.precision[stage] not in QUANTIZED:
+    else:
         # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out.
         options.add_session_config_entry("session.disable_prepacking", "1")
     # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.

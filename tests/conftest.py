@@ -46,6 +46,15 @@ def build(
     return run(BUILD, "--target", "host", "--out", out, *options, *chosen, **keywords)
 
 
+def build_here(*options: str | Path, out: Path, precision: str = "fp32") -> Path:
+    """A host bundle made in this process, where what it imports can be changed; returns `out`."""
+    from mobilevlm.export import build_engines
+
+    words = ["--target", "host", "--precision", precision, "--out", out, *options]
+    build_engines.build(build_engines.parser().parse_args([str(word) for word in words]))
+    return out
+
+
 @pytest.fixture(params=GOLDEN_MODELS)
 def golden(request) -> SimpleNamespace:
     """Each golden model."""

@@ -11,11 +11,10 @@ from safetensors.torch import load_file, save_file
 from mobilevlm import MobileVLM
 from mobilevlm.answer import answer, prompt_ids
 from mobilevlm.config import ModelConfig, VisionConfig
-from mobilevlm.export import build_engines
 from mobilevlm.model import expected_shapes
 from mobilevlm.runtime import Session
 from mobilevlm.tensors import random_tensors
-from tests.conftest import GOLDEN, ROOT
+from tests.conftest import GOLDEN, ROOT, build_here
 
 VISION = VisionConfig(
     hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=112, patch_size=14
@@ -86,17 +85,7 @@ def write_checkpoint(config: ModelConfig, directory) -> None:
 def test_the_bundle_answers_as_pytorch(name, tmp_path):
     config = replace(MODEL, **({"head_dim": 0} | CASES[name]))
     write_checkpoint(config, tmp_path / "model")
-    words = [
-        "--model",
-        str(tmp_path / "model"),
-        "--target",
-        "host",
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    build_engines.build(build_engines.parser().parse_args(words))
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle")
     model = MobileVLM.from_pretrained(tmp_path / "model")
     if config.vision:
         assert model.config.model_config == config
@@ -119,17 +108,7 @@ def test_both_end_at_a_stop_string(tmp_path):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     weights["lm_head.weight"][761] = weights["lm_head.weight"].abs().max() * 3 * weights["model.norm.weight"].sign()
     save_file(weights, tmp_path / "model" / "model.safetensors")
-    words = [
-        "--model",
-        str(tmp_path / "model"),
-        "--target",
-        "host",
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    build_engines.build(build_engines.parser().parse_args(words))
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle")
     model = MobileVLM.from_pretrained(tmp_path / "model")
     finishes = set()
     with Session(tmp_path / "bundle") as session:
@@ -147,17 +126,7 @@ def test_both_end_at_eos(tmp_path):
     weights = load_file(tmp_path / "model" / "model.safetensors")
     weights["lm_head.weight"][2] *= 4
     save_file(weights, tmp_path / "model" / "model.safetensors")
-    words = [
-        "--model",
-        str(tmp_path / "model"),
-        "--target",
-        "host",
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    build_engines.build(build_engines.parser().parse_args(words))
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle")
     model = MobileVLM.from_pretrained(tmp_path / "model")
     ended = 0
     with Session(tmp_path / "bundle") as session:

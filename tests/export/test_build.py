@@ -15,7 +15,7 @@ from mobilevlm.answer import answer, prompt_ids
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.runtime import Session
-from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, load_golden, run
+from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, build_here, load_golden, run
 
 PHOTO = ROOT / "assets" / "table.jpg"
 
@@ -140,24 +140,13 @@ def test_random_weights_build_and_answer(tmp_path, monkeypatch):
     """The path of --random-weights, on a preset cut down to seconds."""
     from dataclasses import replace
 
-    from mobilevlm.export import build_engines
     from mobilevlm.presets import PRESETS
 
     small = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, head_dim=64)
     preset = PRESETS["mobilevlm_v2_1.7b"]
     vision = replace(preset.vision, num_hidden_layers=2)
     monkeypatch.setitem(PRESETS, "mobilevlm_v2_1.7b", replace(preset, **small, num_key_value_heads=4, vision=vision))
-    words = [
-        "--random-weights",
-        "mobilevlm_v2_1.7b",
-        "--target",
-        "host",
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "random"),
-    ]
-    build_engines.build(build_engines.parser().parse_args(words))
+    build_here("--random-weights", "mobilevlm_v2_1.7b", out=tmp_path / "random")
     with Session(tmp_path / "random") as session:
         assert len(session.tokenizer) == 32000
         reply = session.chat("What is it?", PHOTO, max_new_tokens=5)

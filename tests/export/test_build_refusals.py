@@ -13,7 +13,7 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file
 
 from mobilevlm.engines.bundle import Bundle
-from tests.conftest import BUILD, GOLDEN, build
+from tests.conftest import BUILD, GOLDEN, build, build_here
 
 
 @pytest.fixture
@@ -60,16 +60,14 @@ def test_weights_that_are_not_finite_are_said(v1_copy, tmp_path):
 def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeypatch):
     """A mistake in a lowering (here: the wrong epsilon, the wrong activation) cannot reach a bundle."""
     import mobilevlm.export.lowerings.gqa as gqa
-    from mobilevlm.export import build_engines
 
     if stage == "vision":
         monkeypatch.setattr(gqa, "quick_gelu", lambda graph, x: graph.op("Gelu", x))
     else:
         norm = gqa.add_norm
         monkeypatch.setattr(gqa, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
-    words = ["--model", str(v1_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: max difference .* mean"):
-        build_engines.build(build_engines.parser().parse_args(words))
+        build_here("--model", v1_copy, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
 
 

@@ -69,7 +69,7 @@ def test_calibrated_int4_computes_more_exactly_than_rounding(rows, columns):
 @pytest.fixture
 def conversations(tmp_path):
     """Two of the shipped ones with pictures and one without."""
-    rows = read_conversations(DEFAULT)
+    rows = read_conversations(DEFAULT).rows
     chosen = [row for row in rows if "image" in row][:2] + [row for row in rows if "image" not in row][:1]
     for row in chosen[:2]:
         shutil.copy(DEFAULT.parent / row["image"], tmp_path)
@@ -106,7 +106,7 @@ def test_moments_are_those_of_the_whole_model(case, conversations, tmp_path):
         with torch.no_grad():
             model(ids, images=torch.from_numpy(np.concatenate(images)) if images else None)
     checkpoint = open_checkpoint(tmp_path / "model")
-    moments = Moments(config, checkpoint.tensors, embedded(checkpoint, conversations))
+    moments = Moments(config, checkpoint.tensors, embedded(checkpoint, read_conversations(conversations)))
     for name in layers:
         wanted = expected[name]
         torch.testing.assert_close(moments(name), wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
@@ -116,7 +116,7 @@ def test_moments_follow_balanced_weights(tmp_path, conversations):
     """What a layer reads is scaled as its columns are: the product, and so the model, stays."""
     write_checkpoint(MODEL, tmp_path / "model")
     checkpoint = open_checkpoint(tmp_path / "model")
-    inputs, name = embedded(checkpoint, conversations), "model.layers.1.mlp.down_proj"
+    inputs, name = embedded(checkpoint, read_conversations(conversations)), "model.layers.1.mlp.down_proj"
     outputs = []
     for tensors in (checkpoint.tensors, Balanced(checkpoint.tensors, MODEL)):
         weight = tensors[f"{name}.weight"].float()
@@ -161,5 +161,5 @@ def test_a_build_is_calibrated_on_the_file_it_is_given(conversations, tmp_path):
         reports.append((tmp_path / name / "report.md").read_text())
         weights.append((tmp_path / name / "decoder.weights").read_bytes())
     assert "GPTQ on 3 conversations" in reports[0] and f"--calibration {conversations}" in reports[0]
-    assert f"GPTQ on {len(read_conversations(DEFAULT))} conversations" in reports[1]
+    assert f"GPTQ on {len(read_conversations(DEFAULT).rows)} conversations" in reports[1]
     assert "--calibration" not in reports[1] and weights[0] != weights[1]

@@ -14,7 +14,7 @@ from mobilevlm.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.model import expected_shapes
 from mobilevlm.presets import PRESETS
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, build_here, load_golden
 
 
 def change_config(directory, **changes):
@@ -201,38 +201,19 @@ def test_a_base_is_for_loras(checkpoint_copy):
 
 
 def test_weights_that_are_no_floats_are_refused(checkpoint_copy, tmp_path):
-    from mobilevlm.export import build_engines
-
     change_weights(checkpoint_copy, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(768, 64).char()}))
-    words = ["--model", str(checkpoint_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="type torch.int8"):
-        build_engines.build(build_engines.parser().parse_args(words))
+        build_here("--model", checkpoint_copy, out=tmp_path / "out")
 
 
 def test_a_token_nobody_says_cannot_be_damaged(checkpoint_copy, tmp_path):
     """The table is checked row by row: verification's one question does not touch them all."""
-    from mobilevlm.export import build_engines
-
-    def build(*options):
-        words = [
-            "--model",
-            str(checkpoint_copy),
-            "--target",
-            "host",
-            "--precision",
-            "fp32",
-            "--out",
-            str(tmp_path / "out"),
-            *options,
-        ]
-        build_engines.build(build_engines.parser().parse_args(words))
-
     change_weights(checkpoint_copy, lambda tensors: tensors["model.embed_tokens.weight"][229].fill_(1e6))
     with pytest.raises(UserError, match=r"embed_tokens.weight holds 1e\+06.*float16 ends at 65504.*decoder=fp32"):
-        build("--precision", "fp16")
+        build_here("--model", checkpoint_copy, out=tmp_path / "out", precision="fp16")
     change_weights(checkpoint_copy, lambda tensors: tensors["model.embed_tokens.weight"][229].fill_(float("nan")))
     with pytest.raises(UserError, match="embed_tokens.weight holds nan"):
-        build()
+        build_here("--model", checkpoint_copy, out=tmp_path / "out")
 
 
 def test_stale_configuration_keys_are_ignored(checkpoint_copy):

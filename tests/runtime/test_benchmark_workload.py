@@ -12,12 +12,12 @@ from onnx import TensorProto
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, VISION, onnx_file
-from mobilevlm.export import build_engines
 from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.onnx_file import matmul_model, weight_bytes
 from mobilevlm.runtime.bench.plan import Plan
 from mobilevlm.runtime.bench.workload import decode_bytes, decoder_operations, vision_operations
+from tests.conftest import build_here
 from tests.export.test_architectures import MODEL, write_checkpoint
 from tests.export.test_architectures import VISION as TOWER
 
@@ -66,17 +66,7 @@ CASES = {
 def case(request, tmp_path) -> Bundle:
     config = replace(MODEL, **({"head_dim": 0} | CASES[request.param]))
     write_checkpoint(config, tmp_path / "model")
-    words = [
-        "--model",
-        str(tmp_path / "model"),
-        "--target",
-        "host",
-        "--precision",
-        "fp32",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    build_engines.build(build_engines.parser().parse_args(words))
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle")
     return Bundle.open(tmp_path / "bundle")
 
 

@@ -1,5 +1,6 @@
 """A prefill of its own: what it computes against an int8 decoder's own prefill, in how many parts, with what memory."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +8,12 @@ import pytest
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.export import build_engines
 from mobilevlm.runtime.ort import OrtRunner
 from mobilevlm.runtime.prefill import FEWEST_ROWS
-from tests.conftest import DEMO
+from tests.conftest import DEMO, build_here
 
 INT4 = "vision=int8,decoder=int4"
 MIX = "vision=int8,prefill=int8,decoder=int4"
-
-
-def built(out: Path, precision: str) -> Path:
-    """A bundle of the demo model, made in this process."""
-    words = ["--model", str(DEMO), "--target", "host", "--precision", precision, "--out", str(out)]
-    build_engines.build(build_engines.parser().parse_args(words))
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +22,10 @@ def bundles(tmp_path_factory):
     root = tmp_path_factory.mktemp("prefill")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "PREFILL_LAYERS", 4)
-        yield {name: built(root / str(n), name) for n, name in enumerate((MIX, INT4, "int8"))}
+        yield {
+            name: build_here("--model", DEMO, out=root / str(n), precision=name)
+            for n, name in enumerate((MIX, INT4, "int8"))
+        }
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +76,7 @@ def test_few_rows_are_run_by_the_decoder(runners):
         np.testing.assert_array_equal(*logits)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
 def test_its_weights_leave_memory_after_use(runners, bundles):
     runners[MIX].decode(rows(FEWEST_ROWS, 3), 0)
     smaps = Path("/proc/self/smaps").read_text().split("VmFlags")
