@@ -48,7 +48,8 @@ TARGETS = {
             backend="ort",
             lowering="gqa",
             precisions=("fp32", "fp16", "int8", "int4"),
-            default_precision={VISION: "int8", DECODER: "int4"},  # the quickest in README's table
+            # The quickest in README's table.
+            default_precision={VISION: "int8", PREFILL: PREFILL_PRECISION, DECODER: PREFILL_DECODER},
         ),
     )
 }
@@ -84,7 +85,9 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
         if repeated := [name for name in stages if name in chosen]:
             raise UserError(f"--precision {text} names {repeated[0]} twice: give each stage one precision")
         chosen |= dict.fromkeys(stages, precision)
-    chosen = target.default_precision | chosen
+    # A prefill of its own comes with the default decoder, beside another it is asked for by name.
+    spare = {PREFILL} if DECODER in chosen else set()
+    chosen = {stage: name for stage, name in target.default_precision.items() if stage not in spare} | chosen
     if PREFILL in chosen and (chosen[PREFILL], chosen[DECODER]) != (PREFILL_PRECISION, PREFILL_DECODER):
         raise UserError(
             f"a prefill of its own is {PREFILL}={PREFILL_PRECISION} beside {DECODER}={PREFILL_DECODER}, and this is "

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--precision", metavar="P", help="one for all stages (fp16), or stage=P,… (default: the target's own)"
     )
-    self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET-PRECISION)")
+    self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET)")
     self.add_argument("--max-context", type=int, metavar="N", help="tokens the kv cache holds (default: the model's)")
     self.add_argument(
         "--calibration",

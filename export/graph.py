@@ -111,11 +111,17 @@ class Graph:
             x: (..., in) float32.
             names: checkpoint layers without `.weight`; several are packed side by side into one output.
         """
-        y = self.precision.linear(self, x, names)
-        if f"{names[0]}.bias" not in self.tensors:
-            return y
+        y = self.product(x, *names)
+        return self.op("Add", y, self.bias(*names)) if f"{names[0]}.bias" in self.tensors else y
+
+    def product(self, x: str, *names: str) -> str:
+        """`linear` without its bias."""
+        return self.precision.linear(self, x, names)
+
+    def bias(self, *names: str) -> str:
+        """Add the biases of layers, side by side."""
         bias = np.concatenate([to_numpy(self.tensors[f"{name}.bias"]) for name in names])
-        return self.op("Add", y, self.initializer(f"{names[0]}.bias", bias))
+        return self.initializer(f"{names[0]}.bias", bias)
 
     def initializer(self, name: str, value: np.ndarray) -> str:
         """Add a value under a name of its own: inline when it is small, else in the external file."""

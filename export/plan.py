@@ -85,7 +85,7 @@ def make_plan(
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
     weight_bytes = _weight_bytes(shapes, precisions)
-    _check_disk(directory, _needed_bytes(weight_bytes, precisions))
+    _check_disk(directory, precisions, _needed_bytes(weight_bytes, precisions))
     require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
@@ -109,9 +109,13 @@ def make_plan(
 
 
 def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str]) -> Path:
-    """`artifacts/NAME-TARGET-PRECISION`."""
-    names = list(dict.fromkeys(precisions.values()))
-    return Path("artifacts") / f"{checkpoint.name}-{target}-{'-'.join(names)}"
+    """`artifacts/NAME-TARGET`, and the precisions behind it where they are not the target's own."""
+    own = TARGETS[target].default_precision
+    if checkpoint.config.vision is None:
+        own = {stage: name for stage, name in own.items() if stage != VISION}
+    names = list(precisions.values())
+    chosen = [] if precisions == own else names if len(set(names)) > 1 else names[:1]
+    return Path("artifacts") / "-".join([checkpoint.name, target, *chosen])
 
 
 def _context(checkpoint: Checkpoint, asked: int | None) -> int:
@@ -146,12 +150,16 @@ def _needed_bytes(weight_bytes: dict[str, int], precisions: dict[str, str]) -> i
     return sum(weight_bytes.values()) + sum(packed.values()) + plain
 
 
-def _check_disk(directory: Path, needed: int) -> None:
+def _check_disk(directory: Path, precisions: dict[str, str], needed: int) -> None:
     place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     needed = int(needed * 1.02) + SMALL_FILES_BYTES
     if free < needed:
+        smaller = "a smaller --precision"
+        if PREFILL in precisions:
+            rest = ",".join(f"{stage}={name}" for stage, name in precisions.items() if stage != PREFILL)
+            smaller = f"do without a prefill of its own: --precision {rest}"
         raise UserError(
             f"the bundle needs {needed / 1e6:,.0f} MB, {place} has {free / 1e6:,.0f} MB free: make room, choose "
-            "another --out, or a smaller --precision"
+            f"another --out, or {smaller}"
         )

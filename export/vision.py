@@ -52,8 +52,9 @@ def _norm(graph: Graph, x: str, name: str, config: ModelConfig) -> str:
 
 def _block(graph: Graph, x: str, name: str, config: ModelConfig, lowering: ModuleType) -> str:
     y = _norm(graph, x, f"{name}layer_norm1", config)
-    q, k, v = (graph.linear(y, f"{CLIP}{name}self_attn.{part}_proj") for part in "qkv")
-    y = lowering.vision_attention(graph, q, k, v, config.vision.num_attention_heads)
+    layers = [f"{CLIP}{name}self_attn.{part}_proj" for part in "qkv"]
+    qkv, bias = [graph.product(y, layer) for layer in layers], graph.bias(*layers)
+    y = lowering.vision_attention(graph, qkv, bias, config.vision.num_attention_heads)
     x = graph.op("Add", x, graph.linear(y, f"{CLIP}{name}self_attn.out_proj"))
     y = graph.linear(_norm(graph, x, f"{name}layer_norm2", config), f"{CLIP}{name}mlp.fc1")
     y = _activation(graph, y, config.vision.hidden_act, lowering)

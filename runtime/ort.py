@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.targets import QUANTIZED
 
 from .kv_cache import empty_buffers
-from .pages import release
+from .pages import Pages
 from .prefill import FEWEST_ROWS, Prefill
+
+EXTEND_AS_REQUESTED = 1  # not by powers of two
 
 
 class OrtRunner:
@@ -27,7 +30,9 @@ class OrtRunner:
         layers = {stage: stages.parts(stage, config.num_hidden_layers) for stage in precisions}
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
-        graphs = _sessions(bundle, layers, profile_to)
+        opened = _sessions(bundle, layers, profile_to)
+        graphs = {part: session for part, (session, _) in opened.items()}
+        self._pages = {part: pages for part, (_, pages) in opened.items()}
         self._vision = graphs.get(stages.VISION)
         self._decoder = graphs[stages.DECODER]
         buffers = empty_buffers(config.num_hidden_layers, config.num_key_value_heads, self.max_context, config.head_dim)
@@ -44,12 +49,14 @@ class OrtRunner:
         if stages.PREFILL in layers:
             parts = layers[stages.PREFILL]
             prefill = {part: graphs[part] for part in parts}
-            self._prefill = Prefill(prefill, parts, lambda part: release(_weights(bundle, part)))
+            self._prefill = Prefill(prefill, parts, self._pages)
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        pages = self._pages[stages.VISION]
+        self._pages[stages.DECODER].release(pages.size)  # never in memory on top of all of the decoder's
         embeds = self._vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
-        release(_weights(self._bundle, stages.VISION))  # the decoder needs the memory now
+        pages.release()
         return embeds
 
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
@@ -94,16 +101,27 @@ def _weights(bundle: Bundle, part: str) -> Path:
 
 def _sessions(
     bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
-) -> dict[str, ort.InferenceSession]:
-    """All of a bundle's graphs by name, two at a time: ONNX Runtime opens each on one core."""
+) -> dict[str, tuple[ort.InferenceSession, Pages]]:
+    """All of a bundle's graphs by name, two at a time: ONNX Runtime opens each on one core. And where weights lie."""
+    _share_memory()
     named = [(stage, part) for stage, names in parts.items() for part in names]
     with ThreadPoolExecutor(2) as pool:
         opened = pool.map(lambda names: _session(bundle, *names, profile_to), named)
-        return {part: session for (_, part), session in zip(named, opened, strict=True)}
+        return dict(zip((part for _, part in named), opened, strict=True))
 
 
-def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> ort.InferenceSession:
+@cache
+def _share_memory() -> None:
+    """One arena for all graphs of this process: with one of its own, each keeps the memory of its largest tensors."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
+
+
+def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> tuple[ort.InferenceSession, Pages]:
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A graph's threads would spin on after its run, in the way of the next graph's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors only: stderr belongs to the commands
     if bundle.manifest.precision[stage] in QUANTIZED:
         # These files are finished: operators fused, weights laid out for the kernels.
@@ -118,8 +136,9 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
     path = bundle.path(stages.onnx_file(part))
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        release(_weights(bundle, part))  # loading reads more of it than running does
-        return session
+        pages = Pages(_weights(bundle, part))
+        pages.release()  # loading reads more of it than running does
+        return session, pages
     except Exception as error:
         # onnxruntime's own exceptions have no common public base class.
         if "onnxruntime" not in type(error).__module__:

@@ -9,8 +9,10 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 
-# Below it the decoder is as quick (1.7B, two cores): whatever the rows, all weights of the prefill are read.
-FEWEST_ROWS = 128
+from .pages import Pages
+
+# Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
+FEWEST_ROWS = 64
 
 
 class Prefill:
@@ -19,16 +21,16 @@ class Prefill:
     Args:
         graphs: by name, see `stages.parts`.
         layers: of the decoder in each.
-        release: gives a graph's weights back.
+        pages: of each graph's weights, and of the decoder's, which make room for them.
     """
 
     def __init__(
         self,
         graphs: Mapping[str, ort.InferenceSession],
         layers: Mapping[str, range],
-        release: Callable[[str], None],
+        pages: Mapping[str, Pages],
     ):
-        self._graphs, self._layers, self._release = graphs, layers, release
+        self._graphs, self._layers, self._pages = graphs, layers, pages
 
     def run(self, inputs_embeds: np.ndarray, bind_cache: Callable[[ort.IOBinding, range], None]) -> np.ndarray:
         """Run (S, D) float32 rows: (V,) float32 logits of the last; `bind_cache` binds positions and layers' cache."""
@@ -39,7 +41,8 @@ class Prefill:
             outputs = {output.name for output in session.get_outputs()}
             binding.bind_output(stages.LOGITS if stages.LOGITS in outputs else stages.NEXT_HIDDEN_STATES)
             bind_cache(binding, self._layers[part])
+            self._pages[stages.DECODER].release(self._pages[part].size)
             session.run_with_iobinding(binding)
             name, rows = stages.HIDDEN_STATES, binding.get_outputs()[0]
-            self._release(part)
+            self._pages[part].release()
         return rows.numpy()[0]

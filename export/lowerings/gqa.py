@@ -7,6 +7,8 @@ Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import TensorProto
 
@@ -18,9 +20,9 @@ from ..graph import ORT_DOMAIN, Graph
 FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
 
 
-def vision_attention(graph: Graph, q: str, k: str, v: str, heads: int) -> str:
-    """Bidirectional attention over (1, P, H) projections."""
-    return graph.op("MultiHeadAttention", q, k, v, domain=ORT_DOMAIN, num_heads=heads)
+def vision_attention(graph: Graph, qkv: Sequence[str], bias: str, heads: int) -> str:
+    """Bidirectional attention over three (1, P, H) projections that their biases (3 H,) are yet to be added to."""
+    return graph.op("MultiHeadAttention", *qkv, bias, domain=ORT_DOMAIN, num_heads=heads)
 
 
 def quick_gelu(graph: Graph, x: str) -> str:

@@ -27,11 +27,11 @@ SMALLEST_ROW = 1e-20  # a row of zeros is divided by this
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMulIntegerToFloat of quantised rows and the quantised weight."""
     codes, scales = quantize(transposed(graph, names))
-    rows, largest = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
-    step, zero = graph.once("rows.scale", lambda: _row_scale(graph))
+    rows, steps = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
+    one, zero = graph.once("rows.code", lambda: _row_code(graph))
     stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", codes), ("scales", scales))]
-    y = graph.op("MatMulIntegerToFloat", rows, stored[0], step, stored[1], zero, domain="com.microsoft")
-    return graph.op("Mul", y, largest)
+    y = graph.op("MatMulIntegerToFloat", rows, stored[0], one, stored[1], zero, domain="com.microsoft")
+    return graph.op("Mul", y, steps)
 
 
 def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +42,16 @@ def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
-    """Rows as uint8 around 128, in steps of a 127th of the largest value of each, and those values (..., 1)."""
-    largest = graph.op("ReduceMax", graph.op("Abs", x), graph.constant(np.array([-1])), keepdims=1)
+    """(1, S, K) rows as uint8 around 128, and what a step of each is worth, (S, 1): a 127th of its largest value."""
+    largest = graph.op("ReduceMax", graph.op("Abs", x), graph.constant(np.array([0, 2])), keepdims=0)
     largest = graph.op("Max", largest, graph.constant(np.array(SMALLEST_ROW, np.float32)))
-    step, zero = graph.once("rows.scale", lambda: _row_scale(graph))
-    return graph.op("QuantizeLinear", graph.op("Div", x, largest), step, zero), largest
+    steps = graph.op("Mul", largest, graph.constant(np.array(1 / LARGEST, np.float32)))
+    _, zero = graph.once("rows.code", lambda: _row_code(graph))
+    zeros = graph.op("Expand", zero, graph.op("Shape", steps))
+    codes = graph.op("QuantizeLinear", x, steps, zeros, axis=1)
+    return codes, graph.op("Unsqueeze", steps, graph.constant(np.array([1])))
 
 
-def _row_scale(graph: Graph) -> tuple[str, str]:
-    step, zero = np.array(1 / LARGEST, np.float32), np.array(128, np.uint8)
-    return graph.constant(step), graph.constant(zero)
+def _row_code(graph: Graph) -> tuple[str, str]:
+    """A scale of one, because each row has its own, and the code of zero."""
+    return graph.constant(np.array(1, np.float32)), graph.constant(np.array(128, np.uint8))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mobilevlm.runtime.kv_cache import empty_buffers
-from mobilevlm.runtime.pages import release
+from mobilevlm.runtime.pages import Pages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
 MIB = 2**20
@@ -38,12 +38,26 @@ def test_a_mapped_file_leaves_memory_and_comes_back(tmp_path):
     content.tofile(file)
     mapped = np.memmap(file, np.uint8, "c")
     assert mapped.sum() == content.sum()
-    held = resident()
-    release(file)
+    pages, held = Pages(file), resident()
+    assert pages.size == len(content)
+    pages.release()
     assert held - resident() > 48 * MIB
     assert np.array_equal(mapped, content)
     mapped[5] ^= 255
-    held = resident()
-    release(file)
+    pages, held = Pages(file), resident()
+    assert pages.size == 0
+    pages.release()
     assert abs(held - resident()) < 16 * MIB
     assert mapped[5] == content[5] ^ 255
+
+
+def test_as_much_as_was_asked_for_leaves_memory(tmp_path):
+    """Weights are mapped one by one; as many as make up the size."""
+    file = tmp_path / "weights"
+    file.write_bytes(b"1" * (64 * MIB))
+    mapped = [np.memmap(file, np.uint8, "c", start * MIB, (4 * MIB,)) for start in range(0, 64, 4)]
+    assert sum(int(part.sum()) for part in mapped) == 64 * MIB * ord("1")
+    pages, held = Pages(file), resident()
+    assert pages.size == 64 * MIB
+    pages.release(22 * MIB)
+    assert 20 * MIB < held - resident() < 28 * MIB

@@ -71,9 +71,8 @@ def color(scene: Scene, rng: random.Random) -> list[Question]:
         name = without_color(scene, thing, rng)
         if name:
             text = ask("color", rng, the=f"the {name}", the_cap=f"The {name}")
-            found.append(
-                Question("color", text, thing.color, f"The {name} is {thing.color}.", others(COLORS, thing.color, rng))
-            )
+            wrong = others(COLORS, thing.color, rng)
+            found.append(Question("color", text, thing.color, f"The {name} is {thing.color}.", wrong, thing.name))
     if rng.random() < 0.3 and scene.background in COLORS:
         answer = scene.background
         text = ask("background", rng)
@@ -113,11 +112,8 @@ def shape(scene: Scene, rng: random.Random) -> list[Question]:
         if options:
             name = rng.choice(options)
             text = ask("shape", rng, the=f"the {name}", the_cap=f"The {name}")
-            found.append(
-                Question(
-                    "shape", text, thing.shape, f"The {name} is {a(thing.shape)}.", others(SHAPES, thing.shape, rng)
-                )
-            )
+            wrong = others(SHAPES, thing.shape, rng)
+            found.append(Question("shape", text, thing.shape, f"The {name} is {a(thing.shape)}.", wrong, thing.name))
     return found
 
 
@@ -149,7 +145,7 @@ def count(scene: Scene, rng: random.Random) -> list[Question]:
         verb = "is" if number == 1 else "are"
         text = ask("count", rng, things=noun)
         long = f"There {verb} {number if number else 'no'} {one}."
-        found.append(Question("count", text, str(number), long, _numbers(number, rng)))
+        found.append(Question("count", text, str(number), long, _numbers(number, rng), f"how many {noun}"))
     return found
 
 

@@ -20,13 +20,15 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
         if name:
             said = thing.color if truth else rng.choice(others(COLORS, thing.color, rng))
             text = ask("is_color", rng, the=f"the {name}", the_cap=f"The {name}", color=said)
-            found.append(yes_no("color", text, truth, f"the {name} is {said}", f"the {name} is {thing.color}"))
+            yes, no = f"the {name} is {said}", f"the {name} is {thing.color}"
+            found.append(yes_no("color", text, truth, yes, no, thing.name))
         if len(things_called(scene, color=thing.color)) == 1:
             said = thing.shape if truth else rng.choice(others(SHAPES, thing.shape, rng))
             name = f"{thing.color} {rng.choice(['shape', 'object', 'thing', 'one'])}"
             text = ask("is_shape", rng, the=f"the {name}", the_cap=f"The {name}", shape=a(said))
             doubtful = {said, thing.shape} <= {"square", "rectangle", "diamond"} and not truth
-            question = yes_no("shape", text, truth, f"the {name} is {a(said)}", f"the {name} is {a(thing.shape)}")
+            yes, no = f"the {name} is {a(said)}", f"the {name} is {a(thing.shape)}"
+            question = yes_no("shape", text, truth, yes, no, thing.name)
             found += [] if doubtful else [question]
         number = len(things_called(scene, thing.shape))
         said = number if truth else rng.choice([n for n in range(1, 7) if n != number])
@@ -35,14 +37,15 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
         verb, noun = ("is", thing.shape) if number == 1 else ("are", plural(thing.shape))
         if said > 1 and (number > 1 or rng.random() < 0.3):
             statement = f"there {verb} {number} {noun}"
-            found.append(yes_no("count", text, truth, statement, statement))
+            about = f"how many {plural(thing.shape)}"
+            found.append(yes_no("count", text, truth, statement, statement, about))
     found += _choices(scene, rng)
     for written in scene.texts:
         number = written.text.isdigit()
         other = _misread(written.text, rng) if number else _another_word(written.text, rng)
         text = ask("is_written", rng, kind="number" if number else "word", text=written.text if truth else other)
         statement = f"it says {written.text}"
-        found.append(yes_no("number" if number else "word", text, truth, statement, statement))
+        found.append(yes_no("number" if number else "word", text, truth, statement, statement, written.text))
     return found
 
 
@@ -54,7 +57,7 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
         if name and rng.random() < 0.5:
             pair = rng.sample([thing.color, rng.choice(others(COLORS, thing.color, rng))], 2)
             text = ask("color_choice", rng, the=f"the {name}", the_cap=f"The {name}", one=pair[0], other=pair[1])
-            found.append(Question("color", text, thing.color, f"The {name} is {thing.color}."))
+            found.append(Question("color", text, thing.color, f"The {name} is {thing.color}.", about=thing.name))
         if len(things_called(scene, color=thing.color)) == 1 and rng.random() < 0.7:
             name = f"{thing.color} {rng.choice(['shape', 'object', 'thing', 'one'])}"
             pair = rng.sample([thing.shape, rng.choice(others(SHAPES, thing.shape, rng))], 2)
@@ -62,7 +65,7 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
             text = ask("shape_choice", rng, **words)
             if rng.random() < 0.5:
                 text = ask("what_is", rng, color=thing.color)
-            found.append(Question("shape", text, thing.shape, f"The {name} is {a(thing.shape)}."))
+            found.append(Question("shape", text, thing.shape, f"The {name} is {a(thing.shape)}.", about=thing.name))
     return found
 
 

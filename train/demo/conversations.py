@@ -13,8 +13,8 @@ MOST_TURNS = 9
 # How often a kind is asked, where it is not once for each question found: what is hard is asked more. Where things are
 # is learned late, and all at once.
 WEIGHTS = {
-    **{"count": 2.5, "relation": 5.0, "compare": 3.0, "place": 5.0, "number": 4.0, "word": 3.0},
-    **{"shape": 0.8, "existence": 0.8, "describe": 0.5},
+    **{"count": 6.0, "relation": 8.0, "compare": 4.0, "place": 3.0, "number": 7.0, "word": 4.0, "color": 2.0},
+    **{"shape": 1.2, "existence": 0.6, "size": 0.6, "describe": 0.4},
 }
 
 
@@ -27,9 +27,21 @@ def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:
 def conversation_row(scene: Scene, image: str, rng: random.Random) -> dict:
     """One row for the `v1` template: a few questions about the picture, each asked in one of the usual ways."""
     asked = sorted(questions(scene, rng), key=lambda q: rng.random() ** (1 / WEIGHTS.get(q.kind, 1)), reverse=True)
-    turns = [worded(question, rng) for question in asked[: rng.randint(1, MOST_TURNS)]]
+    turns = _unspoilt(asked, rng.randint(1, MOST_TURNS), rng)
     turns[0] = (f"<image>\n{turns[0][0]}", turns[0][1])
     return _row(image, turns)
+
+
+def _unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Turns whose answers no earlier turn tells: what words tell is not looked for in the picture."""
+    turns: list[tuple[str, str]] = []
+    abouts: set[str] = set()
+    for question in asked:
+        said = " ".join(text for turn in turns for text in turn)
+        if len(turns) < most and (not question.about or question.about not in abouts and question.about not in said):
+            turns.append(worded(question, rng))
+            abouts.add(question.about)
+    return turns
 
 
 def text_row(scene: Scene, rng: random.Random) -> dict:

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its answer in a word or phrase and in a sentence, and other answers that would be plausible."""
+    """A question, its answer in a word or phrase and in a sentence, and other answers that would be plausible.
+
+    `about` names the fact it asks after: once that is said, another such question can be answered without the picture.
+    """
 
     kind: str
     text: str
     short: str
     long: str
     wrong: tuple[str, ...] = ()
+    about: str = ""
 
 
 def cap(text: str) -> str:
@@ -23,10 +27,11 @@ def cap(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def yes_no(kind: str, text: str, truth: bool, statement: str, denial: str) -> Question:
+def yes_no(kind: str, text: str, truth: bool, statement: str, denial: str, about: str = "") -> Question:
     """A question to confirm with a statement or to deny with another."""
     answer = "Yes" if truth else "No"
-    return Question(kind, text, answer, f"{answer}, {statement if truth else denial}.", ("No" if truth else "Yes",))
+    wrong = ("No" if truth else "Yes",)
+    return Question(kind, text, answer, f"{answer}, {statement if truth else denial}.", wrong, about)
 
 
 def others(all_names: Collection[str], answer: str, rng: random.Random) -> tuple[str, ...]:

@@ -16,14 +16,15 @@ def reading(scene: Scene, rng: random.Random) -> list[Question]:
     for written in scene.texts:
         kind = "number" if written.text.isdigit() else "word"
         text = ask(kind, rng)
-        found += [Question(kind, text, written.text, f"The {kind} is {written.text}.", ())]
+        found += [Question(kind, text, written.text, f"The {kind} is {written.text}.", (), written.text)]
         if rng.random() < 0.5:
-            found.append(Question(kind, ask(kind, rng), written.text, f"The {kind} is {written.text}.", ()))
+            text = ask(kind, rng)
+            found.append(Question(kind, text, written.text, f"The {kind} is {written.text}.", (), written.text))
     for thing in scene.things:
         if thing.text:
             kind, name = "number" if thing.text.isdigit() else "word", f"the {thing.shape}"
             text = ask("on_thing", rng, the=name) if rng.random() < 0.5 else ask(kind, rng)
-            found.append(Question(kind, text, thing.text, f"The {kind} is {thing.text}.", ()))
+            found.append(Question(kind, text, thing.text, f"The {kind} is {thing.text}.", (), thing.text))
     anything = bool(scene.texts) or any(t.text for t in scene.things)
     if rng.random() < 0.08:
         found.append(yes_no("existence", ask("has_text", rng), anything, "there is some text", "there is no text"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from . import facts
 from .facts import SIDES, a
@@ -22,7 +23,8 @@ def relation(scene: Scene, rng: random.Random) -> list[Question]:
     found = []
     for _ in range(3):
         (one, name), (other, other_name) = rng.sample(named, 2)
-        found += _one_relation(scene, rng, one, name, other, other_name)
+        about = " and ".join(sorted((name, other_name)))
+        found += [replace(q, about=about) for q in _one_relation(scene, rng, one, name, other, other_name)]
     return found
 
 

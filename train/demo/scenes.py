@@ -51,6 +51,11 @@ class Thing:
     text: str | None = None
 
     @property
+    def name(self) -> str:
+        """Its colour and shape, which a double may have, too."""
+        return f"{self.color} {self.shape}"
+
+    @property
     def size(self) -> str | None:
         """`small` or `big`, None in between."""
         return "small" if self.radius < 0.11 else "big" if self.radius > 0.19 else None

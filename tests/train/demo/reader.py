@@ -83,6 +83,17 @@ def _true(scene: Scene, text: str, things: list[list[Thing]]) -> bool:
     return len(found) == (NUMBERS.get(number[0]) or int(number[0])) if number else bool(found)
 
 
+def compared(scene: Scene, question: str) -> frozenset[int] | None:
+    """The two things whose places a question compares, by their number in the scene; None if it does not."""
+    text = question.lower()
+    for other, name in SAID.items():
+        text = text.replace(other, name)
+    matches = list(THE.finditer(text))
+    if len(matches) != 2 or "bigger" in text or "smaller" in text:
+        return None
+    return frozenset(scene.things.index(thing) for match in matches for thing in _meant(scene, match))
+
+
 def _meant(scene: Scene, match: re.Match) -> list[Thing]:
     """What a definite name may mean."""
     color, noun, place = match.groups()

@@ -15,6 +15,7 @@ from mobilevlm.train.demo.questions import questions
 from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
+from tests.train.demo.reader import compared
 
 SEEDS = range(300)
 
@@ -149,6 +150,23 @@ def test_rows_are_what_training_takes():
     assert Survey.of(texts, form_of(TEMPLATES["v1"]), False).malformed == {}
     again = random.Random(0)
     assert conversations.caption_row(sample_scene(again), "a.jpg", again) == captions[0]
+
+
+def test_no_turn_tells_what_a_later_one_asks():
+    """Or the later one is answered from words: writing is read once, two things are compared once."""
+    read = pairs = 0
+    for scene, rng in scenes(800):
+        values = [row["value"] for row in conversations.conversation_row(scene, "a.jpg", rng)["conversations"]]
+        turns = list(zip(values[::2], values[1::2], strict=True))
+        for written in (*scene.texts, *(thing for thing in scene.things if thing.text)):
+            answers = {written.text, f"The number is {written.text}.", f"The word is {written.text}."}
+            asking = [number for number, (_, answer) in enumerate(turns) if answer in answers]
+            read += len(asking)
+            assert not any(written.text in " ".join(turn) for number in asking for turn in turns[:number])
+        asked = [pair for question, _ in turns if (pair := compared(scene, question))]
+        assert len(asked) == len(set(asked)), turns
+        pairs += len(asked)
+    assert read > 100 and pairs > 200
 
 
 def test_lettered_answers_name_the_right_option():
