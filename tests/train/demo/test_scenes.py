@@ -159,6 +159,8 @@ def test_no_turn_tells_what_a_later_one_asks():
         values = [row["value"] for row in conversations.conversation_row(scene, "a.jpg", rng)["conversations"]]
         turns = list(zip(values[::2], values[1::2], strict=True))
         for written in (*scene.texts, *(thing for thing in scene.things if thing.text)):
+            if written.text.lower() == "no":  # which is written in some pictures, and answers other questions
+                continue
             answers = {written.text, f"The number is {written.text}.", f"The word is {written.text}."}
             asking = [number for number, (_, answer) in enumerate(turns) if answer in answers]
             read += len(asking)
