@@ -38,8 +38,9 @@ class Pages:
 
     def release(self, size: int | None = None) -> None:
         """Take `size` bytes or a little more, None for all, out of this process: reading them brings them back."""
-        libc, left = ctypes.CDLL(None), self.size if size is None else size
+        left = self.size if size is None else size
         for begin, length in self._ranges:
-            if left > 0:
-                libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)
-                left -= length
+            if left <= 0:
+                break
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), MADV_DONTNEED)
+            left -= length
