@@ -42,7 +42,7 @@ demo() {
     local engine=artifacts/demo-host picture=assets/shapes.png question
     .venv/bin/python export/build_engines.py --model assets/demo --target host --out "$engine" --overwrite
     echo "picture:  $picture"
-    for question in "What color is the circle?" "How many shapes are there?" "Is the circle below the star?"; do
+    for question in "What color is the circle?" "How many shapes are there?" "Is the star to the left of the square?"; do
         echo "question: $question"
         echo -n "answer:   "
         .venv/bin/python runtime/chat.py --engine "$engine" --image "$picture" --prompt "$question"

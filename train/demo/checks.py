@@ -40,13 +40,15 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
             about = f"how many {plural(thing.shape)}"
             found.append(yes_no("count", text, truth, statement, statement, about))
     found += _choices(scene, rng)
-    for written in scene.texts:
-        number = written.text.isdigit()
-        other = _misread(written.text, rng) if number else _another_word(written.text, rng)
-        text = ask("is_written", rng, kind="number" if number else "word", text=written.text if truth else other)
-        statement = f"it says {written.text}"
-        found.append(yes_no("number" if number else "word", text, truth, statement, statement, written.text))
-    return found
+    return found + [is_written(written.text, truth, rng) for written in scene.texts]
+
+
+def is_written(text: str, truth: bool, rng: random.Random) -> Question:
+    """Whether a text says what it says, or something else."""
+    kind, other = ("number", _misread) if text.isdigit() else ("word", _another_word)
+    asked = ask("is_written", rng, kind=kind, text=text if truth else other(text, rng))
+    statement = f"it says {text}"
+    return yes_no(kind, asked, truth, statement, statement, text)
 
 
 def _choices(scene: Scene, rng: random.Random) -> list[Question]:
@@ -70,6 +72,10 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def _misread(digits: str, rng: random.Random) -> str:
+    """Another number of as many digits; half of the time all but one of them are the same."""
+    if rng.random() < 0.5 and len(digits) > 1:
+        low = 10 ** (len(digits) - 1)
+        return str(rng.choice([number for number in range(low, 10 * low) if str(number) != digits]))
     place = rng.randrange(len(digits))
     digit = rng.choice([d for d in "123456789" if d != digits[place]])
     return digits[:place] + digit + digits[place + 1 :]

@@ -27,9 +27,12 @@ def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:
 def conversation_row(scene: Scene, image: str, rng: random.Random) -> dict:
     """One row for the `v1` template: a few questions about the picture, each asked in one of the usual ways."""
     asked = sorted(questions(scene, rng), key=lambda q: rng.random() ** (1 / WEIGHTS.get(q.kind, 1)), reverse=True)
-    turns = _unspoilt(asked, rng.randint(1, MOST_TURNS), rng)
-    turns[0] = (f"<image>\n{turns[0][0]}", turns[0][1])
-    return _row(image, turns)
+    return picture_row(image, _unspoilt(asked, rng.randint(1, MOST_TURNS), rng))
+
+
+def picture_row(image: str, turns: list[tuple[str, str]]) -> dict:
+    """A row about a picture, from at least one turn."""
+    return _row(image, [(f"<image>\n{turns[0][0]}", turns[0][1]), *turns[1:]])
 
 
 def _unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tuple[str, str]]:

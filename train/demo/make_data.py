@@ -19,7 +19,7 @@ if not __package__:
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.train.demo import conversations, facts
+from mobilevlm.train.demo import conversations, facts, lessons
 from mobilevlm.train.demo.draw import Region, draw_scene
 from mobilevlm.train.demo.scenes import sample_scene
 from mobilevlm.train.demo.version import generator
@@ -27,7 +27,7 @@ from mobilevlm.train.demo.version import generator
 EDGES = (144, 192, 288)  # the first is what the demo's tower sees
 CHUNK = 250
 # Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
-SEEDS = {"pictures": 0, "texts": 1, "talks": 2}
+SEEDS = {"pictures": 0, "texts": 1, "talks": 2, "lessons": 3}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +48,7 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def make_data(out: Path, images: int, texts: int) -> None:
-    """Write `images/`, `captions.json`, `conversations.json`, `text.jsonl`, `text_conversations.json`.
+    """Write `images/` and the JSON of every stage.
 
     A finished folder of the same sizes is kept as it is.
 
@@ -67,6 +67,8 @@ def make_data(out: Path, images: int, texts: int) -> None:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         _write_rows(out / "captions.json", _captions(pool, out, images))
         write_conversations(pool, out, images)
+        taught = pool.map(_lesson_chunk, range(0, images, CHUNK), [images] * len(range(0, images, CHUNK)))
+        _write_rows(out / "lessons.json", [row for chunk in taught for row in chunk])
         written = [row for chunk in pool.map(_text_chunk, range(0, texts, CHUNK)) for row in chunk][:texts]
     (out / "text.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in written))
     _write_rows(out / "text_conversations.json", [row["talk"] for row in written])
@@ -89,6 +91,16 @@ def _talk_chunk(start: int, images: int) -> list[dict]:
         scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{index}"))
         rng = random.Random(f"{SEEDS['talks']}-{index}")
         rows.append(conversations.conversation_row(scene, _picture_name(index), rng))
+    return rows
+
+
+def _lesson_chunk(start: int, images: int) -> list[dict]:
+    rows = []
+    for index in range(start, min(start + CHUNK, images)):
+        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{index}"))
+        rng = random.Random(f"{SEEDS['lessons']}-{index}")
+        given = (lesson(scene, _picture_name(index), rng) for lesson in (lessons.sides_row, lessons.writing_row))
+        rows += [row for row in given if row]
     return rows
 
 

@@ -34,13 +34,7 @@ def _one_relation(
     clear, side = facts.sides(one, other), facts.main_side(one, other)
     found = []
     if clear:
-        asked = rng.choice(clear)
-        truth = rng.random() < 0.5
-        asked = asked if truth else OPPOSITE[asked]
-        words = _side_words(asked, rng)
-        text = ask("is_side", rng, one=name, one_cap=cap(name), side=words, other=other_name)
-        yes, no = f"{name} is {SIDES[asked]} {other_name}", f"{name} is {SIDES[OPPOSITE[asked]]} {other_name}"
-        found.append(yes_no("relation", text, truth, yes, no))
+        found.append(is_side(rng.choice(clear), name, other_name, rng))
     if clear and rng.random() < 0.5:
         toward = rng.choice(clear)
         nearer = toward if rng.random() < 0.5 else OPPOSITE[toward]
@@ -54,17 +48,31 @@ def _one_relation(
             long = f"{cap(answer)} is {word}."
         found.append(Question("compare", text, answer.removeprefix("the "), long))
     if side:
-        across = side in ("left", "right")
-        choice = rng.choice(["left or right of", "to the left or right of"] if across else ["above or below"])
-        text = ask("which_side", rng, one=name, other=other_name, choice=choice)
-        wrong = tuple(key for key in SIDES if key != side)
-        found.append(Question("relation", text, side, f"{cap(name)} is {SIDES[side]} {other_name}.", wrong))
+        found.append(which_side(side, name, other_name, rng))
         alone = [t for t in scene.things if t is not other and side in facts.sides(t, other)]
         if len(alone) == 1:
             full = f"{one.color} {one.shape}"
             text = ask("what_side", rng, side=_side_words(side, rng), other=other_name)
             found.append(Question("relation", text, full, f"{cap(a(full))} is {SIDES[side]} {other_name}.", ()))
     return found
+
+
+def is_side(side: str, name: str, other: str, rng: random.Random) -> Question:
+    """Whether `name` is on that side of `other`, where it is, or on the opposite one."""
+    truth = rng.random() < 0.5
+    asked = side if truth else OPPOSITE[side]
+    text = ask("is_side", rng, one=name, one_cap=cap(name), side=_side_words(asked, rng), other=other)
+    yes, no = f"{name} is {SIDES[asked]} {other}", f"{name} is {SIDES[OPPOSITE[asked]]} {other}"
+    return yes_no("relation", text, truth, yes, no)
+
+
+def which_side(side: str, name: str, other: str, rng: random.Random) -> Question:
+    """On which side of `other` `name` is."""
+    across = side in ("left", "right")
+    choice = rng.choice(["left or right of", "to the left or right of"] if across else ["above or below"])
+    text = ask("which_side", rng, one=name, other=other, choice=choice)
+    wrong = tuple(key for key in SIDES if key != side)
+    return Question("relation", text, side, f"{cap(name)} is {SIDES[side]} {other}.", wrong)
 
 
 def _side_words(side: str, rng: random.Random) -> str:

@@ -6,4 +6,6 @@ STAGES = {
     "sft": "language model: conversations",
     "stage1": "V2 stage 1: captions",
     "stage2": "V2 stage 2: conversations",
+    "lessons": "V2 stage 2: sides and numbers alone",
+    "finish": "V2 stage 2: conversations again",
 }

@@ -62,10 +62,12 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
         ("sft", "finetune.py", ["--model", work / "language", "--data", data / "text_conversations.json"]),
         ("stage1", "finetune.py", ["--model", work / "sft", "--vision-tower", work / "tower", "--data", captions]),
         ("stage2", "finetune.py", ["--model", work / "stage1", "--data", talks]),
+        ("lessons", "finetune.py", ["--model", work / "stage2", "--data", data / "lessons.json"]),
+        ("finish", "finetune.py", ["--model", work / "lessons", "--data", talks]),
     ):
-        pictures = ["--images", data] if name.startswith("stage") else []
+        pictures = ["--images", data] if name in ("stage1", "stage2", "lessons", "finish") else []
         _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
-    ship(work / "stage2", out)
+    ship(work / "finish", out)
     curves(work, out / "curves.png")
     count = 100 if scale == 1 else 4
     _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
@@ -82,11 +84,19 @@ def _run(script: str, *words: str | int | Path) -> None:
 
 
 def ship(trained: Path, out: Path) -> None:
-    """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already."""
+    """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
+
+    Weights keep the eight bits that bfloat16 training gave them: a third less for those who fetch or archive them packed.
+    """
+    import torch
+
     from mobilevlm import MobileVLM
 
-    model = MobileVLM.from_pretrained(trained, dtype="fp16")
-    model.save_pretrained(out)
+    model = MobileVLM.from_pretrained(trained)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.bfloat16())
+    model.half().save_pretrained(out)
     tower = out / model.config.model_config.mm_vision_tower
     if tower.name != TOWER:
         shutil.rmtree(out / TOWER, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""Rows about one thing alone: right by an independent reader of the scene, balanced, and no answer told before."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from mobilevlm.train.demo import lessons
+from mobilevlm.train.demo.phrases import SHORT_ANSWER
+from tests.train.demo.reader import holds
+from tests.train.demo.test_scenes import scenes
+
+GREETING = re.compile(r"^(hello, |please: |hi! |question: |look at the picture\. |quick question: )", re.IGNORECASE)
+SIDES = re.compile(r"\b(left|right)\b")
+
+
+def turns(row: dict) -> list[tuple[str, str]]:
+    values = [GREETING.sub("", turn["value"].removeprefix("<image>\n")) for turn in row["conversations"]]
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+@pytest.mark.parametrize("lesson", [lessons.sides_row, lessons.writing_row])
+def test_answers_are_right_and_balanced(lesson):
+    """Those of one word, as most are. One of two answers by chance would be seen in a few hundred."""
+    said = []
+    for scene, rng in scenes(900):
+        row = lesson(scene, "a.jpg", rng)
+        if lesson == lessons.sides_row:
+            scene = replace(scene, texts=[])  # not what is asked about, and the reader takes it to be
+        for question, answer in turns(row) if row else []:
+            if SHORT_ANSWER in question and "OCR" not in question:
+                assert holds(scene, question.removesuffix(f"\n{SHORT_ANSWER}"), answer.lower()), (question, answer)
+                said.append(answer)
+    assert len(said) > 100
+    for one, other in (("Yes", "No"), ("left", "right")):
+        if one in said:
+            assert 0.35 < said.count(one) / (said.count(one) + said.count(other)) < 0.65
+
+
+def test_sides_are_all_that_is_asked_about_once_for_a_pair():
+    for scene, rng in scenes(400):
+        if row := lessons.sides_row(scene, "a.jpg", rng):
+            told = [answer for _, answer in turns(row) if " " in answer]
+            assert all(SIDES.search(answer) for answer in told)
+            named = [frozenset(re.findall(r"the (?:\w+ )?(\w+)", answer)) - {"left", "right"} for answer in told]
+            assert len(turns(row)) <= lessons.MOST_PAIRS
+            assert len(named) == len(told)
+
+
+def test_a_text_is_told_by_its_last_turn_only():
+    found = 0
+    for scene, rng in scenes(900):
+        row = lessons.writing_row(scene, "a.jpg", rng)
+        assert (row is None) == (not scene.texts)
+        if row:
+            *before, _ = turns(row)
+            assert all(answer == "No" for _, answer in before)
+            found += len(before)
+    assert found > 50
