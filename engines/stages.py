@@ -18,6 +18,8 @@ INPUTS_EMBEDS, LOGITS = "inputs_embeds", "logits"
 HIDDEN_STATES, NEXT_HIDDEN_STATES = "hidden_states", "next_hidden_states"
 # Of the `gqa` lowering: index of the last valid cache row (1,) int32, and cache rows after this call () int32.
 SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
+# Of the `prompt` lowering: cache rows before this call (1,) int64.
+PAST_LENGTH = "past_length"
 
 PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
 EMBED_TOKENS_FILE = "embed_tokens.npy"
@@ -45,10 +47,18 @@ def weights_file(part: str) -> str:
 
 
 def past(layer: int, part: str) -> str:
-    """Name of a cache input; `part` is `key` or `value`, shape (1, kv heads, max context, head_dim)."""
+    """Name of a cache input; `part` is `key` or `value`.
+
+    (1, kv heads, max context, head_dim); of the `prompt` lowering as many rows as there are.
+    """
     return f"past_key_values.{layer}.{part}"
 
 
 def present(layer: int, part: str) -> str:
     """Name of the output that is the same buffer after the call."""
     return f"present.{layer}.{part}"
+
+
+def new_rows(layer: int, part: str) -> str:
+    """Name of the output of the `prompt` lowering that belongs behind the past: (1, S, kv heads * head_dim)."""
+    return f"new.{layer}.{part}"

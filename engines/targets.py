@@ -14,7 +14,8 @@ STAGES_WITH_PRECISION = (VISION, DECODER)
 QUANTIZED = ("int8", "int4")
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
 PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
-# Of a decoder: those whose weights are chosen on calibration data (`export/calibration.py`).
+# Of a decoder: those whose weights are chosen on calibration data, and the steps of an int8 kv cache
+# (`export/calibration.py`). Beside the others' weights the cache is little, and float32 is quicker at prefill.
 CALIBRATED = ("int4",)
 
 
@@ -27,6 +28,7 @@ class Target:
         device: for people.
         backend: which runner executes the stages.
         lowering: how the decoder's attention and cache are written (`export/lowerings/`).
+        prefill_lowering: the same of a prefill of its own.
         precisions: those it can run.
         default_precision: stage to precision when none is asked for.
     """
@@ -35,6 +37,7 @@ class Target:
     device: str
     backend: str
     lowering: str
+    prefill_lowering: str
     precisions: tuple[str, ...]
     default_precision: dict[str, str]
 
@@ -47,6 +50,7 @@ TARGETS = {
             device="the CPU at hand (x86-64 or Arm), ONNX Runtime",
             backend="ort",
             lowering="gqa",
+            prefill_lowering="prompt",
             precisions=("fp32", "fp16", "int8", "int4"),
             # The quickest in README's table.
             default_precision={VISION: "int8", PREFILL: PREFILL_PRECISION, DECODER: PREFILL_DECODER},

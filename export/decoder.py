@@ -1,6 +1,6 @@
 """The decoder stage: LLaMA from inputs_embeds to the logits of the last position, defined once for every lowering.
 
-A prefill of its own is the same layers in another precision, some to a graph.
+A prefill of its own is the same layers in another precision and lowering, some to a graph.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from onnx import TensorProto
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES
 
+from .cache import CacheForm
 from .graph import Graph
 
 
-def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, max_context: int, layers: range) -> None:
+def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache: CacheForm, layers: range) -> None:
     """Write decoder layers into a graph; behind the last one, the logits.
 
     Args:
         graph: receives nodes and weights.
         config: the model.
         lowering: a module of `export/lowerings/`.
-        max_context: rows of the kv cache.
+        cache: the kv cache.
         layers: which; all of them for the stage in one graph.
     """
     epsilon = config.rms_norm_eps
     residual = INPUTS_EMBEDS if layers.start == 0 else HIDDEN_STATES
-    rope = lowering.declare_inputs(graph, config, max_context, residual, layers)
+    lowering.declare_inputs(graph, config, cache, residual, layers)
     x = lowering.norm(graph, residual, f"model.layers.{layers.start}.input_layernorm.weight", epsilon)
     for layer in layers:
         name = f"model.layers.{layer}."
-        qkv = graph.linear(x, *(f"{name}self_attn.{part}_proj" for part in "qkv"))
-        x = lowering.attention(graph, qkv, layer, config, rope)
+        x = lowering.attention(graph, x, layer, config, cache)
         last = layer == config.num_hidden_layers - 1
         if last:  # nothing after the last attention looks at earlier positions
             x, residual = (_last_position(graph, value) for value in (x, residual))

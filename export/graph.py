@@ -39,7 +39,7 @@ class Graph:
         precision: how linear layers are stored and computed.
         weights_path: the external file, created here.
         on_bytes: called with the number of bytes after each weight, for progress.
-        moments: what a linear layer reads on the calibration data (see `calibration.Moments`), None without any.
+        moments: what a linear layer reads on the calibration data (see `observed.Observed`), None without any.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
-from .calibration import DEFAULT, Conversations, read_conversations
+from .calibration import DEFAULT, MOST_CONVERSATIONS, Conversations, read_conversations
 from .precisions import precision
 from .verify import rows_needed
 
@@ -38,7 +38,8 @@ class BuildPlan:
         command: the command line that builds it again.
         weight_bytes: stage to bytes its weights will take on disk.
         overwrite: whether a bundle at `out` may be replaced.
-        calibration: conversations that the decoder's weights are chosen on, None where they are not.
+        calibration: conversations that show how large the values of an int8 kv cache get, None without one.
+        choose_weights: whether the decoder's weights are chosen on them, too.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +51,7 @@ class BuildPlan:
     weight_bytes: dict[str, int]
     overwrite: bool
     calibration: Conversations | None
+    choose_weights: bool
 
 
 def make_plan(
@@ -72,7 +74,7 @@ def make_plan(
         max_context: rows of the kv cache; None for all positions the model knows.
         out: the bundle's directory, None for one under `artifacts/`.
         overwrite: whether a bundle there may be replaced.
-        calibration: the file of conversations, for precisions in `CALIBRATED`; None without any.
+        calibration: the file of conversations, for precisions in `CALIBRATED`; None for weights that are random.
 
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
@@ -91,9 +93,10 @@ def make_plan(
     if max_context:
         options += ["--max-context", str(max_context)]
     conversations = None
-    if precisions[DECODER] in CALIBRATED and calibration is not None:
-        conversations = read_conversations(calibration)
-        options += [] if calibration == DEFAULT else ["--calibration", str(calibration)]
+    if precisions[DECODER] in CALIBRATED:
+        # One shows how large random weights' values get.
+        conversations = read_conversations(calibration or DEFAULT, MOST_CONVERSATIONS if calibration else 1)
+        options += ["--calibration", str(calibration)] if calibration not in (None, DEFAULT) else []
     words = ["python", "export/build_engines.py", *source, *options, "--out", str(directory), "--overwrite"]
     return BuildPlan(
         checkpoint,
@@ -105,6 +108,7 @@ def make_plan(
         weight_bytes,
         overwrite,
         conversations,
+        calibration is not None,
     )
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import QUANTIZED
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED
 from mobilevlm.errors import UserError
 
 from .precisions import precision
@@ -97,15 +97,16 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
             outputs[stages.VISION] = {stages.IMAGE_EMBEDS: _run_vision(vision, sample.pixel_values.numpy())}
         embeds = reference.inputs_embeds.numpy()
         if stages.PREFILL in precisions:
-            cache = _Cache(config, max_context)
-            logits = cache.run(graphs(stages.PREFILL), embeds)
-            outputs[stages.PREFILL] = {stages.LOGITS: logits} | cache.last_layer()
+            outputs[stages.PREFILL] = {stages.LOGITS: _run_prefill(graphs(stages.PREFILL), embeds, config)}
         table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
-        steps = _run_decoder(list(graphs(stages.DECODER)), table, config, embeds, max_context, progress.update)
+        decoder, _ = next(graphs(stages.DECODER))
+        steps = _run_decoder(decoder, table, config, embeds, max_context, progress.update)
         outputs[stages.DECODER] = steps.outputs
-        if precisions[stages.DECODER] in QUANTIZED:  # its values are balanced with the layer that reads them
-            for tensors in outputs.values():
-                tensors.pop(stages.present(config.num_hidden_layers - 1, "value"), None)
+        if precisions[stages.DECODER] in QUANTIZED:  # values are balanced with the layer that reads them, or codes
+            last = config.num_hidden_layers - 1
+            steps.outputs.pop(stages.present(last, "value"))
+            if precisions[stages.DECODER] in CALIBRATED:
+                steps.outputs.pop(stages.present(last, "key"))
         reference.follow(steps.tokens)
     differences = [
         _difference(stage, name, got, _beginning(reference.golden[name], got), precision(precisions[stage]).TOLERANCE)
@@ -140,56 +141,54 @@ class _Steps:
     outputs: dict[str, np.ndarray]
 
 
-class _Cache:
-    """A kv cache, and decoder graphs run on it exactly as a runtime does: bound in place."""
-
-    def __init__(self, config: ModelConfig, max_context: int):
-        self._last, self.past = config.num_hidden_layers - 1, 0
-        shape = (1, config.num_key_value_heads, max_context, config.head_dim)
-        parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
-        self._buffers = {key: np.zeros(shape, np.float32) for key in parts}
-
-    def run(self, graphs: Iterable[tuple[ort.InferenceSession, range]], embeds: np.ndarray) -> np.ndarray:
-        """Run (1, S, D) rows through graphs that hand them on; (1, V) logits of the last."""
-        name, rows = stages.INPUTS_EMBEDS, embeds
-        self.past += embeds.shape[1]
-        for session, layers in graphs:
-            binding = session.io_binding()
-            binding.bind_cpu_input(name, rows)
-            binding.bind_cpu_input(stages.SEQLENS_K, np.array([self.past - 1], np.int32))
-            binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, np.array(self.past, np.int32))
-            binding.bind_output(stages.LOGITS if self._last in layers else stages.NEXT_HIDDEN_STATES)
-            for layer in layers:
-                for part in ("key", "value"):
-                    value = ort.OrtValue.ortvalue_from_numpy(self._buffers[layer, part])
-                    binding.bind_ortvalue_input(stages.past(layer, part), value)
-                    binding.bind_ortvalue_output(stages.present(layer, part), value)
-            session.run_with_iobinding(binding)
-            name, rows = stages.HIDDEN_STATES, binding.get_outputs()[0].numpy()
-        return rows
-
-    def last_layer(self) -> dict[str, np.ndarray]:
-        """Its rows so far, by the names the reference has them under."""
-        last = self._last
-        return {stages.present(last, part): self._buffers[last, part][:, :, : self.past] for part in ("key", "value")}
+def _run_prefill(
+    graphs: Iterable[tuple[ort.InferenceSession, range]], embeds: np.ndarray, config: ModelConfig
+) -> np.ndarray:
+    """Run (1, S, D) rows through graphs that hand them on; (1, V) logits of the last."""
+    name, rows = stages.INPUTS_EMBEDS, embeds
+    nothing = np.zeros((1, config.num_key_value_heads, 0, config.head_dim), np.int8)
+    for session, layers in graphs:
+        feed = {stages.past(layer, part): nothing for layer in layers for part in ("key", "value")}
+        ends = config.num_hidden_layers - 1 in layers
+        wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES]
+        (rows,) = session.run(wanted, feed | {name: rows, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+        name = stages.HIDDEN_STATES
+    return rows
 
 
 def _run_decoder(
-    graphs: list[tuple[ort.InferenceSession, range]],
+    session: ort.InferenceSession,
     table: np.ndarray,
     config: ModelConfig,
     embeds: np.ndarray,
     max_context: int,
     on_step: Callable[[], object],
 ) -> _Steps:
-    """Prefill, then greedy decode steps."""
-    cache, tokens, logits = _Cache(config, max_context), [], []
+    """Prefill, then greedy decode steps, on a kv cache that is bound in place exactly as a runtime does it."""
+    shape = (1, config.num_key_value_heads, max_context, config.head_dim)
+    dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in session.get_inputs()}
+    parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
+    buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
+    tokens, logits, past = [], [], 0
     for _ in range(DECODE_STEPS + 1):
-        logits.append(cache.run(graphs, embeds))
+        past += embeds.shape[1]
+        binding = session.io_binding()
+        binding.bind_cpu_input(stages.INPUTS_EMBEDS, embeds)
+        binding.bind_cpu_input(stages.SEQLENS_K, np.array([past - 1], np.int32))
+        binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, np.array(past, np.int32))
+        binding.bind_output(stages.LOGITS)
+        for key, buffer in buffers.items():
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            binding.bind_ortvalue_input(stages.past(*key), value)
+            binding.bind_ortvalue_output(stages.present(*key), value)
+        session.run_with_iobinding(binding)
+        logits.append(binding.get_outputs()[0].numpy())
         tokens.append(int(logits[-1].argmax()))
         on_step()
         embeds = table[tokens[-1]][None, None].astype(np.float32)
-    return _Steps(tokens, {stages.LOGITS: np.concatenate(logits)} | cache.last_layer())
+    last = config.num_hidden_layers - 1
+    rows = {stages.present(last, part): buffers[last, part][:, :, :past] for part in ("key", "value")}
+    return _Steps(tokens, {stages.LOGITS: np.concatenate(logits)} | rows)
 
 
 def _beginning(reference: np.ndarray, got: np.ndarray) -> np.ndarray:

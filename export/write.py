@@ -28,9 +28,11 @@ from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
 from .balance import Balanced
-from .calibration import Moments, embedded
+from .cache import CacheForm
+from .calibration import embedded
 from .decoder import write_decoder
 from .graph import Graph, no_moments, to_numpy
+from .observed import Observed
 from .plan import BuildPlan
 from .precisions import precision
 from .prepack import prepack
@@ -91,27 +93,31 @@ def versions() -> dict[str, str]:
 
 def _write_stages(plan: BuildPlan, directory: Path) -> None:
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
-    lowering = import_module(f".lowerings.{plan.target.lowering}", __package__)
-    even = Balanced(tensors, config)
+    names = {stages.PREFILL: plan.target.prefill_lowering}
+    even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
+    if plan.calibration:
+        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
+        cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_steps(layer, part).numpy())
+        moments = observed.moments if plan.choose_weights else no_moments
 
     def write(graph: Graph, stage: str, layers: range) -> None:
+        lowering = import_module(f".lowerings.{names.get(stage, plan.target.lowering)}", __package__)
         if stage == stages.VISION:
             write_vision(graph, config, lowering)
         else:
-            write_decoder(graph, config, lowering, plan.max_context, layers)
+            write_decoder(graph, config, lowering, cache, layers)
 
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
-        for stage, name in plan.precisions.items():
+        # The decoder before its prefill: what its layers read is known while they are run, and only once.
+        for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
             progress.set_description(f"writing {stage} {name}")
             weights = even if name in QUANTIZED else tensors
-            moments = no_moments
-            if stage == stages.DECODER and plan.calibration:
-                moments = Moments(config, even, embedded(plan.checkpoint, plan.calibration))
+            of_stage = moments if stage == stages.DECODER else no_moments
             for part, layers in stages.parts(stage, config.num_hidden_layers).items():
                 final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
                 packs = name in QUANTIZED
                 plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
-                with Graph(stage, weights, precision(name), plain[1], progress.update, moments) as graph:
+                with Graph(stage, weights, precision(name), plain[1], progress.update, of_stage) as graph:
                     write(graph, stage, layers)
                     graph.save(plain[0])
                 if packs:

@@ -8,6 +8,9 @@ from math import prod
 
 import numpy as np
 
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines.targets import CALIBRATED
+
 
 class CachedPrefix:
     """Remembers which rows the kv cache holds, as one key for each row: a token id, or an image's digest and row."""
@@ -33,15 +36,30 @@ class CachedPrefix:
         self._keys += keys
 
 
-def empty_buffers(layers: int, heads: int, max_context: int, head_dim: int) -> dict[tuple[int, str], np.ndarray]:
-    """Cache buffers by (layer, `key` or `value`): (1, heads, max_context, head_dim) float32.
+PARTS = ("key", "value")
+
+
+def empty_buffers(config: ModelConfig, decoder: str, max_context: int) -> dict[tuple[int, str], np.ndarray]:
+    """Cache buffers by (layer, `key` or `value`): (1, kv heads, max_context, head_dim), int8 or float32.
 
     The pages of a row take memory only once it is written.
+
+    Args:
+        config: the model.
+        decoder: its precision.
+        max_context: rows.
     """
-    shape = (1, heads, max_context, head_dim)
-    return {(layer, part): _zeros(shape) for layer in range(layers) for part in ("key", "value")}
+    shape = (1, config.num_key_value_heads, max_context, config.head_dim)
+    dtype = np.dtype(np.int8 if decoder in CALIBRATED else np.float32)
+    return {(layer, part): _zeros(shape, dtype) for layer in range(config.num_hidden_layers) for part in PARTS}
 
 
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """float32 zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
-    return np.frombuffer(mmap.mmap(-1, prod(shape) * np.dtype(np.float32).itemsize), np.float32).reshape(shape)
+def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:
+    """Put (1, S, kv heads * head_dim) rows into a cache buffer, behind the first `past`."""
+    heads, head_dim = buffer.shape[1], buffer.shape[3]
+    buffer[0, :, past : past + rows.shape[1]] = rows[0].reshape(-1, heads, head_dim).swapaxes(0, 1)
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
+    return np.frombuffer(mmap.mmap(-1, prod(shape) * dtype.itemsize), dtype).reshape(shape)

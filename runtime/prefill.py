@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 
 import numpy as np
 import onnxruntime as ort
 
 from mobilevlm.engines import stages
 
+from .kv_cache import PARTS, write_rows
 from .pages import Pages
 
 # Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
@@ -19,30 +21,35 @@ class Prefill:
     """The graphs of a bundle's prefill.
 
     Args:
-        graphs: by name, see `stages.parts`.
+        graphs: by name, see `stages.parts`; perhaps still being opened.
         layers: of the decoder in each.
-        pages: of each graph's weights, and of the decoder's, which make room for them.
+        decoder: its weights, which make room.
+        cache: the decoder's buffers, by layer and part.
     """
 
     def __init__(
         self,
-        graphs: Mapping[str, ort.InferenceSession],
+        graphs: Mapping[str, Future[tuple[ort.InferenceSession, Pages]]],
         layers: Mapping[str, range],
-        pages: Mapping[str, Pages],
+        decoder: Pages,
+        cache: Mapping[tuple[int, str], np.ndarray],
     ):
-        self._graphs, self._layers, self._pages = graphs, layers, pages
+        self._graphs, self._layers, self._decoder, self._cache = graphs, layers, decoder, cache
 
-    def run(self, inputs_embeds: np.ndarray, bind_cache: Callable[[ort.IOBinding, range], None]) -> np.ndarray:
-        """Run (S, D) float32 rows: (V,) float32 logits of the last; `bind_cache` binds positions and layers' cache."""
-        name, rows = stages.INPUTS_EMBEDS, ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(inputs_embeds)[None])
-        for part, session in self._graphs.items():
-            binding = session.io_binding()
-            binding.bind_ortvalue_input(name, rows)
-            outputs = {output.name for output in session.get_outputs()}
-            binding.bind_output(stages.LOGITS if stages.LOGITS in outputs else stages.NEXT_HIDDEN_STATES)
-            bind_cache(binding, self._layers[part])
-            self._pages[stages.DECODER].release(self._pages[part].size)
-            session.run_with_iobinding(binding)
-            name, rows = stages.HIDDEN_STATES, binding.get_outputs()[0]
-            self._pages[part].release()
-        return rows.numpy()[0]
+    def run(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run (S, D) float32 rows behind the first `past` of the cache: (V,) float32 logits of the last."""
+        name, rows = stages.INPUTS_EMBEDS, np.ascontiguousarray(inputs_embeds)[None]
+        for graph, opened in self._graphs.items():
+            session, pages = opened.result()
+            caches = [(layer, part) for layer in self._layers[graph] for part in PARTS]
+            feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
+            feed |= {name: rows, stages.PAST_LENGTH: np.array([past])}
+            last = stages.LOGITS if any(out.name == stages.LOGITS for out in session.get_outputs()) else None
+            wanted = [last or stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
+            self._decoder.release(pages.size)
+            rows, *new = session.run(wanted, feed)
+            for key, codes in zip(caches, new, strict=True):
+                write_rows(self._cache[key], past, codes)
+            name = stages.HIDDEN_STATES
+            pages.release()
+        return rows[0]

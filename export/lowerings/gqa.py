@@ -1,7 +1,8 @@
 """For ONNX Runtime on a CPU: its fused operators, and a kv cache that is updated in place.
 
 `GroupQueryAttention` appends the new rows to the buffer it was given as past (the runtime binds past and present to one
-address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator.
+address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator. An int8
+cache makes a step's attention a third of float32's again, and that of many rows twice: see `prompt`.
 Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
@@ -15,9 +16,10 @@ from onnx import TensorProto
 from mobilevlm.config import ConfigError, ModelConfig
 from mobilevlm.engines.stages import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
 
+from ..cache import CacheForm
 from ..graph import ORT_DOMAIN, Graph
 
-FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
+FLOAT, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT8
 
 
 def vision_attention(graph: Graph, qkv: Sequence[str], bias: str, heads: int) -> str:
@@ -48,33 +50,41 @@ def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -
     return outputs[0], outputs[3]
 
 
-def declare_inputs(graph: Graph, config: ModelConfig, max_context: int, rows: str, layers: range) -> dict[str, str]:
-    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers.
-
-    Returns:
-        The RoPE tables by name, for `attention`.
-    """
+def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> None:
+    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers."""
     if config.head_dim % 16:
         raise ConfigError(f"heads of {config.head_dim} are not supported on a CPU: a multiple of 16 is needed")
     graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(SEQLENS_K, INT32, [1])
     graph.input(TOTAL_SEQUENCE_LENGTH, INT32, [])
-    shape = [1, config.num_key_value_heads, max_context, config.head_dim]
+    shape = [1, config.num_key_value_heads, cache.rows, config.head_dim]
+    dtype = FLOAT if cache.steps is None else INT8
     for layer in layers:
         for part in ("key", "value"):
-            graph.input(past(layer, part), FLOAT, shape)
-            graph.output(present(layer, part), FLOAT, shape)
+            graph.input(past(layer, part), dtype, shape)
+            graph.output(present(layer, part), dtype, shape)
+
+
+def rope(graph: Graph, config: ModelConfig, rows: int) -> list[str]:
+    """Cosines and sines (rows, Dh / 2) of RoPE's angles."""
     frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
-    angles = np.outer(np.arange(max_context), frequencies)
+    angles = np.outer(np.arange(rows), frequencies)
     tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
-    return {name: graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()}
+    return [graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()]
 
 
-def attention(graph: Graph, qkv: str, layer: int, config: ModelConfig, rope: dict[str, str]) -> str:
-    """Causal attention over the cache for packed (1, S, (H + 2 KV) * Dh) projections, which become its new rows."""
+def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm) -> str:
+    """Causal attention of (1, S, D) rows to themselves and the cache, which they are added to; (1, S, H * Dh)."""
+    qkv = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
     caches = [past(layer, "key"), past(layer, "value")]
-    inputs = [qkv, "", "", *caches, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, rope["cos"], rope["sin"]]
+    tables = graph.once("rope", lambda: rope(graph, config, cache.rows))
+    inputs = [qkv, "", "", *caches, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, *tables]
     outputs = [graph.fresh("attention"), present(layer, "key"), present(layer, "value")]
+    form = {}
+    if cache.steps is not None:
+        steps = [graph.initializer(f"cache.{layer}.{part}", cache.steps(layer, part)) for part in ("key", "value")]
+        inputs += ["", "", "", *steps]
+        form = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
     return graph.ops(
         "GroupQueryAttention",
         inputs,
@@ -84,4 +94,5 @@ def attention(graph: Graph, qkv: str, layer: int, config: ModelConfig, rope: dic
         kv_num_heads=config.num_key_value_heads,
         do_rotary=1,
         rotary_interleaved=0,
+        **form,
     )[0]

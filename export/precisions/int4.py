@@ -52,7 +52,7 @@ def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[n
 
     Args:
         weight: the matrix.
-        moments: (K, K) of its inputs on the calibration data, see `calibration.Moments`.
+        moments: (K, K) of its inputs on the calibration data, see `observed.Observed`.
 
     Returns:
         Codes (N, blocks, 64) uint8, two in a byte, low half first; scales (N, blocks) float32; zero points

@@ -75,7 +75,8 @@ def stages(bundle: Bundle, plan: Plan, limits: Limits, measured: Measured) -> li
     config, precision, repetitions = bundle.config, bundle.manifest.precision, measured.repetitions
     speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
     prefill_ms = 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
-    found = [_stage("load", measured.load_ms)]
+    found = [_stage("load", [one["load_ms"] for one in measured.starts])]
+    found.append(_stage("load and first TTFT", [one["first_token_ms"] for one in measured.starts]))
     if bundle.has_vision:
         operations = vision_operations(config, bundle.manifest.num_image_tokens)
         encode_ms = 1e3 * operations / limits.operations_per_s(precision[VISION])

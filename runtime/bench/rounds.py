@@ -16,12 +16,12 @@ class Measured:
     """What one bundle's worker returned.
 
     Attributes:
-        load_ms: of each opening.
+        starts: of `Engine.start`.
         memory: of `Engine.warm_up`.
         repetitions: of `Engine.run`.
     """
 
-    load_ms: list[float] = field(default_factory=list)
+    starts: list[dict[str, float]] = field(default_factory=list)
     memory: dict[str, float | None] = field(default_factory=dict)
     repetitions: list[dict[str, Any]] = field(default_factory=list)
 
@@ -34,7 +34,7 @@ class Measured:
 def measure(
     machine: Worker, engines: Sequence[Worker], repeats: int, tell: Callable[[str], object]
 ) -> tuple[Limits, list[Measured]]:
-    """Rounds of opening, one to warm up, rounds of repetitions. The first opening is not counted.
+    """One round to warm up, rounds of repetitions, rounds of opening anew; memory is that of one opening.
 
     Args:
         machine: worker with a `Machine`.
@@ -43,14 +43,9 @@ def measure(
         tell: gets a line about what is being waited for.
     """
     found = [Measured() for _ in engines]
-    for number in range(1 + repeats):
-        for turn in _turns(len(engines), number):
-            tell(f"opening {engines[turn].name}, " + (f"{number} of {repeats}" if number else "not counted"))
-            milliseconds = engines[turn].call(Engine.load)
-            if number > 0:
-                found[turn].load_ms.append(milliseconds)
     for turn, worker in enumerate(engines):
         tell(f"warming up {worker.name}, the whole context once")
+        worker.call(Engine.load)
         found[turn].memory = worker.call(Engine.warm_up)
     moments = []
     for number in range(repeats):
@@ -59,6 +54,10 @@ def measure(
         for turn in _turns(len(engines), number):
             tell(f"round {number + 1} of {repeats}: {engines[turn].name}")
             found[turn].repetitions.append(engines[turn].call(Engine.run))
+    for number in range(repeats):
+        for turn in _turns(len(engines), number):
+            tell(f"opening {engines[turn].name}, {number + 1} of {repeats}")
+            found[turn].starts.append(engines[turn].call(Engine.start))
     return best_of(moments), found
 
 

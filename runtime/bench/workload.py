@@ -62,5 +62,5 @@ def decode_bytes(bundle: Bundle, past: int) -> int:
     float16 ones are float32 in memory.
     """
     config = bundle.config
-    row = empty_buffers(config.num_hidden_layers, config.num_key_value_heads, 1, config.head_dim)
+    row = empty_buffers(config, bundle.manifest.precision[DECODER], 1)
     return weight_bytes(bundle.path(onnx_file(DECODER))) + past * sum(buffer.nbytes for buffer in row.values())

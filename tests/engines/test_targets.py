@@ -11,7 +11,8 @@ from mobilevlm.export.precisions import precision
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_rows_name_things_that_exist(target):
-    assert import_module(f"mobilevlm.export.lowerings.{target.lowering}").attention
+    for name in (target.lowering, target.prefill_lowering):
+        assert import_module(f"mobilevlm.export.lowerings.{name}").attention
     assert set(target.default_precision) >= set(STAGES_WITH_PRECISION)
     assert set(target.default_precision.values()) <= set(target.precisions)
     for name in target.precisions:

@@ -11,8 +11,9 @@ import torch
 from mobilevlm import MobileVLM
 from mobilevlm.checkpoint import open_checkpoint
 from mobilevlm.export.balance import Balanced
-from mobilevlm.export.calibration import DEFAULT, READERS, Moments, embedded, read_conversations
+from mobilevlm.export.calibration import DEFAULT, embedded, read_conversations
 from mobilevlm.export.gptq import DAMPING, round_blocks
+from mobilevlm.export.observed import LARGEST, MARGIN, READERS, Observed
 from mobilevlm.export.precisions import int4
 from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.prompt import IMAGE, Conversation, template
@@ -88,7 +89,7 @@ def test_moments_are_those_of_the_whole_model(case, conversations, tmp_path):
         f"model.layers.{n}.{reader}" for n in range(config.num_hidden_layers) for group in READERS for reader in group
     ]
     layers += ["lm_head"]
-    expected = {}
+    expected, caches = {}, []
 
     def add(name, rows):
         expected[name] = expected.get(name, 0) + rows.flatten(0, 1).T @ rows.flatten(0, 1)
@@ -104,12 +105,23 @@ def test_moments_are_those_of_the_whole_model(case, conversations, tmp_path):
         ids = torch.tensor([model.tokenizer.encode(talk.segments(bool(pictures) and config.mm_use_im_start_end))])
         images = [preprocess(load_image(tmp_path / name), ImageSpec.of(config)) for name in pictures]
         with torch.no_grad():
-            model(ids, images=torch.from_numpy(np.concatenate(images)) if images else None)
+            pixel_values = torch.from_numpy(np.concatenate(images)) if images else None
+            caches.append(model(ids, images=pixel_values, use_cache=True).past_key_values)
     checkpoint = open_checkpoint(tmp_path / "model")
-    moments = Moments(config, checkpoint.tensors, embedded(checkpoint, read_conversations(conversations)))
+    observed = Observed(config, checkpoint.tensors, embedded(checkpoint, read_conversations(conversations)))
     for name in layers:
         wanted = expected[name]
-        torch.testing.assert_close(moments(name), wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
+        torch.testing.assert_close(observed.moments(name), wanted, atol=1e-4 * wanted.abs().max().item(), rtol=0)
+    for number in range(config.num_hidden_layers):
+        for part in ("key", "value"):
+            rows = torch.cat([getattr(cache.layers[number], f"{part}s") for cache in caches], 2)[0]
+            largest, size = rows.abs().amax(1).flatten(), observed.cache_steps(number, part) * LARGEST / MARGIN
+            if part == "value":
+                torch.testing.assert_close(size, largest, atol=0, rtol=1e-4)
+            else:  # what RoPE makes of a pair at any position, not only at those seen
+                assert (size > 0.9999 * largest).all()
+                pairs = rows.view(*rows.shape[:2], 2, -1).norm(dim=2).amax(1)
+                torch.testing.assert_close(size, torch.cat([pairs, pairs], 1).flatten(), atol=0, rtol=1e-4)
 
 
 def test_moments_follow_balanced_weights(tmp_path, conversations):
@@ -120,7 +132,7 @@ def test_moments_follow_balanced_weights(tmp_path, conversations):
     outputs = []
     for tensors in (checkpoint.tensors, Balanced(checkpoint.tensors, MODEL)):
         weight = tensors[f"{name}.weight"].float()
-        outputs.append(weight @ Moments(MODEL, tensors, inputs)(name) @ weight.T)
+        outputs.append(weight @ Observed(MODEL, tensors, inputs).moments(name) @ weight.T)
     torch.testing.assert_close(outputs[1], outputs[0], atol=1e-3 * outputs[0].abs().max().item(), rtol=0)
 
 

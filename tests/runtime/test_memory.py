@@ -1,6 +1,7 @@
 """What stays in memory: rows of the kv cache that were written, pages of weights that are being read."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from mobilevlm.runtime.kv_cache import empty_buffers
 from mobilevlm.runtime.pages import Pages
+from tests.export.test_architectures import MODEL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
 MIB = 2**20
@@ -22,13 +24,16 @@ def resident() -> int:
 def test_rows_of_the_kv_cache_take_memory_when_they_are_written():
     """A tenth of all rows, of every head: in huge pages they would fill the whole buffers."""
     before = resident()
-    buffers = empty_buffers(layers=4, heads=16, max_context=2048, head_dim=128)
+    config = replace(MODEL, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=16, hidden_size=2048)
+    buffers = empty_buffers(config, "fp32", max_context=2048)
     for buffer in buffers.values():
         assert buffer.shape == (1, 16, 2048, 128) and buffer.dtype == np.float32
         buffer[:, :, :204] = 1
     total = sum(buffer.nbytes for buffer in buffers.values())
     assert 0.08 * total < resident() - before < 0.25 * total
     assert all(buffer[0, 15, 203].all() and not buffer[0, 15, 204:].any() for buffer in buffers.values())
+    codes = empty_buffers(config, "int4", max_context=2048)
+    assert {buffer.dtype for buffer in codes.values()} == {np.dtype(np.int8)} and codes.keys() == buffers.keys()
 
 
 def test_a_mapped_file_leaves_memory_and_comes_back(tmp_path):

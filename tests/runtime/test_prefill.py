@@ -45,7 +45,7 @@ def test_the_layers_are_in_two_files(bundles):
     assert "| prefill | logits |" in (bundles[MIX] / "report.md").read_text()
 
 
-@pytest.mark.parametrize("past", [0, 30])
+@pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
 def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
     """Fresh prompts and later turns: the cache of the same weights in one graph, and the logits but for roundings.
 
@@ -55,19 +55,15 @@ def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
     logits = {}
     for name, runner in runners.items():
         if past:
-            runners[INT4].decode(beginning, 0)
-            copy_cache(runners[INT4], runner)
+            runner.decode(beginning, 0)
         logits[name] = runner.decode(prompt, past).copy()
     for key, cache in runners[MIX]._buffers.items():
-        got, expected = (one[:, :, : past + len(prompt)] for one in (cache, runners["int8"]._buffers[key]))
-        assert np.abs(got - expected).mean() < 1e-3 * np.abs(expected).mean(), key
+        codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners["int8"]._buffers[key]))
+        assert codes.dtype == np.int8 and expected.dtype == np.float32
+        steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
+        assert (np.abs(codes * steps - expected) / steps).mean() < 0.6, key  # 0.25 where codes are the nearest
     off, other = (np.abs(logits[name] - logits["int8"]).mean() for name in (MIX, INT4))
-    assert off < 0.2 * other
-
-
-def copy_cache(source: OrtRunner, to: OrtRunner) -> None:
-    for key, buffer in source._buffers.items():
-        to._buffers[key][:] = buffer
+    assert off < 0.3 * other
 
 
 def test_few_rows_are_run_by_the_decoder(runners):
@@ -81,12 +77,13 @@ def test_few_rows_are_run_by_the_decoder(runners):
 def test_weights_take_turns_in_memory(runners, bundles):
     """A picture's and a prefill's leave when they are done, and the decoder's had made room for them."""
     runner, size = runners[MIX], runners[MIX]._bundle.config.vision.image_size
-    for part, work in (
-        ("vision", lambda: runner.encode_image(np.zeros((1, 3, size, size), np.float32))),
-        ("prefill.0", lambda: runner.decode(rows(FEWEST_ROWS, 3), 0)),
+    _, first = runner._prefill._graphs["prefill.0"].result()
+    for part, pages, work in (
+        ("vision", runner._vision_pages, lambda: runner.encode_image(np.zeros((1, 3, size, size), np.float32))),
+        ("prefill.0", first, lambda: runner.decode(rows(FEWEST_ROWS, 3), 0)),
     ):
         runner.decode(rows(1, 3), 0)
-        before, taken = resident(bundles[MIX] / "decoder.weights"), runner._pages[part].size
+        before, taken = resident(bundles[MIX] / "decoder.weights"), pages.size
         assert before and taken
         work()
         assert resident(bundles[MIX] / f"{part}.weights") == 0

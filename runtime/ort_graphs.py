@@ -1,0 +1,87 @@
+"""A bundle's graphs as sessions of ONNX Runtime on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import onnxruntime as ort
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.targets import QUANTIZED
+
+from .pages import Pages
+
+EXTEND_AS_REQUESTED = 1  # not by powers of two
+
+
+def weights_path(bundle: Bundle, part: str) -> Path:
+    """The file that a graph's weights are mapped from."""
+    return bundle.path(stages.weights_file(part)).resolve()
+
+
+def open_graphs(
+    bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
+) -> dict[str, Future[tuple[ort.InferenceSession, Pages]]]:
+    """Begin to open a bundle's graphs, two at a time: ONNX Runtime opens each on one core.
+
+    Args:
+        bundle: where they are.
+        parts: stage to its graphs, as `stages.parts` has them.
+        profile_to: directory for ONNX Runtime's profiles, None for none.
+
+    Returns:
+        By name, a session and where its weights lie; the decoder and vision come first. Asking for one that cannot be
+        loaded raises `BundleError`.
+    """
+    _share_memory()
+    named = [(stage, part) for stage, names in parts.items() for part in names]
+    named.sort(key=lambda names: names[0] == stages.PREFILL)
+    pool = ThreadPoolExecutor(2)
+    opened = {part: pool.submit(_session, bundle, stage, part, profile_to) for stage, part in named}
+    pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
+    return opened
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all graphs of this process: with one of its own, each keeps the memory of its largest tensors."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
+
+
+def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> tuple[ort.InferenceSession, Pages]:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A graph's threads would spin on after its run, in the way of the next graph's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3  # errors only: stderr belongs to the commands
+    if bundle.manifest.precision[stage] in QUANTIZED:
+        # These files are finished: operators fused, weights laid out for the kernels.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    else:
+        # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
+    options.enable_mem_pattern = False
+    if profile_to is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
+    path = bundle.path(stages.onnx_file(part))
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        pages = Pages(weights_path(bundle, part))
+        pages.release()  # loading reads more of it than running does
+        return session, pages
+    except Exception as error:
+        # onnxruntime's own exceptions have no common public base class.
+        if "onnxruntime" not in type(error).__module__:
+            raise
+        built_with = bundle.manifest.versions.get("onnxruntime")
+        raise BundleError(
+            f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with "
+            f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: {bundle.manifest.command}. "
+            "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
+        ) from None
