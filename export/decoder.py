@@ -29,11 +29,11 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
     """
     epsilon = config.rms_norm_eps
     residual = INPUTS_EMBEDS if layers.start == 0 else HIDDEN_STATES
-    lowering.declare_inputs(graph, config, cache, residual, layers)
+    tables = lowering.declare_inputs(graph, config, cache, residual, layers)
     x = lowering.norm(graph, residual, f"model.layers.{layers.start}.input_layernorm.weight", epsilon)
     for layer in layers:
         name = f"model.layers.{layer}."
-        x = lowering.attention(graph, x, layer, config, cache)
+        x = lowering.attention(graph, x, layer, config, cache, tables)
         last = layer == config.num_hidden_layers - 1
         if last:  # nothing after the last attention looks at earlier positions
             x, residual = (_last_position(graph, value) for value in (x, residual))

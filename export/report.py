@@ -36,7 +36,9 @@ def render_report(
         )
     if plan.calibration and plan.choose_weights:
         count, path = len(plan.calibration.rows), plan.calibration.path
-        lines.append(f"- decoder weights chosen by GPTQ, and an int8 kv cache, on {count} conversations of {path.name}")
+        lines.append(
+            f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}, as the int8 kv cache is"
+        )
     elif plan.calibration:
         lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
     lines += [

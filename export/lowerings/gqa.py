@@ -50,8 +50,8 @@ def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -
     return outputs[0], outputs[3]
 
 
-def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> None:
-    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers."""
+def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
+    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers; return RoPE's tables."""
     if config.head_dim % 16:
         raise ConfigError(f"heads of {config.head_dim} are not supported on a CPU: a multiple of 16 is needed")
     graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
@@ -63,6 +63,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
         for part in ("key", "value"):
             graph.input(past(layer, part), dtype, shape)
             graph.output(present(layer, part), dtype, shape)
+    return rope(graph, config, cache.rows)
 
 
 def rope(graph: Graph, config: ModelConfig, rows: int) -> list[str]:
@@ -73,11 +74,10 @@ def rope(graph: Graph, config: ModelConfig, rows: int) -> list[str]:
     return [graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()]
 
 
-def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm) -> str:
+def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
     """Causal attention of (1, S, D) rows to themselves and the cache, which they are added to; (1, S, H * Dh)."""
     qkv = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
     caches = [past(layer, "key"), past(layer, "value")]
-    tables = graph.once("rope", lambda: rope(graph, config, cache.rows))
     inputs = [qkv, "", "", *caches, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, *tables]
     outputs = [graph.fresh("attention"), present(layer, "key"), present(layer, "value")]
     form = {}

@@ -22,8 +22,8 @@ __all__ = ["add_norm", "attention", "declare_inputs", "norm", "silu"]
 FLOAT, INT8, INT64 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT64
 
 
-def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> None:
-    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers."""
+def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
+    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; return RoPE's tables."""
     graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(PAST_LENGTH, INT64, [1])
     width = config.num_key_value_heads * config.head_dim
@@ -31,13 +31,13 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
         for part in ("key", "value"):
             graph.input(past(layer, part), INT8, [1, config.num_key_value_heads, "past", config.head_dim])
             graph.output(new_rows(layer, part), INT8, [1, "sequence", width])
+    return rope(graph, config, cache.rows)
 
 
-def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm) -> str:
+def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
     """Causal attention of (1, S, D) rows to themselves and the past; (1, S, H * Dh)."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    tables = graph.once("rope", lambda: rope(graph, config, cache.rows))
     query = _turn(graph, query, tables, heads)
     key = _turn(graph, key, tables, kv_heads)
     before = []

@@ -147,7 +147,7 @@ def test_a_damaged_bundle_names_the_command_that_mends_it(bundle_copy):
     assert done.returncode == 2 and "decoder.weights is missing" in done.stderr and "build_engines.py" in done.stderr
 
 
-@pytest.mark.parametrize("moment", ["not counted", "9 of 1000"])
+@pytest.mark.parametrize("moment", ["warming up", "9 of 1000"])
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_behind(end, moment, bundle):
     """Ctrl-C reaches all of them, `kill` and `kill -9` only the first."""

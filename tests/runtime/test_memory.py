@@ -24,7 +24,7 @@ def resident() -> int:
 def test_rows_of_the_kv_cache_take_memory_when_they_are_written():
     """A tenth of all rows, of every head: in huge pages they would fill the whole buffers."""
     before = resident()
-    config = replace(MODEL, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=16, hidden_size=2048)
+    config = replace(MODEL, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=16, head_dim=128)
     buffers = empty_buffers(config, "fp32", max_context=2048)
     for buffer in buffers.values():
         assert buffer.shape == (1, 16, 2048, 128) and buffer.dtype == np.float32

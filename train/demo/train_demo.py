@@ -86,7 +86,7 @@ def _run(script: str, *words: str | int | Path) -> None:
 def ship(trained: Path, out: Path) -> None:
     """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
 
-    Weights keep the eight bits that bfloat16 training gave them: a third less for those who fetch or archive them packed.
+    Weights keep the eight bits that bfloat16 training gives them, and take a fifth less when packed.
     """
     import torch
 
