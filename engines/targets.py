@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mobilevlm.errors import UserError
@@ -14,8 +15,7 @@ STAGES_WITH_PRECISION = (VISION, DECODER)
 QUANTIZED = ("int8", "int4")
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
 PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
-# Of a decoder: those whose weights are chosen on calibration data, and the steps of an int8 kv cache
-# (`export/calibration.py`). Beside the others' weights the cache is little, and float32 is quicker at prefill.
+# Of a decoder: those whose weights are chosen on calibration data (`export/calibration.py`).
 CALIBRATED = ("int4",)
 
 
@@ -57,6 +57,14 @@ TARGETS = {
         ),
     )
 }
+
+
+def has_int8_cache(precisions: Mapping[str, str]) -> bool:
+    """Whether a bundle's kv cache is int8: a decoder's steps are quicker on it, and its prompts half as quick.
+
+    So it comes with a prefill of its own (`export/lowerings/prompt.py`), which reads it otherwise.
+    """
+    return PREFILL in precisions
 
 
 def parse_precision(text: str | None, target: Target) -> dict[str, str]:

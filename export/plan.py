@@ -14,7 +14,7 @@ from mobilevlm.checkpoint import Checkpoint, check_tensors
 from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION
 from mobilevlm.engines.staging import check_output
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target, has_int8_cache
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
@@ -38,8 +38,9 @@ class BuildPlan:
         command: the command line that builds it again.
         weight_bytes: stage to bytes its weights will take on disk.
         overwrite: whether a bundle at `out` may be replaced.
-        calibration: conversations that show how large the values of an int8 kv cache get, None without one.
-        choose_weights: whether the decoder's weights are chosen on them, too.
+        calibration: conversations that the decoder's weights are chosen on, and that show how large the values of an
+            int8 kv cache get; None where there is neither.
+        choose_weights: whether weights are chosen: random ones are not.
     """
 
     checkpoint: Checkpoint
@@ -93,7 +94,7 @@ def make_plan(
     if max_context:
         options += ["--max-context", str(max_context)]
     conversations = None
-    if precisions[DECODER] in CALIBRATED:
+    if has_int8_cache(precisions) or precisions[DECODER] in CALIBRATED and calibration:
         # One shows how large random weights' values get.
         conversations = read_conversations(calibration or DEFAULT, MOST_CONVERSATIONS if calibration else 1)
         options += ["--calibration", str(calibration)] if calibration not in (None, DEFAULT) else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.targets import CALIBRATED, has_int8_cache
 
 if TYPE_CHECKING:
     from .plan import BuildPlan
@@ -18,8 +19,8 @@ def render_report(
     """Markdown for people; the same figures are in `bundle.json`."""
     config = plan.checkpoint.config
     precisions = ", ".join(f"{stage} {name}" for stage, name in plan.precisions.items())
-    quantized = plan.calibration is not None
-    cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * (1 if quantized else 4)
+    cache_bytes = 1 if has_int8_cache(plan.precisions) else 4
+    cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * cache_bytes
     lines = [
         f"# {plan.checkpoint.name} for {plan.target.name}",
         "",
@@ -36,10 +37,8 @@ def render_report(
         )
     if plan.calibration and plan.choose_weights:
         count, path = len(plan.calibration.rows), plan.calibration.path
-        lines.append(
-            f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}, as the int8 kv cache is"
-        )
-    elif plan.calibration:
+        lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}")
+    elif plan.precisions[DECODER] in CALIBRATED:
         lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
     lines += [
         f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED
+from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
 from mobilevlm.errors import UserError
 
 from .precisions import precision
@@ -105,7 +105,7 @@ def verify(checkpoint: Checkpoint, directory: Path, precisions: Mapping[str, str
         if precisions[stages.DECODER] in QUANTIZED:  # values are balanced with the layer that reads them, or codes
             last = config.num_hidden_layers - 1
             steps.outputs.pop(stages.present(last, "value"))
-            if precisions[stages.DECODER] in CALIBRATED:
+            if has_int8_cache(precisions):
                 steps.outputs.pop(stages.present(last, "key"))
         reference.follow(steps.tokens)
     differences = [

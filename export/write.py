@@ -23,7 +23,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
-from mobilevlm.engines.targets import QUANTIZED
+from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
 from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
@@ -97,7 +97,8 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
     even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
     if plan.calibration:
         observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
-        cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_steps(layer, part).numpy())
+        if has_int8_cache(plan.precisions):
+            cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_steps(layer, part).numpy())
         moments = observed.moments if plan.choose_weights else no_moments
 
     def write(graph: Graph, stage: str, layers: range) -> None:

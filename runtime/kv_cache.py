@@ -9,7 +9,6 @@ from math import prod
 import numpy as np
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.targets import CALIBRATED
 
 
 class CachedPrefix:
@@ -39,18 +38,18 @@ class CachedPrefix:
 PARTS = ("key", "value")
 
 
-def empty_buffers(config: ModelConfig, decoder: str, max_context: int) -> dict[tuple[int, str], np.ndarray]:
+def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tuple[int, str], np.ndarray]:
     """Cache buffers by (layer, `key` or `value`): (1, kv heads, max_context, head_dim), int8 or float32.
 
     The pages of a row take memory only once it is written.
 
     Args:
         config: the model.
-        decoder: its precision.
         max_context: rows.
+        int8: see `targets.has_int8_cache`.
     """
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
-    dtype = np.dtype(np.int8 if decoder in CALIBRATED else np.float32)
+    dtype = np.dtype(np.int8 if int8 else np.float32)
     return {(layer, part): _zeros(shape, dtype) for layer in range(config.num_hidden_layers) for part in PARTS}
 
 

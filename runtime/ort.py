@@ -10,6 +10,7 @@ import onnxruntime as ort
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import require_memory
+from mobilevlm.engines.targets import has_int8_cache
 
 from .kv_cache import empty_buffers
 from .ort_graphs import open_graphs, weights_path
@@ -29,7 +30,7 @@ class OrtRunner:
         self._decoder, self._decoder_pages = graphs[stages.DECODER].result()
         if bundle.has_vision:
             self._vision, self._vision_pages = graphs[stages.VISION].result()
-        buffers = empty_buffers(config, precisions[stages.DECODER], self.max_context)
+        buffers = empty_buffers(config, self.max_context, has_int8_cache(precisions))
         # An OrtValue over the numpy buffer, not a copy of it: binding it as past and present updates it in place.
         self._caches = {key: ort.OrtValue.ortvalue_from_numpy(buffer) for key, buffer in buffers.items()}
         self._buffers = buffers

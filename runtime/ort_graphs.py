@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def weights_path(bundle: Bundle, part: str) -> Path:
 def open_graphs(
     bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
 ) -> dict[str, Future[tuple[ort.InferenceSession, Pages]]]:
-    """Begin to open a bundle's graphs, two at a time: ONNX Runtime opens each on one core.
+    """Open a bundle's graphs, two at a time: ONNX Runtime opens each on one core. A prefill's go on being opened.
 
     Args:
         bundle: where they are.
@@ -34,14 +34,15 @@ def open_graphs(
         profile_to: directory for ONNX Runtime's profiles, None for none.
 
     Returns:
-        By name, a session and where its weights lie; the decoder and vision come first. Asking for one that cannot be
-        loaded raises `BundleError`.
+        By name, a session and where its weights lie. Asking for one that cannot be loaded raises `BundleError`.
     """
     _share_memory()
-    named = [(stage, part) for stage, names in parts.items() for part in names]
-    named.sort(key=lambda names: names[0] == stages.PREFILL)
-    pool = ThreadPoolExecutor(2)
-    opened = {part: pool.submit(_session, bundle, stage, part, profile_to) for stage, part in named}
+    later = {part: stages.PREFILL for part in parts.get(stages.PREFILL, ())}
+    first = {part: stage for stage, names in parts.items() for part in names if part not in later}
+    pool, opened = ThreadPoolExecutor(2), {}
+    for group in (first, later):  # not all at once: the first would take as long as all
+        wait(opened.values())
+        opened |= {part: pool.submit(_session, bundle, stage, part, profile_to) for part, stage in group.items()}
     pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
     return opened
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from mobilevlm.config import ModelConfig, projector_family
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, onnx_file
+from mobilevlm.engines.targets import has_int8_cache
 
 from ..kv_cache import empty_buffers
 from .onnx_file import weight_bytes
@@ -62,5 +63,5 @@ def decode_bytes(bundle: Bundle, past: int) -> int:
     float16 ones are float32 in memory.
     """
     config = bundle.config
-    row = empty_buffers(config, bundle.manifest.precision[DECODER], 1)
+    row = empty_buffers(config, 1, has_int8_cache(bundle.manifest.precision))
     return weight_bytes(bundle.path(onnx_file(DECODER))) + past * sum(buffer.nbytes for buffer in row.values())

@@ -25,14 +25,14 @@ def test_rows_of_the_kv_cache_take_memory_when_they_are_written():
     """A tenth of all rows, of every head: in huge pages they would fill the whole buffers."""
     before = resident()
     config = replace(MODEL, num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=16, head_dim=128)
-    buffers = empty_buffers(config, "fp32", max_context=2048)
+    buffers = empty_buffers(config, 2048, int8=False)
     for buffer in buffers.values():
         assert buffer.shape == (1, 16, 2048, 128) and buffer.dtype == np.float32
         buffer[:, :, :204] = 1
     total = sum(buffer.nbytes for buffer in buffers.values())
     assert 0.08 * total < resident() - before < 0.25 * total
     assert all(buffer[0, 15, 203].all() and not buffer[0, 15, 204:].any() for buffer in buffers.values())
-    codes = empty_buffers(config, "int4", max_context=2048)
+    codes = empty_buffers(config, 2048, int8=True)
     assert {buffer.dtype for buffer in codes.values()} == {np.dtype(np.int8)} and codes.keys() == buffers.keys()
 
 

@@ -69,8 +69,8 @@ def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
 def test_few_rows_are_run_by_the_decoder(runners):
     for count in (1, FEWEST_ROWS - 1):
         prompt = rows(count, 2)
-        logits = [runners[name].decode(prompt, 0).copy() for name in (MIX, INT4)]
-        np.testing.assert_array_equal(*logits)
+        mix, same, other = (runners[name].decode(prompt, 0).copy() for name in (MIX, INT4, "int8"))
+        assert np.abs(mix - same).mean() < 0.6 * np.abs(mix - other).mean()  # the same but for the cache's type
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
