@@ -35,6 +35,9 @@ class Prefill:
         cache: Mapping[tuple[int, str], np.ndarray],
     ):
         self._graphs, self._layers, self._decoder, self._cache = graphs, layers, decoder, cache
+        # Behind a longer past buffers are larger than those of the last time, which would stay beside them.
+        self._options = ort.RunOptions()
+        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run (S, D) float32 rows behind the first `past` of the cache: (V,) float32 logits of the last."""
@@ -47,7 +50,7 @@ class Prefill:
             last = stages.LOGITS if any(out.name == stages.LOGITS for out in session.get_outputs()) else None
             wanted = [last or stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
             self._decoder.release(pages.size)
-            rows, *new = session.run(wanted, feed)
+            rows, *new = session.run(wanted, feed, self._options if past and last else None)
             for key, codes in zip(caches, new, strict=True):
                 write_rows(self._cache[key], past, codes)
             name = stages.HIDDEN_STATES
