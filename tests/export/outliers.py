@@ -12,7 +12,7 @@ CHANNELS = 5
 
 
 def with_outliers(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
-    """A few channels of every norm, of values and of the MLP's products are written larger and read smaller."""
+    """A few channels of every norm, of keys, values and the MLP's products are written larger and read smaller."""
     changed = {name: value.clone() for name, value in tensors.items()}
     generator = torch.Generator().manual_seed(5)
 
@@ -32,6 +32,11 @@ def with_outliers(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> d
         name = f"model.layers.{layer}."
         scale([f"{name}input_layernorm.weight"], [f"{name}self_attn.{part}_proj.weight" for part in "qkv"])
         scale([f"{name}self_attn.v_proj.weight"], [f"{name}self_attn.o_proj.weight"], repeat, config.head_dim)
+        pairs = torch.ones(config.num_key_value_heads, 1, config.head_dim // 2)  # that RoPE turns
+        pairs.view(-1)[torch.randperm(pairs.numel(), generator=generator)[:CHANNELS]] = FACTOR
+        keys = pairs.expand(-1, 2, -1).flatten(1)
+        changed[f"{name}self_attn.k_proj.weight"] *= keys.flatten()[:, None]
+        changed[f"{name}self_attn.q_proj.weight"] /= keys.repeat_interleave(repeat, 0).flatten()[:, None]
         scale([f"{name}post_attention_layernorm.weight"], [f"{name}mlp.{part}_proj.weight" for part in ("gate", "up")])
         scale([f"{name}mlp.up_proj.weight"], [f"{name}mlp.down_proj.weight"])
     for layer in range(config.vision.num_hidden_layers if config.vision else 0):
