@@ -21,6 +21,7 @@ SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
 # Of the `prompt` lowering: cache rows before this call (1,) int64.
 PAST_LENGTH = "past_length"
 
+CACHE_PARTS = ("key", "value")
 PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"

@@ -60,7 +60,7 @@ TARGETS = {
 
 
 def has_int8_cache(precisions: Mapping[str, str]) -> bool:
-    """Whether a bundle's kv cache is int8: a decoder's steps are quicker on it, and its prompts half as quick.
+    """Whether a bundle's kv cache is int8: a decoder's steps are quicker on it, its prompts slower.
 
     So it comes with a prefill of its own (`export/lowerings/prompt.py`), which reads it otherwise.
     """

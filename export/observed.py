@@ -7,7 +7,8 @@ put in the cache only how large each channel gets, for an int8 cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch.func import functional_call
@@ -77,12 +78,7 @@ class Observed:
             ("key", layer.self_attn.k_proj, self._turned),
             ("value", layer.self_attn.v_proj, torch.abs),
         ):
-            seen = largest[part]
-            hooks.append(
-                projection.register_forward_hook(
-                    lambda _, __, rows, size=size, seen=seen: seen.append(size(rows).flatten(0, 1).amax(0)) and None
-                )
-            )
+            hooks.append(projection.register_forward_hook(partial(_note_largest, largest[part], size)))
         weights = self._weights(name, layer)
         self._hidden = [
             functional_call(layer, weights, (hidden,), {"position_embeddings": self._positions(hidden)})
@@ -118,3 +114,8 @@ class Observed:
 def _add(moments: torch.Tensor, rows: torch.Tensor) -> None:
     flat = rows.flatten(0, 1)
     moments.addmm_(flat.T, flat)
+
+
+def _note_largest(seen: list[torch.Tensor], size: Callable, _module: object, _read: object, rows: torch.Tensor) -> None:
+    """A forward hook behind its first two arguments: how large each channel of the rows gets."""
+    seen.append(size(rows).flatten(0, 1).amax(0))

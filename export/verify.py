@@ -148,7 +148,7 @@ def _run_prefill(
     name, rows = stages.INPUTS_EMBEDS, embeds
     nothing = np.zeros((1, config.num_key_value_heads, 0, config.head_dim), np.int8)
     for session, layers in graphs:
-        feed = {stages.past(layer, part): nothing for layer in layers for part in ("key", "value")}
+        feed = {stages.past(layer, part): nothing for layer in layers for part in stages.CACHE_PARTS}
         ends = config.num_hidden_layers - 1 in layers
         wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES]
         (rows,) = session.run(wanted, feed | {name: rows, stages.PAST_LENGTH: np.zeros(1, np.int64)})
@@ -167,7 +167,7 @@ def _run_decoder(
     """Prefill, then greedy decode steps, on a kv cache that is bound in place exactly as a runtime does it."""
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
     dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in session.get_inputs()}
-    parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in ("key", "value")]
+    parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in stages.CACHE_PARTS]
     buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
     tokens, logits, past = [], [], 0
     for _ in range(DECODE_STEPS + 1):
@@ -187,7 +187,7 @@ def _run_decoder(
         on_step()
         embeds = table[tokens[-1]][None, None].astype(np.float32)
     last = config.num_hidden_layers - 1
-    rows = {stages.present(last, part): buffers[last, part][:, :, :past] for part in ("key", "value")}
+    rows = {stages.present(last, part): buffers[last, part][:, :, :past] for part in stages.CACHE_PARTS}
     return _Steps(tokens, {stages.LOGITS: np.concatenate(logits)} | rows)
 
 

@@ -93,7 +93,6 @@ def versions() -> dict[str, str]:
 
 def _write_stages(plan: BuildPlan, directory: Path) -> None:
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
-    names = {stages.PREFILL: plan.target.prefill_lowering}
     even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
     if plan.calibration:
         observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
@@ -102,7 +101,8 @@ def _write_stages(plan: BuildPlan, directory: Path) -> None:
         moments = observed.moments if plan.choose_weights else no_moments
 
     def write(graph: Graph, stage: str, layers: range) -> None:
-        lowering = import_module(f".lowerings.{names.get(stage, plan.target.lowering)}", __package__)
+        name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
+        lowering = import_module(f".lowerings.{name}", __package__)
         if stage == stages.VISION:
             write_vision(graph, config, lowering)
         else:

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from mobilevlm.config import ModelConfig
+from mobilevlm.engines.stages import CACHE_PARTS
 
 
 class CachedPrefix:
@@ -35,9 +36,6 @@ class CachedPrefix:
         self._keys += keys
 
 
-PARTS = ("key", "value")
-
-
 def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tuple[int, str], np.ndarray]:
     """Cache buffers by (layer, `key` or `value`): (1, kv heads, max_context, head_dim), int8 or float32.
 
@@ -50,7 +48,7 @@ def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tup
     """
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
     dtype = np.dtype(np.int8 if int8 else np.float32)
-    return {(layer, part): _zeros(shape, dtype) for layer in range(config.num_hidden_layers) for part in PARTS}
+    return {(layer, part): _zeros(shape, dtype) for layer in range(config.num_hidden_layers) for part in CACHE_PARTS}
 
 
 def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 
-from .kv_cache import PARTS, write_rows
+from .kv_cache import write_rows
 from .pages import Pages
 
 # Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
@@ -44,7 +44,7 @@ class Prefill:
         name, rows = stages.INPUTS_EMBEDS, np.ascontiguousarray(inputs_embeds)[None]
         for graph, opened in self._graphs.items():
             session, pages = opened.result()
-            caches = [(layer, part) for layer in self._layers[graph] for part in PARTS]
+            caches = [(layer, part) for layer in self._layers[graph] for part in stages.CACHE_PARTS]
             feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
             feed |= {name: rows, stages.PAST_LENGTH: np.array([past])}
             last = stages.LOGITS if any(out.name == stages.LOGITS for out in session.get_outputs()) else None

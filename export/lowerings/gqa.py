@@ -1,8 +1,8 @@
 """For ONNX Runtime on a CPU: its fused operators, and a kv cache that is updated in place.
 
 `GroupQueryAttention` appends the new rows to the buffer it was given as past (the runtime binds past and present to one
-address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator. An int8
-cache makes a step's attention a third of float32's again, and that of many rows twice: see `prompt`.
+address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator. On an
+int8 cache a step is quicker still, and many rows are slower: see `prompt`.
 Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.config import ConfigError, ModelConfig
-from mobilevlm.engines.stages import SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
+from mobilevlm.engines.stages import CACHE_PARTS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
 
 from ..cache import CacheForm
 from ..graph import ORT_DOMAIN, Graph
@@ -60,7 +60,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
     shape = [1, config.num_key_value_heads, cache.rows, config.head_dim]
     dtype = FLOAT if cache.steps is None else INT8
     for layer in layers:
-        for part in ("key", "value"):
+        for part in CACHE_PARTS:
             graph.input(past(layer, part), dtype, shape)
             graph.output(present(layer, part), dtype, shape)
     return rope(graph, config, cache.rows)
@@ -82,7 +82,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     outputs = [graph.fresh("attention"), present(layer, "key"), present(layer, "value")]
     form = {}
     if cache.steps is not None:
-        steps = [graph.initializer(f"cache.{layer}.{part}", cache.steps(layer, part)) for part in ("key", "value")]
+        steps = [graph.initializer(f"cache.{layer}.{part}", cache.steps(layer, part)) for part in CACHE_PARTS]
         inputs += ["", "", "", *steps]
         form = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
     return graph.ops(

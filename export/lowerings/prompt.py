@@ -1,7 +1,7 @@
 """For ONNX Runtime on a CPU, many rows at a time beside a `gqa` decoder with an int8 cache.
 
 The past is read and new rows are handed out, which the runtime puts behind it. Rows attend to each other in float32,
-which is twice as quick as `GroupQueryAttention` on an int8 cache.
+which is quicker than `GroupQueryAttention` on an int8 cache.
 Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.stages import PAST_LENGTH, new_rows, past
+from mobilevlm.engines.stages import CACHE_PARTS, PAST_LENGTH, new_rows, past
 
 from ..cache import CacheForm
 from ..graph import ORT_DOMAIN, Graph
@@ -28,7 +28,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
     graph.input(PAST_LENGTH, INT64, [1])
     width = config.num_key_value_heads * config.head_dim
     for layer in layers:
-        for part in ("key", "value"):
+        for part in CACHE_PARTS:
             graph.input(past(layer, part), INT8, [1, config.num_key_value_heads, "past", config.head_dim])
             graph.output(new_rows(layer, part), INT8, [1, "sequence", width])
     return rope(graph, config, cache.rows)

@@ -10,6 +10,7 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
+from mobilevlm.engines.stages import CACHE_PARTS
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder
 from mobilevlm.export.graph import Graph
@@ -17,7 +18,7 @@ from mobilevlm.export.lowerings import gqa, prompt
 from mobilevlm.export.observed import Observed
 from mobilevlm.export.precisions import precision
 from mobilevlm.model import empty_model, expected_shapes
-from mobilevlm.runtime.kv_cache import PARTS, write_rows
+from mobilevlm.runtime.kv_cache import write_rows
 from mobilevlm.tensors import random_tensors
 from tests.export.test_architectures import CASES, MODEL
 
@@ -53,11 +54,13 @@ class Decoder:
             out = self.model(inputs_embeds=self.embeds, use_cache=True)
             logits = out.last_hidden_state[0, [FIRST - 1, -1]] @ self.head.T
         layers = enumerate(out.past_key_values.layers)
-        return logits.numpy(), {(n, part): getattr(layer, f"{part}s").numpy() for n, layer in layers for part in PARTS}
+        return logits.numpy(), {
+            (n, part): getattr(layer, f"{part}s").numpy() for n, layer in layers for part in CACHE_PARTS
+        }
 
     def empty(self) -> dict:
         shape = (1, self.config.num_key_value_heads, ROWS, self.config.head_dim)
-        return {key: np.zeros(shape, np.int8) for key in product(range(self.config.num_hidden_layers), PARTS)}
+        return {key: np.zeros(shape, np.int8) for key in product(range(self.config.num_hidden_layers), CACHE_PARTS)}
 
     def run(self, way: str, cache: dict, embeds: np.ndarray, past: int) -> np.ndarray:
         session = self.sessions[way]

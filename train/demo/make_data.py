@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -67,8 +68,7 @@ def make_data(out: Path, images: int, texts: int) -> None:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         _write_rows(out / "captions.json", _captions(pool, out, images))
         write_conversations(pool, out, images)
-        taught = pool.map(_lesson_chunk, range(0, images, CHUNK), [images] * len(range(0, images, CHUNK)))
-        _write_rows(out / "lessons.json", [row for chunk in taught for row in chunk])
+        _write_rows(out / "lessons.json", _rows(pool, _lesson_chunk, images))
         written = [row for chunk in pool.map(_text_chunk, range(0, texts, CHUNK)) for row in chunk][:texts]
     (out / "text.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in written))
     _write_rows(out / "text_conversations.json", [row["talk"] for row in written])
@@ -81,8 +81,12 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 
 def write_conversations(pool: ProcessPoolExecutor, out: Path, images: int) -> None:
     """Write `conversations.json`. How a scene was drawn has no part in what is asked about it."""
-    chunks = pool.map(_talk_chunk, range(0, images, CHUNK), [images] * len(range(0, images, CHUNK)))
-    _write_rows(out / "conversations.json", [row for chunk in chunks for row in chunk])
+    _write_rows(out / "conversations.json", _rows(pool, _talk_chunk, images))
+
+
+def _rows(pool: ProcessPoolExecutor, chunk: Callable[[int, int], list[dict]], images: int) -> list[dict]:
+    starts = range(0, images, CHUNK)
+    return [row for rows in pool.map(chunk, starts, [images] * len(starts)) for row in rows]
 
 
 def _talk_chunk(start: int, images: int) -> list[dict]:
