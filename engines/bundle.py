@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class Manifest:
         versions: of the packages that built it.
         verification: stage to {tensor: {max_abs_diff, mean_abs_diff, max_abs_reference, tolerance}}.
         files: name to size and sha256 of every file but this one.
+        parts: graphs that the decoder is cut into, and the first layer of each and the one behind its last; only of
+            lowerings that cut it.
+        compiled: system, architecture and SDK that the graphs are compiled for; nothing where they are operators.
+        spare: files that the device it is compiled for does without, and that may be missing there: what was compiled.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
 
@@ -55,6 +59,9 @@ class Manifest:
     versions: dict[str, str]
     verification: dict[str, Any]
     files: dict[str, dict[str, Any]]
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    compiled: dict[str, str] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
     seal: str = ""
 
@@ -88,7 +95,12 @@ class Bundle:
         """
         directory = user_path(directory)
         manifest = _read_manifest(directory)
-        check_files(directory, manifest.files, lambda problem: _damaged(directory, manifest, problem))
+        wanted = {
+            name: record
+            for name, record in manifest.files.items()
+            if name not in manifest.spare or (directory / name).exists()
+        }
+        check_files(directory, wanted, lambda problem: _damaged(directory, manifest, problem))
         try:
             config = ModelConfig.from_dict(manifest.model)
         except ConfigError as error:

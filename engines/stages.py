@@ -20,6 +20,8 @@ HIDDEN_STATES, NEXT_HIDDEN_STATES = "hidden_states", "next_hidden_states"
 SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
 # Of the `prompt` lowering: cache rows before this call (1,) int64.
 PAST_LENGTH = "past_length"
+# Of the `delta` lowering: see `engines/chunks.py`.
+ATTENTION_MASK, ROPE_COS, ROPE_SIN = "attention_mask", "rope_cos", "rope_sin"
 
 CACHE_PARTS = ("key", "value")
 PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
@@ -37,9 +39,25 @@ def parts(stage: str, layers: int) -> dict[str, range]:
     return {f"{PREFILL}.{n}": range(start, min(start + PREFILL_LAYERS, layers)) for n, start in enumerate(starts)}
 
 
+def decoder_parts(layers: int, pieces: int) -> dict[str, range]:
+    """A decoder of the `delta` lowering cut into pieces by name, and the layers in each."""
+    cuts = [layers * piece // pieces for piece in range(pieces + 1)]
+    return {f"{DECODER}.{piece}": range(*cuts[piece : piece + 2]) for piece in range(pieces)}
+
+
+def chunk_graph(part: str, rows: int) -> str:
+    """A piece's graph for so many rows at a time."""
+    return f"{part}.{'token' if rows == 1 else 'prompt'}"
+
+
 def onnx_file(part: str) -> str:
     """Of a graph."""
     return f"{part}.onnx"
+
+
+def npu_file(graph: str) -> str:
+    """Of a compiled graph: names the context binary beside it."""
+    return f"{graph}.npu.onnx"
 
 
 def weights_file(part: str) -> str:

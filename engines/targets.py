@@ -12,11 +12,11 @@ from .stages import DECODER, PREFILL, VISION
 STAGES_WITH_PRECISION = (VISION, DECODER)
 # Precisions before which channels are evened out, and after which weights are laid out for the CPU
 # (`export/balance.py`, `export/prepack.py`).
-QUANTIZED = ("int8", "int4")
+QUANTIZED = ("int8", "int4", "int4_symmetric")
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
 PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
-# Of a decoder: those whose weights are chosen on calibration data (`export/calibration.py`).
-CALIBRATED = ("int4",)
+# Of a decoder: those whose weights or ranges are chosen on calibration data (`export/calibration.py`).
+CALIBRATED = ("int4", "int4_symmetric", "a16w8", "a16w4")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,12 @@ class Target:
         backend: which runner executes the stages.
         lowering: how the decoder's attention and cache are written (`export/lowerings/`).
         prefill_lowering: the same of a prefill of its own.
-        precisions: those it can run.
+        precisions: stage to those worth having, the most exact first: one that another of the stage beats in speed and
+            exactness alike is left out. A prefill of its own has `PREFILL_PRECISION`.
         default_precision: stage to precision when none is asked for.
+        default_context: rows of the kv cache when none are asked for; None for all that the model knows.
+        prepacks: whether quantised weights are laid out for the CPU of the machine that builds.
+        xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
     """
 
     name: str
@@ -38,8 +42,15 @@ class Target:
     backend: str
     lowering: str
     prefill_lowering: str
-    precisions: tuple[str, ...]
+    precisions: dict[str, tuple[str, ...]]
     default_precision: dict[str, str]
+    default_context: int | None = None
+    prepacks: bool = False
+    xnnpack: bool = False
+
+    def offers_to_xnnpack(self, stage: str, precision: str) -> bool:
+        """Whether XNNPACK is asked first: it takes products of floats whose sizes are all known beforehand."""
+        return self.xnnpack and stage == VISION and precision not in QUANTIZED
 
 
 TARGETS = {
@@ -51,9 +62,33 @@ TARGETS = {
             backend="ort",
             lowering="gqa",
             prefill_lowering="prompt",
-            precisions=("fp32", "fp16", "int8", "int4"),
+            # int4 saves reading weights, which is what takes the time of the decoder's single rows. A picture's
+            # hundreds are slower in it than in int8, and it cost the demo model 1.5 points of GQA and 37.5 of MME.
+            precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
             # The quickest in README's table.
             default_precision={VISION: "int8", PREFILL: PREFILL_PRECISION, DECODER: PREFILL_DECODER},
+            prepacks=True,
+        ),
+        Target(
+            name="snapdragon",
+            device="the Hexagon NPU of a Snapdragon, ONNX Runtime QNN",
+            backend="qnn",
+            lowering="delta",
+            prefill_lowering="delta",
+            precisions={VISION: ("a16w8",), DECODER: ("a16w8", "a16w4")},
+            default_precision={VISION: "a16w8", DECODER: "a16w8"},
+            default_context=512,
+        ),
+        Target(
+            name="snapdragon-cpu",
+            device="the CPU of a phone or board (Arm), ONNX Runtime: XNNPACK for floats, KleidiAI for int4",
+            backend="ort",
+            lowering="gqa_gemm",
+            prefill_lowering="gqa_gemm",
+            precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4_symmetric")},
+            # No prefill of its own: KleidiAI has int4 kernels for many rows, and a phone's disk is small.
+            default_precision={VISION: "int8", DECODER: "int4_symmetric"},
+            xnnpack=True,
         ),
     )
 }
@@ -70,6 +105,9 @@ def has_int8_cache(precisions: Mapping[str, str]) -> bool:
 def parse_precision(text: str | None, target: Target) -> dict[str, str]:
     """Read `--precision`: one for all stages (`fp16`), or some by stage (`vision=fp32,decoder=fp16`).
 
+    Asked for as one for all, a quantised precision is in each stage the smallest that the stage has: `int4` is
+    `vision=int8,decoder=int4`.
+
     Args:
         text: the option's value, or None for the target's default.
         target: the row that says what is possible.
@@ -85,18 +123,20 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for part in text.split(","):
         stage, separator, precision = part.strip().rpartition("=")
-        if precision not in target.precisions:
+        available = list(dict.fromkeys(name for names in target.precisions.values() for name in names))
+        if precision not in available:
             raise UserError(
-                f"precision {precision!r} is not available for target {target.name}; it has "
-                f"{', '.join(target.precisions)}"
+                f"precision {precision!r} is not available for target {target.name}; it has {', '.join(available)}"
             )
         if separator and stage not in (*STAGES_WITH_PRECISION, PREFILL):
             known = ", ".join((*STAGES_WITH_PRECISION, PREFILL))
             raise UserError(f"{stage!r} is no stage with a precision; choose from {known}")
+        if stage == PREFILL and PREFILL not in target.default_precision:
+            raise UserError(f"target {target.name} has no prefill of its own: its decoder runs prompts itself")
         stages = (stage,) if separator else STAGES_WITH_PRECISION
         if repeated := [name for name in stages if name in chosen]:
             raise UserError(f"--precision {text} names {repeated[0]} twice: give each stage one precision")
-        chosen |= dict.fromkeys(stages, precision)
+        chosen |= {name: _of_stage(name, precision, target, named=bool(separator)) for name in stages}
     # A prefill of its own comes with the default decoder, beside another it is asked for by name.
     spare = {PREFILL} if DECODER in chosen else set()
     chosen = {stage: name for stage, name in target.default_precision.items() if stage not in spare} | chosen
@@ -106,3 +146,18 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
             f"{PREFILL}={chosen[PREFILL]} beside {DECODER}={chosen[DECODER]}: other decoders run prompts themselves"
         )
     return chosen
+
+
+def _of_stage(stage: str, precision: str, target: Target, named: bool) -> str:
+    """What a stage has for a precision: itself, or for one that was asked for all stages the smallest quantised one."""
+    own = target.precisions.get(stage, (precision,))
+    if precision in own:
+        return precision
+    if not {precision, own[-1]} <= set(QUANTIZED):
+        raise UserError(f"target {target.name} has no {stage}={precision}: choose {stage}= from {', '.join(own)}")
+    if named:
+        raise UserError(
+            f"target {target.name} has no {stage}={precision}, because {stage}={own[-1]} is quicker there and more "
+            f"exact: use {stage}={own[-1]}"
+        )
+    return own[-1]

@@ -3,6 +3,7 @@
 python export/build_engines.py --model mtgv/MobileVLM_V2-1.7B --target host
 python export/build_engines.py --model DIR --target host --precision vision=fp32,decoder=fp16
 python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
+python export/build_engines.py --model DIR --target snapdragon --soc 8gen3
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import tempfile
 from contextlib import ExitStack
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.qnn import require_package
+from mobilevlm.engines.socs import SOCS, Soc, find_soc
 from mobilevlm.engines.targets import CALIBRATED, TARGETS, parse_precision
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
@@ -38,10 +41,19 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--base", metavar="DIR_OR_HUB_ID", help="the model a LoRA directory was trained on")
     self.add_argument("--target", required=True, choices=TARGETS, help="the device to build for")
     self.add_argument(
-        "--precision", metavar="P", help="one for all stages (fp16), or stage=P,… (default: the target's own)"
+        "--precision",
+        metavar="P",
+        help="one for all stages (fp16; int4 is the decoder's, beside vision=int8), or stage=P,… (default: the "
+        "target's own)",
     )
     self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET)")
-    self.add_argument("--max-context", type=int, metavar="N", help="tokens the kv cache holds (default: the model's)")
+    self.add_argument(
+        "--max-context", type=int, metavar="N", help="tokens the kv cache holds (default: the model's; 512 on an NPU)"
+    )
+    self.add_argument("--soc", metavar="NAME", help=f"for snapdragon, which one: {', '.join(s.name for s in SOCS)}")
+    self.add_argument(
+        "--no-compile", action="store_true", help="for snapdragon: leave the graphs, which a device compiles itself"
+    )
     self.add_argument(
         "--calibration",
         metavar="FILE",
@@ -61,11 +73,17 @@ def build(arguments: argparse.Namespace) -> None:
     precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
     if arguments.base is not None and arguments.model is None:
         raise UserError("--base goes with --model: random weights have no LoRA")
+    soc = _soc(arguments)
     if arguments.calibration and precisions["decoder"] not in CALIBRATED:
+        known = [name for name in TARGETS[arguments.target].precisions["decoder"] if name in CALIBRATED]
         raise UserError(
-            f"--calibration is for a decoder in {' or '.join(CALIBRATED)}, and this one is {precisions['decoder']}"
+            f"--calibration is for a decoder in {' or '.join(known)}, and this one is {precisions['decoder']}"
         )
+    if soc is not None and precisions["decoder"] == "a16w4" and not soc.takes_int4:
+        raise UserError(f"{soc} does not take decoder=a16w4: leave it at a16w8")
     _require_export_packages()
+    if soc is not None:
+        require_package()
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
         from mobilevlm.checkpoint import open_checkpoint
@@ -94,6 +112,7 @@ def build(arguments: argparse.Namespace) -> None:
             arguments.out,
             arguments.overwrite,
             calibration,
+            soc,
         )
         _say_what_is_used(checkpoint)
         differences = write_bundle(plan)
@@ -105,6 +124,20 @@ def build(arguments: argparse.Namespace) -> None:
         f"Next: python runtime/chat.py --engine {shlex.quote(str(plan.out))}{question} --prompt TEXT", file=sys.stderr
     )
     print(plan.out)
+
+
+def _soc(arguments: argparse.Namespace) -> Soc | None:
+    """What to compile for."""
+    if TARGETS[arguments.target].backend != "qnn":
+        if arguments.soc or arguments.no_compile:
+            raise UserError(f"--soc and --no-compile are for --target snapdragon, and this is {arguments.target}")
+        return None
+    if bool(arguments.soc) == arguments.no_compile:
+        raise UserError(
+            f"--target {arguments.target} needs to know what it compiles for (--soc 8gen3), or --no-compile: give one "
+            "of the two"
+        )
+    return find_soc(arguments.soc) if arguments.soc else None
 
 
 def _say_what_is_used(checkpoint) -> None:

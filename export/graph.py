@@ -40,6 +40,7 @@ class Graph:
         weights_path: the external file, created here.
         on_bytes: called with the number of bytes after each weight, for progress.
         moments: what a linear layer reads on the calibration data (see `observed.Observed`), None without any.
+        opset: version of the standard operators.
     """
 
     def __init__(
@@ -50,15 +51,19 @@ class Graph:
         weights_path: Path,
         on_bytes: Callable[[int], object] = lambda count: None,
         moments: Callable[[str], torch.Tensor | None] = no_moments,
+        opset: int = OPSET,
     ):
         self.name, self.tensors, self.precision = name, tensors, precision
         self.weights_path, self.on_bytes, self.moments = weights_path, on_bytes, moments
+        self._opset = opset
         self._file = weights_path.open("wb")
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._once: dict[str, Any] = {}
+        # A layer, the projector or the head to the tensor behind it: where what coding costs is looked at.
+        self.blocks: dict[str, str] = {}
 
     def __enter__(self) -> Graph:
         return self
@@ -135,6 +140,14 @@ class Graph:
         self._initializers.append(tensor)
         return name
 
+    def int4(self, name: str, codes: np.ndarray) -> str:
+        """Add int8 values from -8 to 7 as int4, two to a byte, in the external file; an even number of them."""
+        nibbles = codes.reshape(-1, 2).astype(np.uint8) & 15
+        tensor = TensorProto(name=name, data_type=TensorProto.INT4, dims=codes.shape)
+        self._append(tensor, nibbles[:, 0] | nibbles[:, 1] << 4)
+        self._initializers.append(tensor)
+        return name
+
     def _append(self, tensor: TensorProto, value: np.ndarray) -> None:
         alignment = MAP_ALIGNMENT if value.nbytes >= MAP_ALIGNMENT else 64
         self._file.write(b"\0" * (-self._file.tell() % alignment))
@@ -150,7 +163,7 @@ class Graph:
         """Write the ONNX file beside its weights."""
         self._file.flush()
         graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._initializers)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ORT_DOMAIN, 1)]
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(ORT_DOMAIN, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="mobilevlm")
         path.write_bytes(model.SerializeToString())
 

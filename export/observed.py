@@ -57,6 +57,8 @@ class Observed:
         return self._steps[layer, part]
 
     def _run_next(self) -> None:
+        if self._done > len(self._model.layers):
+            raise LookupError("the data has been through all layers: what they read is asked in their order, and once")
         self._moments.clear()
         if self._done < len(self._model.layers):
             self._run_layer(self._done)

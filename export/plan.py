@@ -12,7 +12,8 @@ import numpy as np
 
 from mobilevlm.checkpoint import Checkpoint, check_tensors
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.stages import DECODER, PREFILL, VISION
+from mobilevlm.engines.socs import Soc
+from mobilevlm.engines.stages import DECODER, PREFILL, VISION, decoder_parts
 from mobilevlm.engines.staging import check_output
 from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target, has_int8_cache
 from mobilevlm.errors import UserError, user_path
@@ -22,6 +23,8 @@ from .calibration import DEFAULT, MOST_CONVERSATIONS, Conversations, read_conver
 from .precisions import precision
 from .verify import rows_needed
 
+# Of weights in one context binary: an NPU maps no more than some 3.5 GB of it.
+BINARY_BYTES = 3_200_000_000
 SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
 
 
@@ -41,6 +44,8 @@ class BuildPlan:
         calibration: conversations that the decoder's weights are chosen on, and that show how large the values of an
             int8 kv cache get; None where there is neither.
         choose_weights: whether weights are chosen: random ones are not.
+        soc: what graphs are compiled for; None where they are not, or not here.
+        parts: pieces that the decoder is cut into and the layers of each; only of lowerings that cut it.
     """
 
     checkpoint: Checkpoint
@@ -53,6 +58,8 @@ class BuildPlan:
     overwrite: bool
     calibration: Conversations | None
     choose_weights: bool
+    soc: Soc | None
+    parts: dict[str, range]
 
 
 def make_plan(
@@ -64,6 +71,7 @@ def make_plan(
     out: str | None,
     overwrite: bool,
     calibration: Path | None,
+    soc: Soc | None = None,
 ) -> BuildPlan:
     """Decide a build.
 
@@ -72,36 +80,40 @@ def make_plan(
         source: the command line's words that name it.
         target: a name in `TARGETS`.
         precisions: a precision for every stage of the target.
-        max_context: rows of the kv cache; None for all positions the model knows.
+        max_context: rows of the kv cache; None for the target's own number, or all positions the model knows.
         out: the bundle's directory, None for one under `artifacts/`.
         overwrite: whether a bundle there may be replaced.
-        calibration: the file of conversations, for precisions in `CALIBRATED`; None for weights that are random.
+        calibration: the file of conversations; None for weights that are random.
+        soc: what to compile for, where the target is compiled.
 
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
     """
-    context = _context(checkpoint, max_context)
+    row = TARGETS[target]
+    context = _context(checkpoint, max_context, row.default_context)
     if checkpoint.config.vision is None:
         precisions = {stage: name for stage, name in precisions.items() if stage != VISION}
-    directory = user_path(out) if out else default_out(checkpoint, target, precisions)
+    directory = user_path(out) if out else default_out(checkpoint, target, precisions, soc)
     check_output(directory, overwrite)
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
     weight_bytes = _weight_bytes(shapes, precisions)
-    _check_disk(directory, precisions, _needed_bytes(weight_bytes, precisions))
+    _check_disk(directory, precisions, _needed_bytes(row, weight_bytes, precisions, soc))
     require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
         options += ["--max-context", str(max_context)]
+    if row.backend == "qnn":
+        options += ["--soc", soc.name] if soc else ["--no-compile"]
     conversations = None
-    if has_int8_cache(precisions) or precisions[DECODER] in CALIBRATED and calibration:
+    if row.backend == "qnn" or has_int8_cache(precisions) or precisions[DECODER] in CALIBRATED and calibration:
         # One shows how large random weights' values get.
         conversations = read_conversations(calibration or DEFAULT, MOST_CONVERSATIONS if calibration else 1)
         options += ["--calibration", str(calibration)] if calibration not in (None, DEFAULT) else []
     words = ["python", "export/build_engines.py", *source, *options, "--out", str(directory), "--overwrite"]
     return BuildPlan(
         checkpoint,
-        TARGETS[target],
+        row,
         precisions,
         context,
         directory,
@@ -110,22 +122,29 @@ def make_plan(
         overwrite,
         conversations,
         calibration is not None,
+        soc,
+        _parts(checkpoint, weight_bytes[DECODER]) if row.backend == "qnn" else {},
     )
 
 
-def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str]) -> Path:
-    """`artifacts/NAME-TARGET`, and the precisions behind it where they are not the target's own."""
+def _parts(checkpoint: Checkpoint, decoder_bytes: int) -> dict[str, range]:
+    return decoder_parts(checkpoint.config.num_hidden_layers, -(-decoder_bytes // BINARY_BYTES))
+
+
+def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str], soc: Soc | None) -> Path:
+    """`artifacts/NAME-TARGET`, behind it the system and, where they are not the target's own, the precisions."""
     own = TARGETS[target].default_precision
     if checkpoint.config.vision is None:
         own = {stage: name for stage, name in own.items() if stage != VISION}
     names = list(precisions.values())
     chosen = [] if precisions == own else names if len(set(names)) > 1 else names[:1]
-    return Path("artifacts") / "-".join([checkpoint.name, target, *chosen])
+    system = [soc.name] if soc else []
+    return Path("artifacts") / "-".join([checkpoint.name, target, *system, *chosen])
 
 
-def _context(checkpoint: Checkpoint, asked: int | None) -> int:
+def _context(checkpoint: Checkpoint, asked: int | None, default: int | None) -> int:
     known, least = checkpoint.config.max_position_embeddings, rows_needed(checkpoint)
-    rows = known if asked is None else asked
+    rows = min(known, default or known) if asked is None else asked
     if not least <= rows <= known:
         name = "max_position_embeddings" if asked is None else "--max-context"
         raise UserError(
@@ -148,9 +167,12 @@ def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]
     return {stage: int(size) for stage, size in sizes.items()}
 
 
-def _needed_bytes(weight_bytes: dict[str, int], precisions: dict[str, str]) -> int:
-    """Of disk, while the build is at its largest: quantised graphs are written, and then again in both forms."""
-    packed = {stage: size for stage, size in weight_bytes.items() if precisions[stage] in QUANTIZED}
+def _needed_bytes(row: Target, weight_bytes: dict[str, int], precisions: dict[str, str], soc: Soc | None) -> int:
+    """Of disk, while the build is at its largest: prepacked graphs are written, and then again in both forms."""
+    if "a16w8" in precisions.values():  # graphs, a binary of each, and for a while exact weights to compare with
+        copies = 1 if soc is None else 2 if soc.shares_weights else 3
+        return copies * sum(weight_bytes.values()) + 4 * max(weight_bytes.values())
+    packed = {stage: size for stage, size in weight_bytes.items() if row.prepacks and precisions[stage] in QUANTIZED}
     plain = max((size for stage, size in packed.items() if stage != PREFILL), default=0)  # a prefill's are smaller
     return sum(weight_bytes.values()) + sum(packed.values()) + plain
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.stages import DECODER, VISION
-from mobilevlm.engines.targets import CALIBRATED, has_int8_cache
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, has_int8_cache
+
+from .report_npu import npu_lines
 
 if TYPE_CHECKING:
     from .plan import BuildPlan
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
 
 
 def render_report(
-    plan: BuildPlan, directory: Path, differences: list[Difference], seconds: float, peak_rss_bytes: int
+    plan: BuildPlan,
+    directory: Path,
+    differences: list[Difference],
+    seconds: float,
+    peak_rss_bytes: int,
 ) -> str:
     """Markdown for people; the same figures are in `bundle.json`."""
     config = plan.checkpoint.config
     precisions = ", ".join(f"{stage} {name}" for stage, name in plan.precisions.items())
-    cache_bytes = 1 if has_int8_cache(plan.precisions) else 4
+    cache_bytes = 1 if has_int8_cache(plan.precisions) or plan.parts else 4
     cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * cache_bytes
     lines = [
         f"# {plan.checkpoint.name} for {plan.target.name}",
@@ -35,10 +41,12 @@ def render_report(
             f"- vision: {config.num_vision_layers} CLIP layers of {vision.hidden_size} at {vision.image_size} px, "
             f"{config.mm_projector_type}"
         )
-    if plan.calibration and plan.choose_weights:
+    if plan.parts:
+        lines += npu_lines(plan, cache_row)
+    elif plan.calibration and plan.choose_weights:
         count, path = len(plan.calibration.rows), plan.calibration.path
         lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}")
-    elif plan.precisions[DECODER] in CALIBRATED:
+    elif plan.precisions[DECODER] in QUANTIZED and plan.precisions[DECODER] in CALIBRATED:
         lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
     lines += [
         f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",
@@ -52,12 +60,12 @@ def render_report(
         "",
         f"Difference from PyTorch in float32 on one picture and question ({DECODER}: prefill and decode steps):",
         "",
-        "| stage | tensor | max | mean | largest reference value | allowed max |",
-        "|---|---|---|---|---|---|",
+        "| stage | tensor | max | mean | largest reference value | allowed max | SNR dB |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {item.stage} | {item.tensor} | {item.max_abs_diff:.2e} | {item.mean_abs_diff:.2e} | "
-        f"{item.max_abs_reference:.3g} | {item.allowed:.2e} |"
+        f"{item.max_abs_reference:.3g} | {item.allowed:.2e} | {item.snr_db:.1f} |"
         for item in differences
     ]
     return "\n".join(lines) + "\n"

@@ -22,11 +22,12 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> Non
     x = _norm(graph, x, "pre_layrnorm", config)
     for layer in range(config.num_vision_layers):
         x = _block(graph, x, f"encoder.layers.{layer}.", config, lowering)
+        graph.blocks[f"{CLIP}encoder.layers.{layer}"] = x
     if config.mm_vision_select_feature == "patch":
         bounds = [graph.constant(np.array([value])) for value in (1, config.num_patches + 1, 1)]
         x = graph.op("Slice", x, *bounds)
     x = projector_class(config).to_onnx(graph, x, config)
-    graph.op("Identity", x, out=IMAGE_EMBEDS)
+    graph.blocks["projector"] = graph.op("Identity", x, out=IMAGE_EMBEDS)
     graph.output(IMAGE_EMBEDS, TensorProto.FLOAT, [1, num_image_tokens(config), config.hidden_size])
 
 
@@ -53,8 +54,7 @@ def _norm(graph: Graph, x: str, name: str, config: ModelConfig) -> str:
 def _block(graph: Graph, x: str, name: str, config: ModelConfig, lowering: ModuleType) -> str:
     y = _norm(graph, x, f"{name}layer_norm1", config)
     layers = [f"{CLIP}{name}self_attn.{part}_proj" for part in "qkv"]
-    qkv, bias = [graph.product(y, layer) for layer in layers], graph.bias(*layers)
-    y = lowering.vision_attention(graph, qkv, bias, config.vision.num_attention_heads)
+    y = lowering.vision_attention(graph, y, layers, config.vision.num_attention_heads, config.vision.hidden_size)
     x = graph.op("Add", x, graph.linear(y, f"{CLIP}{name}self_attn.out_proj"))
     y = graph.linear(_norm(graph, x, f"{name}layer_norm2", config), f"{CLIP}{name}mlp.fc1")
     y = _activation(graph, y, config.vision.hidden_act, lowering)

@@ -6,7 +6,6 @@ import platform
 import shutil
 import time
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +18,24 @@ from tqdm import tqdm
 
 from mobilevlm import __version__
 from mobilevlm.checkpoint import TOKENIZER_FILES
-from mobilevlm.engines import stages
+from mobilevlm.engines import qnn, stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
-from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
 from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
-from .balance import Balanced
-from .cache import CacheForm
-from .calibration import embedded
-from .decoder import write_decoder
-from .graph import Graph, no_moments, to_numpy
-from .observed import Observed
+from . import cpu_stages, npu_stages
+from .graph import to_numpy
+from .npu_compile import compile_stages
 from .plan import BuildPlan
 from .precisions import precision
-from .prepack import prepack
 from .report import render_report
+from .report_npu import render_npu
+from .sensitivity import Sensitivity
+from .stage_runs import CpuStages, NpuStages, Stages
 from .verify import Difference, verify
-from .vision import write_vision
+from .xnnpack_coverage import coverage, render_coverage
 
 TABLE_ROWS = 4096  # converted at a time
 
@@ -54,13 +51,18 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
     """
     start = time.perf_counter()
     with staged(plan.out, plan.overwrite) as directory:
-        _write_stages(plan, directory)
+        sensitivity = _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
-        result = verify(plan.checkpoint, directory, plan.precisions, plan.max_context)
+        table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
+        result = verify(plan.checkpoint, _written(plan, directory), table, plan.precisions)
+        compiled, spare = compile_stages(plan, directory) if plan.soc else ([], [])
         golden = {name: np.ascontiguousarray(value) for name, value in result.golden.items()}
         (directory / stages.GOLDEN_FILE).write_bytes(save(golden))
         seconds, peak = time.perf_counter() - start, peak_rss_bytes()
         report = render_report(plan, directory, result.differences, seconds, peak)
+        report += render_npu(plan, sensitivity, compiled) if plan.parts else ""
+        if plan.target.xnnpack:
+            report += render_coverage({one: coverage(directory / stages.onnx_file(one)) for one in plan.precisions})
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
         verification: dict[str, dict] = {}
         for item in result.differences:
@@ -77,6 +79,9 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
             command=plan.command,
             versions=versions(),
             verification=verification,
+            parts={part: [layers.start, layers.stop] for part, layers in plan.parts.items()},
+            compiled={"soc": plan.soc.name, "htp": str(plan.soc.htp)} | qnn.versions() if plan.soc else {},
+            spare=spare,
         )
     return result.differences
 
@@ -91,44 +96,22 @@ def versions() -> dict[str, str]:
     }
 
 
-def _write_stages(plan: BuildPlan, directory: Path) -> None:
-    config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
-    even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
-    if plan.calibration:
-        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
-        if has_int8_cache(plan.precisions):
-            cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_steps(layer, part).numpy())
-        moments = observed.moments if plan.choose_weights else no_moments
-
-    def write(graph: Graph, stage: str, layers: range) -> None:
-        name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
-        lowering = import_module(f".lowerings.{name}", __package__)
-        if stage == stages.VISION:
-            write_vision(graph, config, lowering)
-        else:
-            write_decoder(graph, config, lowering, cache, layers)
-
+def _write_stages(plan: BuildPlan, directory: Path) -> list[Sensitivity]:
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
-        # The decoder before its prefill: what its layers read is known while they are run, and only once.
-        for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
-            progress.set_description(f"writing {stage} {name}")
-            weights = even if name in QUANTIZED else tensors
-            of_stage = moments if stage == stages.DECODER else no_moments
-            for part, layers in stages.parts(stage, config.num_hidden_layers).items():
-                final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
-                packs = name in QUANTIZED
-                plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
-                with Graph(stage, weights, precision(name), plain[1], progress.update, of_stage) as graph:
-                    write(graph, stage, layers)
-                    graph.save(plain[0])
-                if packs:
-                    prepack(plain[0], *final)
-                    for path in plain:
-                        path.unlink()
+        writer = cpu_stages if plan.target.backend == "ort" else npu_stages
+        found = writer.write_stages(plan, directory, progress)
         progress.set_description("writing embed_tokens")
         dtype = precision(plan.precisions[stages.DECODER]).TABLE_DTYPE
-        table = tensors["model.embed_tokens.weight"]
+        table = plan.checkpoint.tensors["model.embed_tokens.weight"]
         _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
+        return found
+
+
+def _written(plan: BuildPlan, directory: Path) -> Stages:
+    config = plan.checkpoint.config
+    if plan.target.backend == "ort":
+        return CpuStages(directory, config, plan.precisions, plan.max_context)
+    return NpuStages(directory, config, plan.parts, plan.max_context)
 
 
 def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:

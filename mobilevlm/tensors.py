@@ -1,7 +1,8 @@
 """A checkpoint's weights as a mapping from published name to tensor, read when asked for and never all at once.
 
 Everything that needs weights reads them through this: the PyTorch model, the export that streams them into ONNX, the
-streamed reference of its verification. Files are memory-mapped, so holding a `Tensors` costs nothing.
+streamed reference of its verification. Files are memory-mapped, so holding a `Tensors` costs nothing, and what was read
+leaves memory again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .errors import UserError
+from .pages import Pages
 
 # In the order in which they are looked for.
 WEIGHT_NAMES = (
@@ -29,6 +31,8 @@ WEIGHT_NAMES = (
 # Buffers that some transformers versions wrote into checkpoints and every model recomputes.
 STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
+# Bytes read of a file until its pages are given back: to look up where they are takes some 15 ms.
+RELEASE_BYTES = 2**27
 BYTE_DEVIATION = 73.9  # standard deviation of a random int8
 
 
@@ -104,11 +108,34 @@ def open_file(path: Path) -> Tensors:
         raise CheckpointError(f"{path} is no plain weights file: copy or download it again") from None
 
 
+class _Mapped:
+    """A mapped file, whose pages leave memory as its tensors are read: they would stay for as long as it is open.
+
+    Tensors that are still held read theirs again, mostly from the system's own cache of the file.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._read = path.resolve(), 0  # as the system names what is mapped, also behind links
+
+    def entry(self, shape: Sequence[int], read: Callable[[], torch.Tensor]) -> Entry:
+        """A tensor of this file."""
+
+        def counted() -> torch.Tensor:
+            if self._read > RELEASE_BYTES:
+                Pages(self._path).release()
+                self._read = 0
+            tensor = read()
+            self._read += tensor.nbytes
+            return tensor
+
+        return Entry(tuple(shape), counted)
+
+
 def _open_safetensors(path: Path) -> Tensors:
-    file = safe_open(path, framework="pt", device="cpu")
+    file, mapped = safe_open(path, framework="pt", device="cpu"), _Mapped(path)
 
     def entry(name: str) -> Entry:
-        return Entry(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
+        return mapped.entry(file.get_slice(name).get_shape(), lambda: file.get_tensor(name))
 
     return Tensors({name: entry(name) for name in file.keys()})
 
@@ -122,7 +149,8 @@ def _open_bin(path: Path) -> Tensors:
         state = torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError("it holds something other than a dictionary of tensors")
-    return Tensors({name: Entry(tuple(value.shape), lambda value=value: value) for name, value in state.items()})
+    mapped = _Mapped(path)
+    return Tensors({name: mapped.entry(value.shape, lambda value=value: value) for name, value in state.items()})
 
 
 def open_directory(directory: Path) -> Tensors:

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
     self.add_argument("--seed", type=int, metavar="N", help="makes sampling reproducible")
+    self.add_argument("--on-cpu", action="store_true", help="run a snapdragon bundle on this CPU, to compare with")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
     return self
 
@@ -67,7 +68,7 @@ def chat(arguments: argparse.Namespace) -> None:
     from mobilevlm.runtime.session import Session
 
     _status(f"opening {arguments.engine}")
-    with Session(arguments.engine) as session:
+    with Session(arguments.engine, on_cpu=arguments.on_cpu) as session:
         _status("")
         if arguments.prompt is None:
             from mobilevlm.runtime.console import Console

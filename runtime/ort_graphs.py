@@ -11,9 +11,10 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.targets import QUANTIZED
+from mobilevlm.engines.targets import QUANTIZED, TARGETS
+from mobilevlm.pages import Pages
 
-from .pages import Pages
+from .xnnpack import placement_here
 
 EXTEND_AS_REQUESTED = 1  # not by powers of two
 
@@ -60,10 +61,15 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
     # A graph's threads would spin on after its run, in the way of the next graph's.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors only: stderr belongs to the commands
-    if bundle.manifest.precision[stage] in QUANTIZED:
+    target, precision = TARGETS[bundle.manifest.target], bundle.manifest.precision[stage]
+    placed = placement_here(target, stage, precision)
+    options.intra_op_num_threads = placed.threads
+    for key, value in placed.entries.items():
+        options.add_session_config_entry(key, value)
+    if target.prepacks and precision in QUANTIZED:
         # These files are finished: operators fused, weights laid out for the kernels.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    else:
+    elif precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
         # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out.
         options.add_session_config_entry("session.disable_prepacking", "1")
     # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
@@ -72,7 +78,7 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
     path = bundle.path(stages.onnx_file(part))
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=list(placed.providers))
         pages = Pages(weights_path(bundle, part))
         pages.release()  # loading reads more of it than running does
         return session, pages

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime as ort
 
 from mobilevlm.engines import stages
+from mobilevlm.pages import Pages
 
 from .kv_cache import write_rows
-from .pages import Pages
 
 # Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
 FEWEST_ROWS = 64

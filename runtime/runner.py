@@ -35,21 +35,28 @@ class Runner(Protocol):
         """
 
 
-def open_runner(bundle: Bundle, profile_to: Path | None = None) -> Runner:
+def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = False) -> Runner:
     """The runner of the backend a bundle's target names.
 
     Args:
         bundle: what to run.
         profile_to: a directory that gets a profile of each stage when the runner is given up.
+        on_cpu: whether an NPU's graphs should run on the CPU; a CPU's do anyhow.
 
     Raises:
-        BundleError: this version has none for it.
+        BundleError: this version has none for it, or it was profiled and its backend has no profile.
     """
     target = TARGETS.get(bundle.manifest.target)
     if target is not None and target.backend == "ort":
         from .ort import OrtRunner
 
         return OrtRunner(bundle, profile_to)
+    if target is not None and target.backend == "qnn":
+        from .qnn import QnnRunner
+
+        if profile_to is not None:
+            raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
+        return QnnRunner(bundle, on_cpu)
     raise BundleError(
         f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
         "Build one for this machine: python export/build_engines.py --model DIR --target host"

@@ -35,8 +35,12 @@ IMAGES_KEPT = 8  # image embeddings of about a megabyte each
 class Session:
     """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once."""
 
-    def __init__(self, engine: str | Path):
+    def __init__(self, engine: str | Path, *, on_cpu: bool = False):
         """Open a bundle.
+
+        Args:
+            engine: its directory.
+            on_cpu: whether graphs for an NPU should run on the CPU, to compare with; a CPU's do anyhow.
 
         Raises:
             BundleError: it is missing, incomplete, altered, or not for this machine.
@@ -52,7 +56,7 @@ class Session:
                 f"{(self.config.vocab_size, self.config.hidden_size)}. Build the bundle again: "
                 f"{self.bundle.manifest.command}"
             )
-        self._runner = open_runner(self.bundle)
+        self._runner = open_runner(self.bundle, on_cpu=on_cpu)
         self.max_context = self._runner.max_context
         self._cached = CachedPrefix()
         self._owner: object = None

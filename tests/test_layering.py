@@ -16,7 +16,7 @@ FOLDERS = ("mobilevlm", "engines", "export", "runtime", "train", "eval", "jetson
 DEVICE_MODULES = {
     f"mobilevlm.{name}" for name in ("config", "errors", "commands", "image", "prompt", "templates", "tokenizer")
 }
-DEVICE_MODULES |= {"mobilevlm.tokenizer_files", "mobilevlm.config_types"}
+DEVICE_MODULES |= {"mobilevlm.tokenizer_files", "mobilevlm.config_types", "mobilevlm.pages"}
 ALLOWED = {
     "mobilevlm": set(),
     "engines": {"mobilevlm.config", "mobilevlm.errors"},

@@ -44,7 +44,13 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"mobilevlm"}
     assert len({name.split("/")[0] for name in names}) == 2  # the package and its metadata
-    for part in ("export/small_tokenizer.model", "runtime/chat.py", "export/lowerings/gqa.py", "projectors/ldpnet.py"):
+    for part in (
+        "export/small_tokenizer.model",
+        "export/phone/run.sh",
+        "runtime/chat.py",
+        "export/lowerings/gqa.py",
+        "projectors/ldpnet.py",
+    ):
         assert f"mobilevlm/{part}" in names
 
 
@@ -62,6 +68,7 @@ def test_the_commands_run_from_anywhere(wheel, tmp_path):
     assert "--target" in help_text and "--random-weights" in help_text
     assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
     assert "--compare" in call(bin_dir / "mobilevlm-benchmark", "--help", cwd=elsewhere).stdout
+    assert "--engine" in call(bin_dir / "mobilevlm-phone-kit", "--help", cwd=elsewhere).stdout
     code = "import mobilevlm, mobilevlm.engines, mobilevlm.runtime as r; print(r.__file__)"
     where = call(bin_dir / "python", "-c", code, cwd=elsewhere).stdout
     assert Path(where.strip()).is_relative_to(site)

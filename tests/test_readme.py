@@ -8,7 +8,7 @@ import pytest
 from mobilevlm.engines.targets import TARGETS
 from mobilevlm.eval import compare
 from mobilevlm.eval import run as evaluation
-from mobilevlm.export import build_engines
+from mobilevlm.export import build_engines, phone_kit
 from mobilevlm.runtime import benchmark, chat
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
 from mobilevlm.train.demo import make_benchmarks, train_demo
@@ -25,6 +25,7 @@ PARSERS = {
     "eval/compare.py": compare.parser,
     "eval/run.py": evaluation.parser,
     "export/build_engines.py": build_engines.parser,
+    "export/phone_kit.py": phone_kit.parser,
     "runtime/benchmark.py": benchmark.parser,
     "runtime/chat.py": chat.parser,
     "train/finetune.py": finetune.parser,
@@ -49,6 +50,8 @@ def test_commands_parse(command):
         assert re.search(
             rf"^    ([\w.]+ \| )*{re.escape(words[2])}( \| [\w.]+)*\)", (ROOT / "run.sh").read_text(), re.MULTILINE
         )
+    elif words[0] == "bash" and words[1].startswith("artifacts/"):  # in a folder that phone_kit.py writes
+        assert (ROOT / "export" / "phone" / words[1].split("/")[-1]).is_file()
     elif words[0] == "python" and words[1] in PARSERS:
         PARSERS[words[1]]().parse_args(words[2:])
     else:
@@ -73,7 +76,7 @@ def test_links_lead_somewhere():
 def test_every_target_and_precision_is_described():
     for target in TARGETS.values():
         assert f"`{target.name}`" in TEXT
-        for precision in target.precisions:
+        for precision in {*target.default_precision.values()}.union(*target.precisions.values()):
             assert f"`{precision}`" in TEXT
 
 

@@ -22,9 +22,10 @@ from ..graph import ORT_DOMAIN, Graph
 FLOAT, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT8
 
 
-def vision_attention(graph: Graph, qkv: Sequence[str], bias: str, heads: int) -> str:
-    """Bidirectional attention over three (1, P, H) projections that their biases (3 H,) are yet to be added to."""
-    return graph.op("MultiHeadAttention", *qkv, bias, domain=ORT_DOMAIN, num_heads=heads)
+def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
+    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    qkv = [graph.product(x, layer) for layer in layers]
+    return graph.op("MultiHeadAttention", *qkv, graph.bias(*layers), domain=ORT_DOMAIN, num_heads=heads)
 
 
 def quick_gelu(graph: Graph, x: str) -> str:

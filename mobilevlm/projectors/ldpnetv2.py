@@ -68,11 +68,14 @@ class Projector(nn.Module):
 
 
 def _pool(graph: Graph, x: str, grid: int, dim: int) -> str:
-    if grid % SIDE:  # bins overlap or repeat: a constant (144, grid*grid) matrix of means
-        return graph.op("MatMul", graph.constant(pooling_matrix(grid)), x)
-    bins = [1, SIDE, grid // SIDE, SIDE, grid // SIDE, dim]
-    x = graph.op("Reshape", x, graph.constant(np.array(bins)))
-    x = graph.op("ReduceMean", x, graph.constant(np.array([2, 4])), keepdims=0)
+    if grid % SIDE:  # bins overlap or repeat: a constant matrix of means; on the right, where NPUs take constants
+        x = graph.op("MatMul", graph.op("Transpose", x, perm=[0, 2, 1]), graph.constant(pooling_matrix(grid).T))
+        return graph.op("Transpose", x, perm=[0, 2, 1])
+    bin_ = grid // SIDE
+    # First rows, then columns: no tensor of more dimensions than any runtime takes.
+    for bins in ([SIDE, bin_, SIDE * bin_ * dim], [SIDE * SIDE, bin_, dim]):
+        x = graph.op("Reshape", x, graph.constant(np.array(bins)))
+        x = graph.op("ReduceMean", x, graph.constant(np.array([1])), keepdims=0)
     return graph.op("Reshape", x, graph.constant(np.array([1, SIDE * SIDE, dim])))
 
 

@@ -72,23 +72,30 @@ def stages(bundle: Bundle, plan: Plan, limits: Limits, measured: Measured) -> li
         limits: the machine's.
         measured: its times.
     """
-    config, precision, repetitions = bundle.config, bundle.manifest.precision, measured.repetitions
-    speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
-    prefill_ms = 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
+    repetitions, on_cpu = measured.repetitions, not bundle.manifest.parts  # an NPU's limits are not the machine's
+    encode_ms, prefill_ms = _limits_ms(bundle, plan, limits) if on_cpu else (None, None)
     found = [_stage("load", [one["load_ms"] for one in measured.starts])]
     found.append(_stage("load and first TTFT", [one["first_token_ms"] for one in measured.starts]))
     if bundle.has_vision:
-        operations = vision_operations(config, bundle.manifest.num_image_tokens)
-        encode_ms = 1e3 * operations / limits.operations_per_s(precision[VISION])
         found.append(_stage("image encode", [one["encode_ms"] for one in repetitions], encode_ms))
     found.append(_stage("prefill", [one["prefill_ms"] for one in repetitions], prefill_ms))
     found.append(_stage("TTFT", [one["ttft_ms"] for one in repetitions]))
     for number, context in enumerate(plan.contexts):
         tokens = np.array([one["decode_ms"][number] for one in repetitions])
-        step_ms = decode_bytes(bundle, context) / limits.read_gb_per_s / 1e6
+        step_ms = decode_bytes(bundle, context) / limits.read_gb_per_s / 1e6 if on_cpu else None
         p50, p95 = (float(value) for value in np.percentile(tokens, [50, 95]))
         found.append(_stage(f"decode after {context}", tokens.mean(1).tolist(), step_ms, p50, p95, context))
     return found
+
+
+def _limits_ms(bundle: Bundle, plan: Plan, limits: Limits) -> tuple[float | None, float]:
+    """The least milliseconds of image encode, where there is one, and of prefill."""
+    config, precision, encode_ms = bundle.config, bundle.manifest.precision, None
+    if bundle.has_vision:
+        operations = vision_operations(config, bundle.manifest.num_image_tokens)
+        encode_ms = 1e3 * operations / limits.operations_per_s(precision[VISION])
+    speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
+    return encode_ms, 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
 
 
 def _stage(name: str, each: Sequence[float], limit_ms: float | None = None, *decode: Any) -> Stage:

@@ -132,7 +132,7 @@ def test_killed_anywhere_and_run_again_it_is_the_same(data, bundle, by_engine, t
 def test_a_finished_run_asks_nothing_again(data, bundle, by_engine, tmp_path, monkeypatch, capsys):
     """Its stages cannot be opened any more. With a question left that ends the run, and is no wrong answer."""
 
-    def refuse(bundle):
+    def refuse(*_, **__):
         raise BundleError("the stages cannot be opened")
 
     monkeypatch.setattr("mobilevlm.runtime.session.open_runner", refuse)

@@ -122,6 +122,8 @@ def test_moments_are_those_of_the_whole_model(case, conversations, tmp_path):
                 assert (size > 0.9999 * largest).all()
                 pairs = rows.view(*rows.shape[:2], 2, -1).norm(dim=2).amax(1)
                 torch.testing.assert_close(size, torch.cat([pairs, pairs], 1).flatten(), atol=0, rtol=1e-4)
+    with pytest.raises(LookupError, match="in their order, and once"):
+        observed.moments("model.layers.0.self_attn.q_proj")
 
 
 def test_moments_follow_balanced_weights(tmp_path, conversations):

@@ -95,7 +95,7 @@ def count(events) -> int:
             [shape for of in node[f"{end}_type_shape"] for shape in of.values()] for end in ("input", "output")
         )
         if node["op_name"] in ("MatMul", "Gemm", "FusedMatMul"):
-            pools = len(given[0]) == 2 and len(given[-1]) == 3  # a constant times the rows
+            pools = len(given[0]) == 3 and given[-1][-1:] == [144] == made[0][-1:]  # channels times a constant of means
             squeezed = is_vision and prod(given[0][:-1]) == 1
             total += 0 if pools or squeezed else 2 * prod(made[0]) * given[0][-1]
         elif node["op_name"] == "Conv" and given[1][1] == 3:

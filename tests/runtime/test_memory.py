@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mobilevlm.pages import Pages
 from mobilevlm.runtime.kv_cache import empty_buffers
-from mobilevlm.runtime.pages import Pages
 from tests.export.test_architectures import MODEL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")

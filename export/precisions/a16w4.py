@@ -1,0 +1,77 @@
+"""int4 weights with a scale for every 32, for graphs whose values become 16-bit codes (`export/qdq.py`).
+
+Half the bytes of `a16w8`, which a token's time is made of. Codes are chosen by GPTQ where there is calibration data.
+The head has 8 bits, because nothing after it makes up for its rounding; so has a layer of no whole blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..gptq import round_blocks
+from . import a16w8
+from .fp32 import transposed
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
+BUDGET_DB = 10.0
+BYTES = 0.66
+TABLE_DTYPE = np.float16
+
+BLOCK = 32
+LEVELS, ZERO = 15, 8
+HEADS = ("lm_head", "model.embed_tokens")
+# Parts of a block's range that its levels span.
+RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+
+
+def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+    """MatMul with the transposed weight, decoded from int4."""
+    weight = transposed(graph, names)
+    if names[0] in HEADS or len(weight) % BLOCK:
+        return a16w8.linear(graph, x, names)
+    codes, scales = quantize(weight, graph.moments(names[0]))
+    stored = graph.int4(f"{names[0]}.codes", codes), graph.initializer(f"{names[0]}.scales", scales)
+    return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
+
+
+def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise a float32 (K, N) matrix.
+
+    Args:
+        weight: K divides by `BLOCK`.
+        moments: (K, K) second moments of what the layer reads, None to round each weight by itself.
+
+    Returns:
+        Codes (K, N) int8, -8 to 7, and scales (K / BLOCK, N) float32; a weight is `code * scale`.
+    """
+    rows = torch.from_numpy(np.ascontiguousarray(weight.T))
+    if moments is None:
+        blocks = rows.reshape(-1, BLOCK)
+        scales, _ = best_scales(blocks)
+        codes = (blocks / scales[:, None]).round_().clamp_(-ZERO, LEVELS - ZERO)
+        codes, scales = codes.view(rows.shape), scales.view(len(rows), -1)
+    else:
+        codes, scales, _ = round_blocks(rows, moments, BLOCK, LEVELS, best_scales)
+        codes = codes - ZERO
+    return codes.T.to(torch.int8).numpy(), np.ascontiguousarray(scales.T.numpy())
+
+
+def best_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales (N,) of blocks (N, BLOCK), those of several shrunken ranges that leave the least error; zero points."""
+    # The side with one level more is that of the larger end.
+    end = torch.where(blocks.amax(1) > -blocks.amin(1), blocks.amax(1) / (LEVELS - ZERO), -blocks.amin(1) / ZERO)
+    end = torch.where(end > 0, end, 1.0)
+    best, scale = torch.full_like(end, torch.inf), end
+    for part in RANGES:
+        tried = (end * part)[:, None]
+        codes = (blocks / tried).round_().clamp_(-ZERO, LEVELS - ZERO)
+        error = codes.mul_(tried).sub_(blocks).square_().sum(1)
+        scale = torch.where(error < best, tried[:, 0], scale)
+        best = torch.minimum(best, error)
+    return scale, torch.full_like(scale, ZERO)

@@ -1,0 +1,52 @@
+"""int4 weights in blocks of 32 without zero points, int8 activations: `MatMulNBits` in the form that KleidiAI takes.
+
+ONNX Runtime hands a layer to KleidiAI's Arm kernels, which multiply many rows as well as one, where blocks are whole
+multiples of 32, there are no zero points, and activations may become int8 (`UseKleidiAI` in
+onnxruntime/core/mlas/lib/qnbitgemm_kernel_neon.cpp, `accuracy_level` in contrib_ops/cpu/quantization/matmul_nbits.cc;
+https://github.com/microsoft/onnxruntime/pull/23627). Without zero points a block has to be small to be as exact as
+`int4`. KleidiAI gives an activation row one scale, ONNX Runtime's other kernels one for every 32 values: logits on a
+phone and on a PC are close, not equal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import a16w4, int4
+from .fp32 import transposed
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..graph import Graph
+
+TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
+BYTES = 0.65
+TABLE_DTYPE = np.float16
+
+BLOCK = a16w4.BLOCK
+
+
+def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+    """MatMulNBits with the quantised weight."""
+    weight, name = transposed(graph, names), names[0]
+    if len(weight) % BLOCK:  # which KleidiAI leaves to others anyhow
+        return int4.linear(graph, x, names)
+    codes, scales = quantize(weight, graph.moments(name))
+    inputs = [x, graph.initializer(f"{name}.codes", codes), graph.initializer(f"{name}.scales", scales)]
+    sizes = {"K": weight.shape[0], "N": weight.shape[1], "bits": 4, "block_size": BLOCK}
+    return graph.op("MatMulNBits", *inputs, domain="com.microsoft", accuracy_level=int4.INT8_ACTIVATIONS, **sizes)
+
+
+def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise a float32 (K, N) matrix, K a multiple of `BLOCK`; moments as in `int4.quantize`.
+
+    Returns:
+        Codes (N, K / 32, 16) uint8, two in a byte, low half first; scales (N, K / 32) float32. A weight is
+        `(code - 8) * scale`: 8 is what the operator takes for a zero point that is not there.
+    """
+    codes, scales = a16w4.quantize(weight, moments)
+    half = (codes.T + a16w4.ZERO).astype(np.uint8).reshape(weight.shape[1], -1, BLOCK // 2, 2)
+    return half[..., 0] | half[..., 1] << 4, np.ascontiguousarray(scales.T)

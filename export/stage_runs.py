@@ -1,0 +1,143 @@
+"""Runs the stages that a build has written, as a device's runtime will, on ONNX Runtime's CPU: to verify them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines import stages
+from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
+from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
+
+
+class Stages(Protocol):
+    """The written stages of one bundle."""
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """(1, 3, H, H) to image_embeds (1, N, D)."""
+
+    def prefill(self, rows: np.ndarray) -> np.ndarray | None:
+        """Run (S, D) rows through a prefill of its own, (1, V) logits of the last; None without one."""
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        """Run (S, D) rows behind the first `past` of the kv cache: (1, V) logits of the last."""
+
+    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
+        """The last layer's cache in the reference's form, by its output's name: what of it can be compared."""
+
+
+class CpuStages:
+    """Of a `gqa` bundle.
+
+    Args:
+        directory: holds the ONNX files.
+        config: the model.
+        precisions: stage to precision.
+        cache_rows: of the kv cache.
+    """
+
+    def __init__(self, directory: Path, config: ModelConfig, precisions: Mapping[str, str], cache_rows: int):
+        self._directory, self._config, self._precisions = directory, config, precisions
+        ((self._decoder, _),) = self._graphs(stages.DECODER)
+        shape = (1, config.num_key_value_heads, cache_rows, config.head_dim)
+        dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in self._decoder.get_inputs()}
+        parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in stages.CACHE_PARTS]
+        self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
+
+    def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession, range]]:
+        for part, layers in stages.parts(stage, self._config.num_hidden_layers).items():
+            prepacked = self._precisions[stage] in QUANTIZED
+            yield _session(self._directory / stages.onnx_file(part), prepacked), layers
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """See `Stages`."""
+        ((vision, _),) = self._graphs(stages.VISION)
+        return vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0]
+
+    def prefill(self, rows: np.ndarray) -> np.ndarray | None:
+        """See `Stages`: through graphs that hand rows on."""
+        if stages.PREFILL not in self._precisions:
+            return None
+        name, values = stages.INPUTS_EMBEDS, rows[None]
+        nothing = np.zeros((1, self._config.num_key_value_heads, 0, self._config.head_dim), np.int8)
+        for session, layers in self._graphs(stages.PREFILL):
+            feed = {stages.past(layer, part): nothing for layer in layers for part in stages.CACHE_PARTS}
+            ends = self._config.num_hidden_layers - 1 in layers
+            wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES]
+            (values,) = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+            name = stages.HIDDEN_STATES
+        return values
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        """See `Stages`: on a kv cache that is bound in place exactly as a runtime does it."""
+        total = past + len(rows)
+        binding = self._decoder.io_binding()
+        binding.bind_cpu_input(stages.INPUTS_EMBEDS, rows[None])
+        binding.bind_cpu_input(stages.SEQLENS_K, np.array([total - 1], np.int32))
+        binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, np.array(total, np.int32))
+        binding.bind_output(stages.LOGITS)
+        for key, buffer in self._buffers.items():
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            binding.bind_ortvalue_input(stages.past(*key), value)
+            binding.bind_ortvalue_output(stages.present(*key), value)
+        self._decoder.run_with_iobinding(binding)
+        return binding.get_outputs()[0].numpy()
+
+    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
+        """See `Stages`: values are balanced with the layer that reads them, or codes, where weights are quantised."""
+        last, quantized = self._config.num_hidden_layers - 1, self._precisions[stages.DECODER] in QUANTIZED
+        parts = [] if has_int8_cache(self._precisions) else ["key"] if quantized else stages.CACHE_PARTS
+        return {stages.present(last, part): self._buffers[last, part][:, :, :rows] for part in parts}
+
+
+class NpuStages:
+    """Of a `delta` bundle before it is compiled.
+
+    Args:
+        directory: holds the ONNX files.
+        config: the model.
+        parts: pieces of the decoder and their layers.
+        cache_rows: of the kv cache.
+    """
+
+    def __init__(self, directory: Path, config: ModelConfig, parts: Mapping[str, range], cache_rows: int):
+        self._directory = directory
+        graphs = {rows: [self._run(stages.chunk_graph(part, rows)) for part in parts] for rows in (PROMPT_ROWS, 1)}
+        self._decoder = ChunkedDecoder(config, cache_rows, graphs, list(parts.values()))
+
+    def _run(self, name: str) -> Run:
+        session = _session(self._directory / stages.onnx_file(name), prepacked=False)
+        names = [output.name for output in session.get_outputs()]
+        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """See `Stages`."""
+        return self._run(stages.VISION)({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS]
+
+    def prefill(self, rows: np.ndarray) -> None:
+        """See `Stages`: the decoder's own graphs run prompts."""
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        """See `Stages`."""
+        return self._decoder.decode(rows, past)[None]
+
+    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
+        """See `Stages`: all of it is codes."""
+        return {}
+
+
+def _session(path: Path, prepacked: bool) -> ort.InferenceSession:
+    """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if not prepacked:  # those are mapped in the form that the kernels read
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
+    # Constant folding would turn float16 weights, or codes, into float32 ones in memory.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
