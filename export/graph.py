@@ -64,6 +64,8 @@ class Graph:
         self._once: dict[str, Any] = {}
         # A layer, the projector or the head to the tensor behind it: where what coding costs is looked at.
         self.blocks: dict[str, str] = {}
+        # What no value of a tensor is below, where its operator says so: it need not be looked for.
+        self.lowest: dict[str, float] = {}
 
     def __enter__(self) -> Graph:
         return self

@@ -30,7 +30,9 @@ def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, wi
 
 def quick_gelu(graph: Graph, x: str) -> str:
     """`x * sigmoid(1.702 x)`, CLIP's activation."""
-    return graph.op("QuickGelu", x, domain=ORT_DOMAIN, alpha=1.702)
+    y = graph.op("QuickGelu", x, domain=ORT_DOMAIN, alpha=1.702)
+    graph.lowest[y] = -0.27847 / 1.702  # -W(1/e), where x * sigmoid(x) turns
+    return y
 
 
 def silu(graph: Graph, x: str) -> str:

@@ -43,8 +43,11 @@ def quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
     """(1, S, K) rows as uint8 around 128, and what a step of each is worth, (S, 1): a 127th of its largest value."""
-    largest = graph.op("ReduceMax", graph.op("Abs", x), graph.constant(np.array([0, 2])), keepdims=0)
-    largest = graph.op("Max", largest, graph.constant(np.array(SMALLEST_ROW, np.float32)))
+    lowest = graph.lowest.get(x)
+    sizes = graph.op("Abs", x) if lowest is None else x  # a pass over the rows less
+    largest = graph.op("ReduceMax", sizes, graph.constant(np.array([0, 2])), keepdims=0)
+    least = SMALLEST_ROW if lowest is None else -lowest
+    largest = graph.op("Max", largest, graph.constant(np.array(least, np.float32)))
     steps = graph.op("Mul", largest, graph.constant(np.array(1 / LARGEST, np.float32)))
     _, zero = graph.once("rows.code", lambda: _row_code(graph))
     zeros = graph.op("Expand", zero, graph.op("Shape", steps))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.export.graph import Graph
+from mobilevlm.export.lowerings import gqa
 from mobilevlm.export.precisions import int4, precision
 from mobilevlm.runtime import Session
 from tests.conftest import DEMO, build
@@ -85,6 +86,27 @@ def test_int8_keeps_small_tokens_beside_a_massive_one(tmp_path):
     assert not y[5].any()
     for row in (0, *range(1, 5), *range(6, 9)):
         assert np.abs(y[row] - expected[row]).mean() < 0.03 * np.abs(expected[row]).mean()
+
+
+@pytest.mark.parametrize("pushed", [-3.0, 0.0, 9.0])
+def test_rows_of_quick_gelu_have_the_steps_of_any_rows(pushed, tmp_path):
+    """Their lowest value is known, and only the highest is looked for: the same codes, whichever is larger."""
+    weight = heavy_tailed(64, 96)
+    x = np.random.default_rng(5).standard_normal((1, 7, 96)).astype(np.float32) * 2 + pushed
+    found = {}
+    for known in (True, False):
+        with Graph("test", {"layer.weight": torch.from_numpy(weight)}, precision("int8"), tmp_path / "w") as graph:
+            activated = gqa.quick_gelu(graph, graph.input("x", TensorProto.FLOAT, [1, "rows", 96]))
+            rows = activated if known else graph.op("Identity", activated)
+            graph.op("Identity", graph.linear(rows, "layer"), out="y")
+            graph.output("y", TensorProto.FLOAT, [1, "rows", 64])
+            graph.save(tmp_path / "stage.onnx")
+        session = ort.InferenceSession(str(tmp_path / "stage.onnx"), providers=["CPUExecutionProvider"])
+        found[known] = session.run(None, {"x": x})[0]
+    expected = x / (1 + np.exp(-1.702 * x)) @ weight.T
+    assert np.abs(found[True] - expected).mean() < 0.03 * np.abs(expected).mean()
+    # At -3 the lowest is the larger one in most rows; no value need be exactly there.
+    assert np.abs(found[True] - found[False]).max() <= (0.01 * np.abs(expected).max() if pushed < 0 else 0)
 
 
 @pytest.fixture(scope="module")
