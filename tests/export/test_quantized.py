@@ -138,15 +138,18 @@ def _manifest(bundle: Path) -> dict:
 
 
 def stage_outputs(bundle: Path) -> dict[str, np.ndarray]:
-    """Image embeddings and the logits of a prefill and of a step, for fixed inputs."""
+    """Image embeddings, and the logits of a prefill and of a step for several fixed prompts: one alone is chance."""
     generator = np.random.default_rng(3)
     with Session(bundle) as session:
         size = session.config.vision.image_size
         pixels = generator.standard_normal((1, 3, size, size)).astype(np.float32)
         found = {"vision": session._runner.encode_image(pixels)}
-        rows = np.concatenate([session._rows(token) for token in range(40, 120)])
-        first = session._runner.decode(rows, 0).copy()
-        found["decoder"] = np.concatenate([first, session._runner.decode(session._rows(7), len(rows))])
+        logits = []
+        for start in range(40, 1000, 160):
+            rows = np.concatenate([session._rows(token) for token in range(start, start + 80)])
+            logits.append(session._runner.decode(rows, 0).copy())
+            logits.append(session._runner.decode(session._rows(7), len(rows)).copy())
+        found["decoder"] = np.stack(logits)
     return found
 
 
