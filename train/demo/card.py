@@ -20,6 +20,9 @@ and evaluation can be judged on real answers. It knows a world of drawings and n
   from right and above from below, say where a thing is and which one is bigger, read a number or a short word, read
   simple bar and pie charts, describe the picture. How well it does is in the table below. It answers in a sentence, or
   in a word where the question ends with `Answer the question using a single word or phrase.`
+- Its last stage is about wider pictures and words: flat and hollow shapes in rows, columns and rings, several numbers
+  and words in one picture, named by their place, their colour or the shape beside them, the leftmost thing or the
+  second from the top, and questions as other people word them.
 - It cannot: anything else. A photograph gets an answer about shapes.
 
 ## Made by
@@ -28,8 +31,9 @@ and evaluation can be judged on real answers. It knows a world of drawings and n
 python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
 ```
 
-Everything comes from this command: pictures, captions and questions from `train/demo/` (seeds `0-N`, `1-N` and `2-N`
-for training, `heldout-N` for the figures below), every stage from a recipe `train/recipes/demo_*.json`, seed {seed}.
+Everything comes from this command: pictures, captions and questions from `train/demo/` (seeds `0-N` to `3-N`, `wide-N`
+and `wide-talks-N` for training, `heldout-N` and `heldout-wide-N` for the figures below), every stage from a recipe
+`train/recipes/demo_*.json`, seed {seed}.
 
 | stage | steps | batch | loss, mean of the last ten logged | samples/s | tokens/s | peak memory |
 |---|---|---|---|---|---|---|
@@ -42,12 +46,13 @@ for training, `heldout-N` for the figures below), every stage from a recipe `tra
 
 ## Right answers on held-out scenes
 
-{questions} questions of each kind, every second one with the short-answer suffix, pictures of 192 to 640 px; without
-the picture the same questions are asked as text alone. Measured by
+{questions} questions of each kind about usual scenes and as many about wide ones, every second one with the
+short-answer suffix, pictures of 192 to 640 px; without the picture all of them are asked as text alone. `ends` are
+things named by their place alone, `two numbers` are asked about pictures with at least two. Measured by
 `python train/demo/judge.py --model assets/demo --questions {questions}`.
 
-| kind | right with the picture, % | without, % |
-|---|---|---|
+| kind | right on usual scenes, % | on wide ones, % | without the picture, % |
+|---|---|---|---|
 {accuracy}
 """
 
@@ -68,7 +73,8 @@ def write_card(work: Path, out: Path) -> None:
         for name, run in runs.items()
     ]
     answers = [
-        f"| {kind} | {value} | {figures['without_picture'][kind]} |" for kind, value in figures["accuracy"].items()
+        f"| {kind} | {figures['accuracy'].get(kind, '-')} | {figures['wide'][kind]} | {none} |"
+        for kind, none in figures["without_picture"].items()
     ]
     values = {
         "millions": figures["parameters"] / 1e6,

@@ -45,7 +45,7 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
 
 def is_written(text: str, truth: bool, rng: random.Random) -> Question:
     """Whether a text says what it says, or something else."""
-    kind, other = ("number", _misread) if text.isdigit() else ("word", _another_word)
+    kind, other = ("number", misread) if text.isdigit() else ("word", another_word)
     asked = ask("is_written", rng, kind=kind, text=text if truth else other(text, rng))
     statement = f"it says {text}"
     return yes_no(kind, asked, truth, statement, statement, text)
@@ -71,7 +71,7 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
     return found
 
 
-def _misread(digits: str, rng: random.Random) -> str:
+def misread(digits: str, rng: random.Random) -> str:
     """Another number of as many digits; half of the time all but one of them are the same."""
     if rng.random() < 0.5 and len(digits) > 1:
         low = 10 ** (len(digits) - 1)
@@ -81,7 +81,7 @@ def _misread(digits: str, rng: random.Random) -> str:
     return digits[:place] + digit + digits[place + 1 :]
 
 
-def _another_word(word: str, rng: random.Random) -> str:
+def another_word(word: str, rng: random.Random) -> str:
     """Another word in the same case, or the case alone would tell which was written."""
     other = rng.choice([w for w in WORDS if w != word.lower()])
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other

@@ -121,6 +121,6 @@ def small_talk(rng: random.Random) -> tuple[str, str]:
 
 def _row(image: str | None, turns: list[tuple[str, str]]) -> dict:
     conversations = [
-        {"from": role, "value": text} for turn in turns for role, text in zip(("human", "gpt"), turn, strict=True)
+        {"from": role, "value": str(text)} for turn in turns for role, text in zip(("human", "gpt"), turn, strict=True)
     ]
     return ({"image": image} if image else {}) | {"conversations": conversations}

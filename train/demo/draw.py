@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from .looks import Look, wide_outline
 from .outlines import outline
 from .scenes import COLORS, TINTS, Chart, Scene, Text, Thing
 
@@ -33,10 +34,10 @@ def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region
     Returns:
         An RGB picture.
     """
-    smooth = rng.random() < 0.85
+    smooth = scene.look.smooth if scene.look else rng.random() < 0.85
     unit = edge * (OVERSAMPLING if smooth else 1) / max(scene.width, scene.height)
     canvas = _background(scene, rng, round(scene.width * unit), round(scene.height * unit))
-    brush = Brush(canvas, unit, rng)
+    brush = Brush(canvas, unit, rng, scene.look)
     for thing in scene.things:
         brush.thing(thing)
     for text in scene.texts:
@@ -47,7 +48,7 @@ def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region
         regions += brush.regions
     if smooth:
         canvas = canvas.resize((round(scene.width * unit / 2), round(scene.height * unit / 2)), Image.Resampling.BOX)
-    return _age(canvas, rng, scene.texture == "grain")
+    return _age(canvas, rng, scene.texture == "grain") if scene.look is None or scene.look.aged else canvas
 
 
 def shade(name: str, rng: random.Random) -> Color:
@@ -59,8 +60,8 @@ def shade(name: str, rng: random.Random) -> Color:
 class Brush:
     """Draws on a canvas in units of the picture's shorter edge, in one style for the whole picture."""
 
-    def __init__(self, canvas: Image.Image, unit: float, rng: random.Random):
-        self.canvas, self.unit, self.rng = canvas, unit, rng
+    def __init__(self, canvas: Image.Image, unit: float, rng: random.Random, look: Look | None = None):
+        self.canvas, self.unit, self.rng, self.look = canvas, unit, rng, look
         self.pen = ImageDraw.Draw(canvas)
         self.regions: list[Region] = []
         self.style = rng.choices(["filled", "framed", "hollow"], [72, 18, 10])[0]
@@ -68,29 +69,49 @@ class Brush:
         self.font = rng.choice(font_files())
         self.shadow = unit * rng.uniform(0.008, 0.02) if self.style == "filled" and rng.random() < 0.08 else 0
         self.shade_of_shadow = tuple(round(0.8 * c) for c in canvas.getpixel((1, 1)))
+        if look:
+            self.style, self.shadow = look.style, 0
+        self.seed = rng.getrandbits(32) if look and look.alike else None
 
     def thing(self, thing: Thing) -> None:
         """Draw a shape, and the text in it."""
         rng, unit = self.rng, self.unit
-        corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in outline(thing.shape, thing.radius, rng)]
+        look, shape, radius = self.look, thing.shape, thing.radius
+        points = wide_outline(shape, radius, look, self._dice(shape)) if look else outline(shape, radius, rng)
+        corners = [((thing.x + x) * unit, (thing.y + y) * unit) for x, y in points]
         xs, ys = zip(*corners, strict=True)
         self._tell((min(xs), min(ys), max(xs), max(ys)), kind=thing.shape, color=thing.color)
-        color = shade(thing.color, rng)
+        color = shade(thing.color, self._dice(thing.color))
         if self.shadow:
             self.pen.polygon([(x + self.shadow, y + self.shadow) for x, y in corners], fill=self.shade_of_shadow)
-        if self.style == "hollow" and not thing.text:
-            width = max(2, round(thing.radius * unit * rng.uniform(0.14, 0.24)))
-            self.pen.line([*corners, corners[0], corners[1]], fill=color, width=width, joint="curve")
+        if self.style == "hollow" and (look or not thing.text):
+            if look:  # what lies inside of the outline, so that thin circles are round
+                self.pen.polygon(corners, outline=color, width=max(2, round(radius * unit * look.line)))
+            else:
+                width = max(2, round(radius * unit * rng.uniform(0.14, 0.24)))
+                self.pen.line([*corners, corners[0], corners[1]], fill=color, width=width, joint="curve")
         else:
             self.pen.polygon(corners, fill=color)
             if self.style == "framed":
-                width = max(1, round(thing.radius * unit * rng.uniform(0.03, 0.1)))
+                width = max(1, round(thing.radius * unit * (look.line / 2 if look else rng.uniform(0.03, 0.1))))
                 self.pen.line([*corners, corners[0], corners[1]], fill=self.frame, width=width, joint="curve")
         if thing.text:
-            dark = sum(color) < 330 or thing.color in ("blue", "purple", "black", "brown")
-            height = thing.radius * min(0.9, 2 / len(thing.text))
-            y = thing.y + (0.2 * thing.radius if thing.shape == "triangle" else 0)
-            self._write(thing.text, thing.x, y, height, (255, 255, 255) if dark else (0, 0, 0))
+            self._label(thing, color)
+
+    def _dice(self, name: str) -> random.Random:
+        """What decides details: the same every time for the same name where a picture's things are alike."""
+        return self.rng if self.seed is None else random.Random(f"{self.seed} {name}")
+
+    def _label(self, thing: Thing, color: Color) -> None:
+        """Write the text in a shape: what is behind it is the shape's colour, in a hollow one the background."""
+        dark = sum(color) < 330 or thing.color in ("blue", "purple", "black", "brown")
+        y = thing.y + (0.2 * thing.radius if thing.shape == "triangle" else 0)
+        if self.look and self.style == "hollow":
+            dark = sum(self.canvas.getpixel((round(thing.x * self.unit), round(y * self.unit)))) < 330
+        height = thing.radius * min(0.9, 2 / len(thing.text))
+        if self.look:
+            height = thing.radius * min(0.8, 1.3 / len(thing.text))
+        self._write(thing.text, thing.x, y, height, (255, 255, 255) if dark else (0, 0, 0))
 
     def text(self, text: Text) -> None:
         """Write a word or number, now and then on a plate of its own."""

@@ -1,4 +1,4 @@
-"""How often a model answers right on held-out scenes, by kind of question, with the picture and without it.
+"""How often a model answers right on held-out scenes, by kind of question: usual ones, wide ones, and without them.
 
 python train/demo/judge.py --model assets/demo
 """
@@ -11,7 +11,8 @@ import random
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo.draw import draw_scene
 from mobilevlm.train.demo.facts import NUMBER_WORDS
+from mobilevlm.train.demo.layouts import wide_scene
 from mobilevlm.train.demo.phrases import SHORT_ANSWER
 from mobilevlm.train.demo.questions import Question, questions
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, sample_scene
+from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, sample_scene
+from mobilevlm.train.demo.wide import wide_questions
+from mobilevlm.train.demo.writings import writings
 
 KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart", "compare")
+TWO_NUMBERS = "two numbers"  # one of them, or both; `number` is about the only one of a picture
+KINDS_WIDE = (*KINDS, "ends", TWO_NUMBERS)
+Asked = tuple[Any, str, Question]  # the picture, the question as asked, the question
 BATCH = 32
 EDGES = (192, 224, 256, 336, 448, 640)  # people's pictures are not of the tower's size
 
@@ -37,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("--model", required=True, metavar="DIR", help="checkpoint to judge")
-    self.add_argument("--questions", type=int, default=200, metavar="N", help="per kind (default: %(default)s)")
+    self.add_argument(
+        "--questions", type=int, default=200, metavar="N", help="per kind, usual and wide each (default: %(default)s)"
+    )
     self.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
     return self
 
@@ -48,32 +57,59 @@ def _judge(args: argparse.Namespace) -> None:
     from mobilevlm import MobileVLM
 
     model = MobileVLM.from_pretrained(args.model)
-    asked = heldout(args.questions)
+    usual, wide = heldout(args.questions), heldout_wide(args.questions)
     parameters = sum(weight.numel() for weight in model.parameters())
     figures: dict[str, Any] = {"questions_per_kind": args.questions, "parameters": parameters}
-    for name, blind in (("accuracy", False), ("without_picture", True)):
-        answers = predict(model, [(None if blind else picture, text) for picture, text, _ in asked])
-        right = defaultdict(list)
-        for (_, text, question), answer in zip(asked, answers, strict=True):
-            right[question.kind].append(is_right(question, answer))
-            right["with the suffix" if SHORT_ANSWER in text else "in a sentence"].append(is_right(question, answer))
-        figures[name] = {kind: round(100 * sum(marks) / len(marks), 1) for kind, marks in sorted(right.items())}
-    print(f"{'kind':16} {'picture':>8} {'none':>8}   ({args.questions} questions each, % right)")
-    for kind, value in figures["accuracy"].items():
-        print(f"{kind:16} {value:8.1f} {figures['without_picture'][kind]:8.1f}")
+    blind: list[Asked] = [(None, text, question) for _, text, question in usual + wide]
+    for name, asked in (("accuracy", usual), ("wide", wide), ("without_picture", blind)):
+        figures[name] = _shares(asked, predict(model, [(picture, text) for picture, text, _ in asked]))
+    print(f"{'kind':16} {'usual':>8} {'wide':>8} {'none':>8}   ({args.questions} usual, as many wide, % right)")
+    for kind, none in figures["without_picture"].items():
+        print(f"{kind:16} {figures['accuracy'].get(kind, '-'):>8} {figures['wide'][kind]:>8} {none:>8}")
     if args.out:
         user_path(args.out).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def heldout(per_kind: int, kinds: Sequence[str] = KINDS) -> list[tuple[Any, str, Question]]:
+def _shares(asked: list[Asked], answers: list[str]) -> dict[str, float]:
+    """Right answers of each kind and of each way of asking, in percent."""
+    right: defaultdict[str, list[bool]] = defaultdict(list)
+    for (_, text, question), answer in zip(asked, answers, strict=True):
+        for row in (question.kind, "with the suffix" if SHORT_ANSWER in text else "in a sentence"):
+            right[row].append(is_right(question, answer))
+    return {kind: round(100 * sum(marks) / len(marks), 1) for kind, marks in sorted(right.items())}
+
+
+def heldout(per_kind: int, kinds: Sequence[str] = KINDS) -> list[Asked]:
     """Picture, question as asked, question: from seeds no training file uses; every second one with the suffix."""
-    found: dict[str, list[tuple[Any, str, Question]]] = {kind: [] for kind in kinds}
+    return _heldout(per_kind, kinds, "heldout", sample_scene, questions)
+
+
+def heldout_wide(per_kind: int, kinds: Sequence[str] = KINDS_WIDE) -> list[Asked]:
+    """The same of wide scenes, in other people's words, too."""
+    return _heldout(per_kind, kinds, "heldout-wide", wide_scene, _of_wide_kinds)
+
+
+def _of_wide_kinds(scene: Scene, rng: random.Random) -> list[Question]:
+    """A scene's wide questions; what is asked about one of several numbers is of a kind of its own."""
+    several = sum(written.kind == "number" for written in writings(scene)) > 1
+    found = wide_questions(scene, rng)
+    return [replace(q, kind=TWO_NUMBERS) if several and q.kind == "number" else q for q in found]
+
+
+def _heldout(
+    per_kind: int,
+    kinds: Sequence[str],
+    seeds: str,
+    sample: Callable[[random.Random], Scene],
+    ask_about: Callable[[Scene, random.Random], list[Question]],
+) -> list[Asked]:
+    found: dict[str, list[Asked]] = {kind: [] for kind in kinds}
     number = 0
     while any(len(rows) < per_kind for rows in found.values()):
-        rng = random.Random(f"heldout-{number}")
+        rng = random.Random(f"{seeds}-{number}")
         number += 1
-        scene = sample_scene(rng)
-        wanted = {q.kind: q for q in questions(scene, rng) if len(found.get(q.kind, range(per_kind))) < per_kind}
+        scene = sample(rng)
+        wanted = {q.kind: q for q in ask_about(scene, rng) if len(found.get(q.kind, range(per_kind))) < per_kind}
         picture = draw_scene(scene, rng, rng.choice(EDGES)) if wanted else None
         for kind, question in wanted.items():
             if kind == "count" and question.short.isdigit() and not 1 <= int(question.short) <= 5:
@@ -84,10 +120,13 @@ def heldout(per_kind: int, kinds: Sequence[str] = KINDS) -> list[tuple[Any, str,
 
 
 def is_right(question: Question, answer: str) -> bool:
-    """Whether an answer says the right thing: the first yes, number or side counts, and one colour or shape alone."""
+    """Whether an answer says the right thing.
+
+    The first yes, number or side counts, one colour or shape alone, and of several texts all in their order.
+    """
     said, wanted = answer.lower().replace("grey", "gray"), question.short.lower()
     words = re.findall(r"[a-z0-9]+", said)
-    if wanted in ("yes", "no"):
+    if wanted in ("yes", "no") and question.short in ("Yes", "No"):
         return words[:1] == [wanted]
     if question.kind == "count":
         numbers = [
@@ -99,10 +138,29 @@ def is_right(question: Question, answer: str) -> bool:
     if question.kind == "place":
         order = re.findall("top|bottom|left|right|center", said)
         return order == wanted.split()
-    names = {"color": COLORS, "shape": SHAPES}.get(question.kind)
+    if question.kind in ("number", "word", TWO_NUMBERS):
+        return _reads(said, wanted)
+    if question.kind == "ends" and " " in wanted:
+        # Of "a red star is between the blue circle and the pink oval" the first is the answer.
+        named = re.findall(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b", said)
+        return named[:1] == [tuple(wanted.split())] and (len(named) == 1 or "between" in words)
+    names = {"color": (COLORS,), "shape": (SHAPES,), "ends": (COLORS, SHAPES)}.get(question.kind, ())
     if names:
-        return {word for word in words if word in names} == {wanted}
+        # "The word RED is blue" names the word that it is about.
+        about = {question.about.lower()} - {wanted}
+        return {word for word in words if any(word in some for some in names)} - about == {wanted}
     return re.search(rf"\b{re.escape(wanted)}\b", said) is not None
+
+
+def _reads(said: str, wanted: str) -> bool:
+    """Whether an answer says a text; of several all of them, in order, and no other number."""
+    # "The red word", "the word on the left": RED and LEFT are texts of the demo, too.
+    said = re.sub(rf"\b(?:{'|'.join((*COLORS, 'left', 'right'))}) (?=number|word|text)", "", said)
+    said = re.sub(r"\b(?:on|at|to) the (?:left|right)\b", "", said)
+    parts = re.findall(r"[a-z0-9]+", wanted.replace(" and ", " "))
+    if len(parts) == 1:
+        return re.search(rf"\b{re.escape(wanted)}\b", said) is not None
+    return [word for word in re.findall(r"[a-z0-9]+", said) if word in parts or word.isdigit()] == parts
 
 
 def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 24) -> list[str]:

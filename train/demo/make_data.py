@@ -22,13 +22,17 @@ from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo import conversations, facts, lessons
 from mobilevlm.train.demo.draw import Region, draw_scene
+from mobilevlm.train.demo.layouts import wide_scene
 from mobilevlm.train.demo.scenes import sample_scene
 from mobilevlm.train.demo.version import generator
+from mobilevlm.train.demo.wide import wide_row
 
 EDGES = (144, 192, 288)  # the first is what the demo's tower sees
+WIDE_EDGES = (144, 192, 224, 288, 336)
+USUAL = 3 / 7  # rows about usual pictures for each wide one: of all rows of the last stage they are 30 %
 CHUNK = 250
 # Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
-SEEDS = {"pictures": 0, "texts": 1, "talks": 2, "lessons": 3}
+SEEDS = {"pictures": 0, "texts": 1, "talks": 2, "lessons": 3, "wide": "wide", "wide talks": "wide-talks"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,16 +43,19 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--out", required=True, metavar="DIR", help="where to write; what is there already is kept")
     self.add_argument("--images", type=int, default=80_000, help="training pictures (default: %(default)s)")
     self.add_argument("--texts", type=int, default=60_000, help="texts without a picture (default: %(default)s)")
+    self.add_argument("--wide", type=int, default=40_000, help="wide pictures (default: %(default)s)")
     return self
 
 
 def _make(args: argparse.Namespace) -> None:
-    if min(args.images, args.texts) < 1:
-        raise UserError(f"--images {args.images} and --texts {args.texts}: at least 1 of each is needed")
-    make_data(user_path(args.out), args.images, args.texts)
+    if min(args.images, args.texts, args.wide) < 1:
+        raise UserError(
+            f"--images {args.images}, --texts {args.texts} and --wide {args.wide}: at least 1 of each is needed"
+        )
+    make_data(user_path(args.out), args.images, args.texts, args.wide)
 
 
-def make_data(out: Path, images: int, texts: int) -> None:
+def make_data(out: Path, images: int, texts: int, wide: int) -> None:
     """Write `images/` and the JSON of every stage.
 
     A finished folder of the same sizes is kept as it is.
@@ -56,7 +63,7 @@ def make_data(out: Path, images: int, texts: int) -> None:
     Raises:
         UserError: a finished folder is there that has other sizes or was made by another version of this generator.
     """
-    sizes = {"images": images, "texts": texts, "edges": list(EDGES), "generator": generator()}
+    sizes = {"images": images, "texts": texts, "wide": wide, "edges": list(EDGES), "generator": generator()}
     done = out / "sizes.json"
     if done.is_file():
         if json.loads(done.read_text()) != sizes:
@@ -69,6 +76,7 @@ def make_data(out: Path, images: int, texts: int) -> None:
         _write_rows(out / "captions.json", _captions(pool, out, images))
         write_conversations(pool, out, images)
         _write_rows(out / "lessons.json", _rows(pool, _lesson_chunk, images))
+        write_wide(pool, out, images, wide)
         written = [row for chunk in pool.map(_text_chunk, range(0, texts, CHUNK)) for row in chunk][:texts]
     (out / "text.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in written))
     _write_rows(out / "text_conversations.json", [row["talk"] for row in written])
@@ -82,6 +90,42 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 def write_conversations(pool: ProcessPoolExecutor, out: Path, images: int) -> None:
     """Write `conversations.json`. How a scene was drawn has no part in what is asked about it."""
     _write_rows(out / "conversations.json", _rows(pool, _talk_chunk, images))
+
+
+def write_wide(pool: ProcessPoolExecutor, out: Path, images: int, wide: int) -> None:
+    """Write the wide pictures, and `wide.json`: a row about each of them and new talk about usual pictures, mixed."""
+    starts = range(0, wide, CHUNK)
+    jobs = pool.map(_wide_chunk, [out] * len(starts), starts, [wide] * len(starts))
+    rows = [row for chunk in jobs for row in chunk]
+    count = round(USUAL * len(rows))
+    starts = range(0, count, CHUNK)
+    jobs = pool.map(_usual_chunk, starts, [count] * len(starts), [images] * len(starts))
+    rows += [row for chunk in jobs for row in chunk]
+    random.Random(SEEDS["wide"]).shuffle(rows)
+    _write_rows(out / "wide.json", rows)
+
+
+def _wide_chunk(out: Path, start: int, wide: int) -> list[dict]:
+    """Draw wide pictures; a row about each that anything can be asked about."""
+    rows = []
+    for index in range(start, min(start + CHUNK, wide)):
+        rng, name = random.Random(f"{SEEDS['wide']}-{index}"), _picture_name(index, "wide")
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        scene = wide_scene(rng)
+        draw_scene(scene, rng, rng.choice(WIDE_EDGES)).save(out / name, quality=95, subsampling=0)
+        rows.append(wide_row(scene, name, rng))
+    return [row for row in rows if row]
+
+
+def _usual_chunk(start: int, count: int, images: int) -> list[dict]:
+    """New talk about usual pictures, from the first one again where there are too few."""
+    rows = []
+    for index in range(start, min(start + CHUNK, count)):
+        picture = index % images
+        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{picture}"))
+        rng = random.Random(f"{SEEDS['wide talks']}-{index}")
+        rows.append(conversations.conversation_row(scene, _picture_name(picture), rng))
+    return rows
 
 
 def _rows(pool: ProcessPoolExecutor, chunk: Callable[[int, int], list[dict]], images: int) -> list[dict]:
@@ -116,8 +160,8 @@ def _captions(pool: ProcessPoolExecutor, out: Path, images: int) -> list[dict]:
     return [row for chunk in tqdm(jobs, total=len(starts), desc="pictures", unit=f"x{CHUNK}") for row in chunk]
 
 
-def _picture_name(index: int) -> str:
-    return f"images/train/{index // 1000:03d}/{index:06d}.jpg"
+def _picture_name(index: int, folder: str = "train") -> str:
+    return f"images/{folder}/{index // 1000:03d}/{index:06d}.jpg"
 
 
 def _picture_chunk(out: Path, start: int, images: int) -> list[dict]:

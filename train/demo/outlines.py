@@ -13,11 +13,16 @@ def outline(shape: str, radius: float, rng: random.Random) -> Points:
     """Corners of a shape around (0, 0), in the circle of this radius; round shapes have many."""
     points = OUTLINES[shape](rng)
     if shape in ("square", "rectangle", "triangle", "diamond") and rng.random() < 0.15:
-        points = _rounded(points, rng.uniform(0.1, 0.22))
+        points = rounded(points, rng.uniform(0.1, 0.22))
     tilt = 0.0
     if rng.random() < 0.5:
         tilt = math.radians(rng.gauss(0, 4 if shape in ("diamond", "square", "cross") else 7))
-    cos, sin = math.cos(tilt) * radius, math.sin(tilt) * radius
+    return turned(points, tilt, radius)
+
+
+def turned(points: Points, angle: float, radius: float) -> Points:
+    """A shape of radius 1 turned clockwise and made as large as wished."""
+    cos, sin = math.cos(angle) * radius, math.sin(angle) * radius
     return [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
 
 
@@ -85,7 +90,7 @@ def _heart(rng: random.Random) -> Points:
     return [(x / 17, y / 17) for x, y in curve]
 
 
-def _rounded(points: Points, share: float) -> Points:
+def rounded(points: Points, share: float) -> Points:
     """Corners cut off, twice: round as buttons are."""
     for _ in range(2):
         cut = []

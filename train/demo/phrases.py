@@ -93,7 +93,21 @@ def expand(grammar: str, rng: random.Random) -> str:
     return re.sub(r"\s+([?.,:])", r"\1", re.sub(r"\s+", " ", grammar)).strip()
 
 
-def ask(kind: str, rng: random.Random, /, **words: str) -> str:
+class Asked(str):
+    """A question that remembers its kind and its words, so that it can be put in others."""
+
+    kind: str
+    words: dict[str, str]
+
+    @classmethod
+    def of(cls, text: str, kind: str, words: dict[str, str]) -> Asked:
+        """The text with what it was made from."""
+        self = cls(text)
+        self.kind, self.words = kind, words
+        return self
+
+
+def ask(kind: str, rng: random.Random, /, **words: str) -> Asked:
     """A question of a kind, now and then as people type: in lower case, without a question mark, with a greeting."""
     text = expand(QUESTIONS[kind], rng).format(**words)
     text = re.sub(r"\s+", " ", text)
@@ -109,4 +123,4 @@ def ask(kind: str, rng: random.Random, /, **words: str) -> str:
             rng.choice(["Hello, ", "Please: ", "Hi! ", "Question: ", "Look at the picture. ", "Quick question: "])
             + text
         )
-    return text
+    return Asked.of(text, kind, words)

@@ -10,6 +10,8 @@ import math
 import random
 from dataclasses import dataclass, field
 
+from .looks import Look
+
 # Name to the colours people mean by it: hue range in degrees, saturation and value ranges in percent. The colours of
 # CSS, matplotlib and design palettes that bear these names are among them.
 COLORS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
@@ -89,6 +91,7 @@ class Scene:
         width, height: fractions of the shorter edge, so one of them is 1.
         background: colour name, or one of `TINTS`.
         texture: `plain`, `gradient`, `grain` (over everything), `noise` (behind things), `blotches` or `stripes`.
+        look: how things are drawn; None for the usual variety.
     """
 
     width: float
@@ -98,6 +101,7 @@ class Scene:
     things: list[Thing] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
     chart: Chart | None = None
+    look: Look | None = None
 
 
 def sample_scene(rng: random.Random) -> Scene:
@@ -106,7 +110,7 @@ def sample_scene(rng: random.Random) -> Scene:
     background = rng.choices([*COLORS, *TINTS], [1, 1, 1, 1, 1, 1, 1, 1, 3, 22, 4, 6, 3])[0]
     texture = rng.choices(["plain", "gradient", "grain", "noise", "blotches", "stripes"], [52, 11, 12, 12, 8, 5])[0]
     scene = Scene(width, height, background, texture)
-    kind = rng.choices([_objects, _many, _writing, _chart], [46, 20, 25, 9])[0]
+    kind = rng.choices([_objects, _many, _writing, chart_contents], [46, 20, 25, 9])[0]
     kind(scene, rng)
     return scene
 
@@ -194,7 +198,7 @@ def number_or_word(rng: random.Random, longest: int) -> str:
     return rng.choices([word.upper(), word, word.capitalize()], [6, 2, 2])[0]
 
 
-def _chart(scene: Scene, rng: random.Random) -> None:
+def chart_contents(scene: Scene, rng: random.Random) -> None:
     """Two to five parts, the largest and the smallest of them clearly so."""
     kind, count = rng.choice(["bar", "bar", "pie"]), rng.randint(2, 5)
     names = [name for name in COLORS if name not in ("black", "white", scene.background)]

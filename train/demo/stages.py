@@ -8,4 +8,5 @@ STAGES = {
     "stage2": "V2 stage 2: conversations",
     "lessons": "V2 stage 2: sides and numbers alone",
     "finish": "V2 stage 2: conversations again",
+    "wide": "V2 stage 2: other people's pictures and words",
 }

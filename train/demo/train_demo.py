@@ -23,10 +23,12 @@ from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo.card import write_card
 from mobilevlm.train.demo.stages import STAGES
+from mobilevlm.train.demo.version import generator
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
+TRIAL = 0.01  # a scale below this tries the path out: a few rows a step do
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,13 +51,17 @@ def _train(args: argparse.Namespace) -> None:
 def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
     """Run every step and put the model, its loss curves and figures into `out`."""
     data, tokenizer = work / "data", work / "tokenizer"
-    sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in (("images", 80_000), ("texts", 60_000))]
+    own_work(work)
+    counts = {"images": 80_000, "texts": 60_000, "wide": 40_000}
+    sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in counts.items()]
     _run("demo/make_data.py", "--out", data, *sizes)
     captions, talks = data / "captions.json", data / "conversations.json"
     if not (tokenizer / "special_tokens_map.json").is_file():  # written last
         _run("train_tokenizer.py", "--data", data / "text.jsonl", talks, "--vocab-size", 1024, "--out", tokenizer)
     new = ("--size", SIZE, "--tokenizer", tokenizer)
     short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}", "--logging-steps=1"]
+    if scale < TRIAL:
+        short += ["--global-batch-size=4", "--per-device-train-batch-size=4"]
     for name, script, words in (
         ("tower", "vision_pretrain.py", [*new, "--data", captions, "--images", data]),
         ("language", "language_pretrain.py", [*new, "--data", data / "text.jsonl"]),
@@ -64,14 +70,32 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
         ("stage2", "finetune.py", ["--model", work / "stage1", "--data", talks]),
         ("lessons", "finetune.py", ["--model", work / "stage2", "--data", data / "lessons.json"]),
         ("finish", "finetune.py", ["--model", work / "lessons", "--data", talks]),
+        ("wide", "finetune.py", ["--model", work / "finish", "--data", data / "wide.json"]),
     ):
-        pictures = ["--images", data] if name in ("stage1", "stage2", "lessons", "finish") else []
+        pictures = ["--images", data] if name in ("stage1", "stage2", "lessons", "finish", "wide") else []
         _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
-    ship(work / "finish", out)
+    ship(work / "wide", out)
     curves(work, out / "curves.png")
-    count = 100 if scale == 1 else 4
+    count = 100 if scale == 1 else 1 if scale < TRIAL else 4
     _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
     write_card(work, out)
+
+
+def own_work(work: Path) -> None:
+    """Note in a new work folder which generator it is of.
+
+    Raises:
+        UserError: there are runs of another generator, whose models know other pictures and questions.
+    """
+    note, here = work / "generator.txt", generator()
+    made_by = note.read_text().strip() if note.is_file() else "one that left no generator.txt"
+    if made_by != here and (note.is_file() or any((work / name).exists() for name in ("data", *STAGES))):
+        raise UserError(
+            f"{work} was made by another version of the generator ({made_by}, this is {here}): "
+            f"`rm -r {work}` begins anew, --work DIR begins elsewhere"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    note.write_text(here + "\n")
 
 
 def _run(script: str, *words: str | int | Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mobilevlm import MobileVLM
 from mobilevlm.train.demo.draw import draw_scene
-from mobilevlm.train.demo.judge import KINDS, heldout, is_right, predict
+from mobilevlm.train.demo.judge import KINDS, KINDS_WIDE, heldout, heldout_wide, is_right, predict
 from mobilevlm.train.demo.question import Question
 from mobilevlm.train.demo.scenes import sample_scene
 from tests.conftest import load_golden
@@ -48,10 +48,39 @@ def test_a_batch_answers_like_one_question_at_a_time():
         ("shape", "oval", "oval or circle", False),
         ("color", "red", "red and blue", False),
         ("chart", "bar chart", "This is a bar chart.", True),
+        ("two numbers", "12 and 47", "The numbers are 12 and 47.", True),
+        ("two numbers", "12 and 47", "12, 47", True),
+        ("two numbers", "12 and 47", "47 and 12", False),
+        ("two numbers", "12 and 47", "12", False),
+        ("two numbers", "12 and 47", "12, 47 and 5", False),
+        ("number", "1, 2 and 3", "It says 1, 2 and 3.", True),
+        ("number", "1, 2 and 3", "It says 1, 3 and 2.", False),
+        ("word", "LEFT and 47", "It says LEFT and 47.", True),
+        ("word", "LEFT", "The word on the left is RIGHT.", False),
+        ("word", "LEFT", "The word on the left is LEFT.", True),
+        ("word", "red", "The red word is blue.", False),
+        ("word", "NO", "The word is NO.", True),
+        ("ends", "red", "The leftmost shape is red.", True),
+        ("ends", "red", "red and blue", False),
+        ("ends", "star", "The second shape from the left is a star.", True),
+        ("ends", "star", "A star or a heart.", False),
+        ("ends", "red star", "A red star is between the blue circle and the oval.", True),
+        ("ends", "red star", "The topmost shape is a red star.", True),
+        ("ends", "red star", "A red star and a blue circle.", False),
+        ("ends", "red star", "star", False),
+        ("ends", "Yes", "Yes, the leftmost shape is red.", True),
+        ("relation", "red star", "A red star is above the blue circle.", True),
     ],
 )
 def test_right_and_wrong(kind, wanted, answer, right):
     assert is_right(Question(kind, "?", wanted, wanted), answer) is right
+
+
+def test_a_word_that_is_a_colour_is_not_taken_for_one():
+    """The word RED may be blue."""
+    question = Question("color", "What colour is RED?", "blue", "RED is blue.", about="RED")
+    assert is_right(question, "The word RED is blue.") and not is_right(question, "RED is red.")
+    assert is_right(Question("color", "?", "red", "RED is red.", about="RED"), "RED is red.")
 
 
 def test_held_out_questions_are_even_and_repeatable():
@@ -59,3 +88,14 @@ def test_held_out_questions_are_even_and_repeatable():
     kinds = [question.kind for _, _, question in asked]
     assert set(kinds) == set(KINDS) and all(kinds.count(kind) == 3 for kind in kinds)
     assert [text for _, text, _ in asked] == [text for _, text, _ in heldout(3)]
+
+
+def test_wide_held_out_questions_are_even_and_repeatable():
+    """Those about one of several numbers are of a kind of their own; lists are among them."""
+    asked = heldout_wide(4)
+    kinds = [question.kind for _, _, question in asked]
+    assert set(kinds) == set(KINDS_WIDE) and all(kinds.count(kind) == 4 for kind in kinds)
+    assert [text for _, text, _ in asked] == [text for _, text, _ in heldout_wide(4)]
+    assert all(is_right(question, question.long) for _, _, question in asked if question.kind != "compare")
+    assert all(is_right(question, question.short) for _, _, question in asked)
+    assert {question.kind for _, _, question in heldout_wide(2, kinds=("ends", "word"))} == {"ends", "word"}

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.errors import UserError
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.demo.stages import STAGES
+from mobilevlm.train.demo.train_demo import own_work
+from mobilevlm.train.demo.version import generator
 from tests.conftest import ROOT, run
 
 COMMAND = ROOT / "train" / "demo" / "train_demo.py"
@@ -39,8 +42,10 @@ def test_the_card_has_the_figures_of_the_runs(story):
     for name, title in STAGES.items():
         summary = json.loads((root / "work" / name / "train_summary.json").read_text())
         assert f"| {title} (`demo_{name}`) | {summary['steps']} |" in card
-    for kind, value in accuracy["accuracy"].items():
-        assert f"| {kind} | {value} | {accuracy['without_picture'][kind]} |" in card
+    assert accuracy["wide"].keys() == accuracy["without_picture"].keys() > accuracy["accuracy"].keys()
+    for kind, value in accuracy["wide"].items():
+        usual, none = accuracy["accuracy"].get(kind, "-"), accuracy["without_picture"][kind]
+        assert f"| {kind} | {usual} | {value} | {none} |" in card
     assert (root / "model" / "curves.png").stat().st_size > 5000
 
 
@@ -58,3 +63,28 @@ def test_other_sizes_are_refused(story):
     assert done.returncode == 2 and "demo data of other sizes" in done.stderr
     done = run(COMMAND, "--work", root / "work", "--out", root / "model", "--scale", "3")
     assert done.returncode == 2 and "--scale is 3.0" in done.stderr
+
+
+def test_runs_of_another_generator_are_refused(tmp_path):
+    """Their models know other pictures and questions; the folder is left as it is."""
+    work = tmp_path / "work"
+    own_work(work)
+    own_work(work)
+    note = work / "generator.txt"
+    assert note.read_text() == f"{generator()}\n"
+    note.write_text("0123456789abcdef\n")
+    with pytest.raises(UserError) as refused:
+        own_work(work)
+    for said in ("0123456789abcdef", generator(), f"rm -r {work}", "--work DIR"):
+        assert said in str(refused.value)
+    assert note.read_text() == "0123456789abcdef\n"
+
+
+def test_runs_that_tell_no_generator_are_refused(tmp_path):
+    """As those from before `generator.txt` are; a folder with nothing of ours in it is taken."""
+    (tmp_path / "elsewhere").mkdir()
+    own_work(tmp_path)
+    (tmp_path / "generator.txt").unlink()
+    (tmp_path / "stage1").mkdir()
+    with pytest.raises(UserError, match="left no generator.txt"):
+        own_work(tmp_path)

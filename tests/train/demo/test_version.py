@@ -11,13 +11,13 @@ from mobilevlm.train.demo.version import generator
 
 
 def test_finished_data_is_kept_when_this_generator_made_it(tmp_path):
-    sizes = {"images": 2, "texts": 2, "edges": list(EDGES), "generator": generator()}
+    sizes = {"images": 2, "texts": 2, "wide": 2, "edges": list(EDGES), "generator": generator()}
     (tmp_path / "sizes.json").write_text(json.dumps(sizes))
-    make_data(tmp_path, 2, 2)
+    make_data(tmp_path, 2, 2, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["sizes.json"]
     (tmp_path / "sizes.json").write_text(json.dumps(sizes | {"generator": "another"}))
     with pytest.raises(UserError, match="of another version"):
-        make_data(tmp_path, 2, 2)
+        make_data(tmp_path, 2, 2, 2)
 
 
 def test_benchmarks_of_another_generator_are_refused(tmp_path):
