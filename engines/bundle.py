@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from mobilevlm.config import ConfigError, ModelConfig
 from mobilevlm.errors import UserError, user_path
 
-from .integrity import UNRECORDED, FileRecord, check_files, record_files
-from .stages import MANIFEST_FILE, VISION
+from .integrity import UNRECORDED, FileRecord, check_files, record_files, record_more
+from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
 
 FORMAT_VERSION = 1
 
@@ -44,6 +45,7 @@ class Manifest:
         parts: graphs that the decoder is cut into, and the first layer of each and the one behind its last; only of
             lowerings that cut it.
         compiled: system, architecture and SDK that the graphs are compiled for; nothing where they are operators.
+        tensorrt: what the graphs were compiled with on this machine, see `tensorrt_record.py`; nothing before that.
         spare: files that the device it is compiled for does without, and that may be missing there: what was compiled.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
@@ -61,6 +63,7 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     parts: dict[str, list[int]] = field(default_factory=dict)
     compiled: dict[str, str] = field(default_factory=dict)
+    tensorrt: dict[str, Any] = field(default_factory=dict)
     spare: list[str] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
     seal: str = ""
@@ -84,11 +87,15 @@ class Bundle:
         return self.directory / name
 
     @classmethod
-    def open(cls, directory: str | Path) -> Bundle:
+    def open(cls, directory: str | Path, compiling: bool = False) -> Bundle:
         """Open a bundle and check that its files are complete.
 
         Sizes are always compared. A file is hashed when it is new here: after a copy, or when its modification time is
         not the one seen at the last good hash.
+
+        Args:
+            directory: of the bundle.
+            compiling: whether what was compiled may be missing or altered, because it can be made again.
 
         Raises:
             BundleError: there is no bundle, it was only half copied, a file was altered, or it is of another format.
@@ -98,7 +105,8 @@ class Bundle:
         wanted = {
             name: record
             for name, record in manifest.files.items()
-            if name not in manifest.spare or (directory / name).exists()
+            if (name not in manifest.spare or (directory / name).exists())
+            and not (compiling and is_compiled_here(name))
         }
         check_files(directory, wanted, lambda problem: _damaged(directory, manifest, problem))
         try:
@@ -112,6 +120,33 @@ def write_manifest(directory: Path, **values: Any) -> Manifest:
     """Finish a bundle: hash every file in `directory` and write `bundle.json` (arguments: fields of `Manifest`)."""
     files: dict[str, FileRecord] = record_files(directory)
     manifest = Manifest(files={name: asdict(record) for name, record in files.items()}, **values)
+    return _write(directory, manifest)
+
+
+def amend_manifest(directory: Path, manifest: Manifest, names: Iterable[str], **values: Any) -> Manifest:
+    """Write `bundle.json` again, for files that were compiled where the bundle runs.
+
+    Args:
+        directory: of the bundle.
+        manifest: as it was.
+        names: of the new files, which are hashed; records of files that are gone are dropped.
+        **values: fields of `Manifest` that change.
+    """
+    records = {name: asdict(record) for name, record in record_more(directory, names).items()}
+    kept = {
+        name: record
+        for name, record in manifest.files.items()
+        if not is_compiled_here(name) or (directory / name).is_file()
+    }
+    return _write(directory, replace(manifest, files=kept | records, **values))
+
+
+def is_compiled_here(name: str) -> bool:
+    """Whether a file is made where the bundle runs, by `engines/compile.py`."""
+    return name == TIMING_CACHE_FILE or name.endswith(engine_file(""))
+
+
+def _write(directory: Path, manifest: Manifest) -> Manifest:
     manifest = replace(manifest, seal=seal_of(asdict(manifest)))
     partial = directory / (MANIFEST_FILE + ".partial")
     with partial.open("w", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,13 @@ def record_files(directory: Path) -> dict[str, FileRecord]:
     paths = sorted(path for path in directory.iterdir() if path.name not in UNRECORDED)
     records = {path.name: FileRecord(path.stat().st_size, _sha256(path)) for path in paths}
     _remember(directory, {name: _modified(directory / name) for name in records})
+    return records
+
+
+def record_more(directory: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """Size and hash of files that were added to a finished bundle."""
+    records = {name: FileRecord((directory / name).stat().st_size, _sha256(directory / name)) for name in names}
+    _remember(directory, _seen(directory) | {name: _modified(directory / name) for name in records})
     return records
 
 

@@ -22,6 +22,10 @@ SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
 PAST_LENGTH = "past_length"
 # Of the `delta` lowering: see `engines/chunks.py`.
 ATTENTION_MASK, ROPE_COS, ROPE_SIN = "attention_mask", "rope_cos", "rope_sin"
+# Of TensorRT's `delta` lowering: rows of all its layers in one block (2 * layers, S, kv heads * head_dim).
+NEW_ROWS = "new_rows"
+# Of its `fused` lowering: first cache row of a call (1,) int64, and which of its rows the logits are of (1,) int64.
+WRITE_INDICES, LAST_ROW = "write_indices", "last_row"
 
 CACHE_PARTS = ("key", "value")
 PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
@@ -29,6 +33,7 @@ EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
+TIMING_CACHE_FILE = "timing.cache"  # what TensorRT measured here: the next build is quicker
 
 
 def parts(stage: str, layers: int) -> dict[str, range]:
@@ -53,6 +58,16 @@ def chunk_graph(part: str, rows: int) -> str:
 def onnx_file(part: str) -> str:
     """Of a graph."""
     return f"{part}.onnx"
+
+
+def lowered_graph(part: str, lowering: str) -> str:
+    """A piece's graph of a lowering; both lowerings of a piece have the same weights."""
+    return f"{part}.{lowering}"
+
+
+def engine_file(part: str) -> str:
+    """Of what TensorRT makes of a graph."""
+    return f"{part}.engine"
 
 
 def npu_file(graph: str) -> str:

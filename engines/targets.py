@@ -15,6 +15,7 @@ STAGES_WITH_PRECISION = (VISION, DECODER)
 QUANTIZED = ("int8", "int4", "int4_symmetric")
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
 PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
+TENSORRT = "tensorrt"  # a backend
 # Of a decoder: those whose weights or ranges are chosen on calibration data (`export/calibration.py`).
 CALIBRATED = ("int4", "int4_symmetric", "a16w8", "a16w4")
 
@@ -35,6 +36,8 @@ class Target:
         default_context: rows of the kv cache when none are asked for; None for all that the model knows.
         prepacks: whether quantised weights are laid out for the CPU of the machine that builds.
         xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
+        engine_layers: most layers of the decoder in one engine, where building all at once takes more memory than there
+            is; None for all of them.
     """
 
     name: str
@@ -47,6 +50,19 @@ class Target:
     default_context: int | None = None
     prepacks: bool = False
     xnnpack: bool = False
+    engine_layers: int | None = None
+
+    def module(self, precision: str) -> str:
+        """Which file of `export/precisions/` writes a precision: TensorRT has forms of its own."""
+        return f"tensorrt_{precision}" if self.backend == TENSORRT else precision
+
+    def calibrates(self, stage: str, precision: str) -> bool:
+        """Whether weights or ranges of a stage are chosen on calibration data."""
+        return self.fixes_ranges(precision) or stage == DECODER and precision in CALIBRATED
+
+    def fixes_ranges(self, precision: str) -> bool:
+        """Whether it cannot do without calibration data: a layer's values have one range, whatever comes."""
+        return self.backend == "qnn" or self.backend == TENSORRT and precision == "int8"
 
     def offers_to_xnnpack(self, stage: str, precision: str) -> bool:
         """Whether XNNPACK is asked first: it takes products of floats whose sizes are all known beforehand."""
@@ -89,6 +105,25 @@ TARGETS = {
             # No prefill of its own: KleidiAI has int4 kernels for many rows, and a phone's disk is small.
             default_precision={VISION: "int8", DECODER: "int4_symmetric"},
             xnnpack=True,
+        ),
+        *(
+            Target(
+                name=name,
+                device=device,
+                backend=TENSORRT,
+                lowering="strided",
+                prefill_lowering="strided",
+                precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
+                default_precision={VISION: "fp16", DECODER: decoder},
+                default_context=context,
+                engine_layers=layers,
+            )
+            for name, device, decoder, context, layers in (
+                ("orin", "Jetson AGX Orin, TensorRT", "fp16", 2048, None),
+                ("orin-nx", "Jetson Orin NX, TensorRT", "fp16", 1024, None),
+                ("orin-nano", "Jetson Orin Nano (8 GB), TensorRT", "int4", 1024, 12),
+                ("cuda", "an NVIDIA GPU in a PC or server, TensorRT", "fp16", None, None),
+            )
         ),
     )
 }

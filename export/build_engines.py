@@ -4,6 +4,8 @@ python export/build_engines.py --model mtgv/MobileVLM_V2-1.7B --target host
 python export/build_engines.py --model DIR --target host --precision vision=fp32,decoder=fp16
 python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
 python export/build_engines.py --model DIR --target snapdragon --soc 8gen3
+python export/build_engines.py --model DIR --target orin --precision int8
+python export/build_engines.py --engine DIR --target orin          on the board: compiles what was copied there
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import tempfile
 from contextlib import ExitStack
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.qnn import require_package
 from mobilevlm.engines.socs import SOCS, Soc, find_soc
-from mobilevlm.engines.targets import CALIBRATED, TARGETS, parse_precision
+from mobilevlm.engines.targets import TARGETS, TENSORRT, parse_precision
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 
@@ -37,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--model", metavar="DIR_OR_HUB_ID", help="checkpoint in the published layout, or a LoRA on one")
     source.add_argument(
         "--random-weights", metavar="PRESET", choices=PRESETS, help=f"no weights needed: {', '.join(PRESETS)}"
+    )
+    source.add_argument(
+        "--engine", metavar="DIR", help="for TensorRT: a bundle that was built elsewhere, to be compiled here"
     )
     self.add_argument("--base", metavar="DIR_OR_HUB_ID", help="the model a LoRA directory was trained on")
     self.add_argument("--target", required=True, choices=TARGETS, help="the device to build for")
@@ -57,8 +64,15 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--calibration",
         metavar="FILE",
-        help="LLaVA-style JSON, its pictures beside it: conversations to choose int4 weights on (default: some of the "
-        "demo's; none for random weights)",
+        help="LLaVA-style JSON, its pictures beside it: conversations to choose int4 weights and ranges on (default: "
+        "some of the demo's; none for random weights' int4)",
+    )
+    self.add_argument(
+        "--blocks",
+        type=int,
+        metavar="N",
+        help="for TensorRT: engines that the decoder is cut into, for boards with little memory (default: 1; "
+        "orin-nano: one for every 12 layers)",
     )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return self
@@ -70,12 +84,18 @@ def build(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: anything the person can mend; see `plan` and `verify`.
     """
+    if arguments.engine is not None:
+        _compile(arguments)
+        return
     precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
     if arguments.base is not None and arguments.model is None:
         raise UserError("--base goes with --model: random weights have no LoRA")
     soc = _soc(arguments)
-    if arguments.calibration and precisions["decoder"] not in CALIBRATED:
-        known = [name for name in TARGETS[arguments.target].precisions["decoder"] if name in CALIBRATED]
+    target = TARGETS[arguments.target]
+    if arguments.blocks is not None and target.backend != TENSORRT:
+        raise UserError(f"--blocks is for targets on TensorRT, and this is {target.name}")
+    if arguments.calibration and not any(target.calibrates(*item) for item in precisions.items()):
+        known = [name for name in target.precisions["decoder"] if target.calibrates("decoder", name)]
         raise UserError(
             f"--calibration is for a decoder in {' or '.join(known)}, and this one is {precisions['decoder']}"
         )
@@ -113,6 +133,7 @@ def build(arguments: argparse.Namespace) -> None:
             arguments.overwrite,
             calibration,
             soc,
+            arguments.blocks,
         )
         _say_what_is_used(checkpoint)
         differences = write_bundle(plan)
@@ -120,10 +141,33 @@ def build(arguments: argparse.Namespace) -> None:
         print(item, file=sys.stderr)
     question = " --image FILE" if plan.checkpoint.config.vision else ""
     print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
-    print(
-        f"Next: python runtime/chat.py --engine {shlex.quote(str(plan.out))}{question} --prompt TEXT", file=sys.stderr
-    )
+    where = shlex.quote(str(plan.out))
+    chat = f"python runtime/chat.py --engine {where}{question} --prompt TEXT"
+    if target.backend != TENSORRT:
+        print(f"Next: {chat}", file=sys.stderr)
+    elif importlib.util.find_spec("tensorrt"):  # this is the board
+        compile_bundle(plan.out)
+        print(f"Next: {chat}", file=sys.stderr)
+    else:
+        print(
+            f"Prepared. Next: copy this repository and {where} to the device ({target.device}), and there\n"
+            f"  python engines/compile.py {where}\n  {chat}",
+            file=sys.stderr,
+        )
     print(plan.out)
+
+
+def _compile(arguments: argparse.Namespace) -> None:
+    """Compile a bundle that is there; nothing else can be asked for."""
+    if TARGETS[arguments.target].backend != TENSORRT:
+        raise UserError(f"--engine is for targets on TensorRT, and this is {arguments.target}")
+    spare = ("base", "precision", "out", "max_context", "soc", "calibration", "blocks", "no_compile", "overwrite")
+    if given := [f"--{name.replace('_', '-')}" for name in spare if getattr(arguments, name)]:
+        raise UserError(f"{', '.join(given)} cannot be changed any more: the bundle at --engine was built with its own")
+    built_for = Bundle.open(arguments.engine, compiling=True).manifest.target
+    if built_for != arguments.target:
+        raise UserError(f"{arguments.engine} was built for --target {built_for}, not for {arguments.target}")
+    print(compile_bundle(arguments.engine).directory)
 
 
 def _soc(arguments: argparse.Namespace) -> Soc | None:

@@ -36,23 +36,19 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
         x = lowering.attention(graph, x, layer, config, cache, tables)
         last = layer == config.num_hidden_layers - 1
         if last:  # nothing after the last attention looks at earlier positions
-            x, residual = (_last_position(graph, value) for value in (x, residual))
+            x, residual = (lowering.last_position(graph, value) for value in (x, residual))
         x = graph.linear(x, f"{name}self_attn.o_proj")
         x, residual = lowering.add_norm(graph, x, residual, f"{name}post_attention_layernorm.weight", epsilon)
         gate, up = graph.linear(x, f"{name}mlp.gate_proj"), graph.linear(x, f"{name}mlp.up_proj")
         x = graph.linear(graph.op("Mul", lowering.silu(graph, gate), up), f"{name}mlp.down_proj")
         if layer + 1 == layers.stop and not last:
             graph.blocks[f"model.layers.{layer}"] = graph.op("Add", x, residual, out=NEXT_HIDDEN_STATES)
-            graph.output(NEXT_HIDDEN_STATES, TensorProto.FLOAT, [1, "sequence", config.hidden_size])
+            graph.output(NEXT_HIDDEN_STATES, graph.kind, [1, "sequence", config.hidden_size])
             return
         next_norm = "model.norm.weight" if last else f"model.layers.{layer + 1}.input_layernorm.weight"
         x, residual = lowering.add_norm(graph, x, residual, next_norm, epsilon)
         graph.blocks[f"model.layers.{layer}"] = residual
     logits = graph.linear(x, "model.embed_tokens" if config.tie_word_embeddings else "lm_head")
-    graph.op("Reshape", logits, graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
+    graph.op("Reshape", graph.wide(logits), graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
     graph.output(LOGITS, TensorProto.FLOAT, [1, config.vocab_size])
     graph.blocks["head"] = LOGITS
-
-
-def _last_position(graph: Graph, x: str) -> str:
-    return graph.op("Gather", x, graph.constant(np.array([-1])), axis=1)

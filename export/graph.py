@@ -15,8 +15,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from mobilevlm.errors import UserError
 from mobilevlm.tensors import CheckpointError
 
+from .magnitudes import Magnitudes
 from .precisions import Precision
 
 OPSET = 21
@@ -30,6 +32,10 @@ def no_moments(name: str) -> None:
     """What a stage without calibration data knows of what a layer reads."""
 
 
+def no_magnitudes(name: str) -> None:
+    """How large what a layer reads is, where nobody looked."""
+
+
 class Graph:
     """One stage being written.
 
@@ -41,6 +47,9 @@ class Graph:
         on_bytes: called with the number of bytes after each weight, for progress.
         moments: what a linear layer reads on the calibration data (see `observed.Observed`), None without any.
         opset: version of the standard operators.
+        dtype: of what flows between operators, and of the constants it meets.
+        magnitudes: of what a linear layer reads on the calibration data, None where they are not known.
+        like: another graph with the same weights, which has written them; small constants are each graph's own.
     """
 
     def __init__(
@@ -52,11 +61,15 @@ class Graph:
         on_bytes: Callable[[int], object] = lambda count: None,
         moments: Callable[[str], torch.Tensor | None] = no_moments,
         opset: int = OPSET,
+        dtype: type[np.generic] = np.float32,
+        magnitudes: Callable[[str], Magnitudes | None] = no_magnitudes,
+        like: Graph | None = None,
     ):
         self.name, self.tensors, self.precision = name, tensors, precision
         self.weights_path, self.on_bytes, self.moments = weights_path, on_bytes, moments
-        self._opset = opset
-        self._file = weights_path.open("wb")
+        self.dtype, self.magnitudes, self._opset = np.dtype(dtype), magnitudes, opset
+        self._file = like._file if like else weights_path.open("wb")
+        self._written = {tensor.name: tensor for tensor in like._initializers} if like else {}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -72,6 +85,11 @@ class Graph:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    @property
+    def kind(self) -> int:
+        """ONNX's number for `dtype`."""
+        return helper.np_dtype_to_tensor_dtype(self.dtype)
 
     def input(self, name: str, dtype: int, shape: list[int | str]) -> str:
         """Declare an input; strings are dynamic dimensions."""
@@ -104,12 +122,14 @@ class Graph:
         return self._once[name]
 
     def constant(self, value: np.ndarray) -> str:
-        """Add a constant that is not a weight: shapes, axes, tables."""
+        """Add a constant that is not a weight: shapes, axes; numbers and tables in the graph's dtype."""
+        value = np.asarray(value)
+        value = value.astype(self.dtype) if np.issubdtype(value.dtype, np.floating) else value
         return self.initializer(f"constant_{len(self._initializers)}", value)
 
     def weight(self, name: str) -> str:
-        """Add a checkpoint tensor as it is, in float32: norms, biases, convolutions."""
-        return self.initializer(name, to_numpy(self.tensors[name]))
+        """Add a checkpoint tensor as it is, in the graph's dtype: norms, biases, convolutions."""
+        return name if self.has(name) else self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
 
     def linear(self, x: str, *names: str) -> str:
         """`x @ weight.T + bias` in the stage's precision.
@@ -127,8 +147,49 @@ class Graph:
 
     def bias(self, *names: str) -> str:
         """Add the biases of layers, side by side."""
-        bias = np.concatenate([to_numpy(self.tensors[f"{name}.bias"]) for name in names])
-        return self.initializer(f"{names[0]}.bias", bias)
+        name = f"{names[0]}.bias"
+        if self.has(name):
+            return name
+        bias = np.concatenate([to_numpy(self.tensors[f"{one}.bias"]) for one in names])
+        return self.initializer(name, self.narrowed(name, bias))
+
+    def layer_norm(self, x: str, name: str, epsilon: float) -> str:
+        """LayerNormalization over the last axis, in float32 whatever flows: squares of float16 end at 255."""
+        weights = [self._exact(f"{name}.{part}") for part in ("weight", "bias")]
+        y = self.op("LayerNormalization", self.wide(x), *weights, axis=-1, epsilon=epsilon)
+        return self.narrow(y)
+
+    def wide(self, x: str) -> str:
+        """A value of the graph's dtype in float32."""
+        return x if self.dtype == np.float32 else self.op("Cast", x, to=TensorProto.FLOAT)
+
+    def narrow(self, x: str) -> str:
+        """A float32 value in the graph's dtype."""
+        return x if self.dtype == np.float32 else self.op("Cast", x, to=self.kind)
+
+    def _exact(self, name: str) -> str:
+        return name if self.has(name) else self.initializer(name, to_numpy(self.tensors[name]))
+
+    def narrowed(self, name: str, value: np.ndarray) -> np.ndarray:
+        """A weight in the graph's dtype.
+
+        Raises:
+            UserError: it has no room for it.
+        """
+        largest, most = float(np.abs(value).max()), float(np.finfo(self.dtype).max)
+        if largest > most:
+            raise UserError(
+                f"stage {self.name}: {name} holds {largest:g}, {self.dtype.name} ends at {most:g}: build this stage "
+                f"with --precision {self.name.split('.')[0]}=fp32"
+            )
+        return value.astype(self.dtype)
+
+    def has(self, *names: str) -> bool:
+        """Take initializers over from the graph with the same weights; whether it has them."""
+        if not all(name in self._written for name in names):
+            return False
+        self._initializers += [self._written.pop(name) for name in names]
+        return True
 
     def initializer(self, name: str, value: np.ndarray) -> str:
         """Add a value under a name of its own: inline when it is small, else in the external file."""
@@ -140,6 +201,12 @@ class Graph:
         else:
             self._append(tensor, value)
         self._initializers.append(tensor)
+        return name
+
+    def scalar(self, name: str, value: np.generic) -> str:
+        """Add a number that has no dimensions; `initializer` gives it one."""
+        self.initializer(name, np.asarray(value))
+        del self._initializers[-1].dims[:]
         return name
 
     def int4(self, name: str, codes: np.ndarray) -> str:
@@ -165,7 +232,9 @@ class Graph:
         """Write the ONNX file beside its weights."""
         self._file.flush()
         graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._initializers)
-        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(ORT_DOMAIN, 1)]
+        # Only what is used: TensorRT's parser wants to know every domain that is named.
+        domains = {"": self._opset} | {node.domain: 1 for node in self._nodes if node.domain}
+        opsets = [helper.make_opsetid(*entry) for entry in domains.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="mobilevlm")
         path.write_bytes(model.SerializeToString())
 

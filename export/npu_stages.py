@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run, filled, positions
-from mobilevlm.errors import UserError
-from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
+from mobilevlm.image import ImageSpec, load_image, preprocess
 
 from .balance import Balanced
 from .cache import CacheForm
@@ -24,6 +23,7 @@ from .decoder import write_decoder
 from .graph import no_moments
 from .lowerings import delta
 from .observed import Observed
+from .observed_vision import pictures
 from .plan import BuildPlan
 from .sensitivity import Sensitivity
 from .vision import write_vision
@@ -42,10 +42,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
 
 
 def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:
-    spec, source = ImageSpec.of(plan.checkpoint.config), plan.calibration
-    files = [source.path.parent / name for row in source.rows for name in as_list(row.get("image"))]
-    if not files:
-        raise UserError(f"--calibration {source.path} names no picture, and the ranges of vision come from some")
+    spec, files = ImageSpec.of(plan.checkpoint.config), pictures(plan.calibration)
 
     def feed(path: Path) -> dict[str, np.ndarray]:
         return {stages.PIXEL_VALUES: preprocess(load_image(path), spec)}

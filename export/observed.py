@@ -16,6 +16,8 @@ from torch.func import functional_call
 from mobilevlm.config import ModelConfig
 from mobilevlm.model import empty_model
 
+from .magnitudes import Magnitudes
+
 # Layers by what they read: those after the first of a row read the same.
 READERS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -35,13 +37,22 @@ class Observed:
         config: the model.
         tensors: its weights, balanced where the ones that are quantised are.
         inputs: see `calibration.embedded`.
+        with_moments: whether these will be asked for; they take most of the time.
     """
 
-    def __init__(self, config: ModelConfig, tensors: Mapping[str, torch.Tensor], inputs: list[torch.Tensor]):
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, torch.Tensor],
+        inputs: list[torch.Tensor],
+        with_moments: bool = True,
+    ):
         self._tensors, self._hidden, self._head_dim = tensors, inputs, config.head_dim
         self._model = empty_model(config).model
         self._moments: dict[str, torch.Tensor] = {}
         self._steps: dict[tuple[int, str], torch.Tensor] = {}
+        self._magnitudes: dict[str, Magnitudes] = {}
+        self._with_moments = with_moments
         self._done = 0
 
     def moments(self, name: str) -> torch.Tensor:
@@ -49,6 +60,12 @@ class Observed:
         while name not in self._moments:
             self._run_next()
         return self._moments[name]
+
+    def magnitudes(self, name: str) -> Magnitudes:
+        """Of what a linear layer of a decoder layer reads."""
+        while name not in self._magnitudes:
+            self._run_next()
+        return self._magnitudes[name]
 
     def cache_steps(self, layer: int, part: str) -> torch.Tensor:
         """What one int8 code of a channel of `key` or `value` is worth: (kv heads * head_dim,) float32."""
@@ -71,10 +88,14 @@ class Observed:
         name, layer = f"layers.{number}", self._model.layers[number]
         hooks = []
         for readers in READERS:
-            moments = torch.zeros(*[layer.get_submodule(readers[0]).in_features] * 2)
-            self._moments |= {f"model.{name}.{reader}": moments for reader in readers}
-            watched = layer.get_submodule(readers[0])
-            hooks.append(watched.register_forward_pre_hook(lambda _, read, to=moments: _add(to, read[0])))
+            watched, names = layer.get_submodule(readers[0]), [f"model.{name}.{reader}" for reader in readers]
+            seen = Magnitudes()
+            self._magnitudes |= dict.fromkeys(names, seen)
+            hooks.append(watched.register_forward_pre_hook(lambda _, read, to=seen: to.add(read[0])))
+            if self._with_moments:
+                moments = torch.zeros(watched.in_features, watched.in_features)
+                self._moments |= dict.fromkeys(names, moments)
+                hooks.append(watched.register_forward_pre_hook(lambda _, read, to=moments: _add(to, read[0])))
         largest: dict[str, list[torch.Tensor]] = {"key": [], "value": []}
         for part, projection, size in (
             ("key", layer.self_attn.k_proj, self._turned),

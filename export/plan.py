@@ -15,7 +15,7 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.socs import Soc
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION, decoder_parts
 from mobilevlm.engines.staging import check_output
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TARGETS, Target, has_int8_cache
+from mobilevlm.engines.targets import QUANTIZED, TARGETS, TENSORRT, Target, has_int8_cache
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
@@ -45,7 +45,7 @@ class BuildPlan:
             int8 kv cache get; None where there is neither.
         choose_weights: whether weights are chosen: random ones are not.
         soc: what graphs are compiled for; None where they are not, or not here.
-        parts: pieces that the decoder is cut into and the layers of each; only of lowerings that cut it.
+        parts: pieces that the decoder is cut into and the layers of each; only of targets that cut it.
     """
 
     checkpoint: Checkpoint
@@ -72,6 +72,7 @@ def make_plan(
     overwrite: bool,
     calibration: Path | None,
     soc: Soc | None = None,
+    blocks: int | None = None,
 ) -> BuildPlan:
     """Decide a build.
 
@@ -85,6 +86,7 @@ def make_plan(
         overwrite: whether a bundle there may be replaced.
         calibration: the file of conversations; None for weights that are random.
         soc: what to compile for, where the target is compiled.
+        blocks: pieces of a decoder for TensorRT; None for the target's own number.
 
     Raises:
         UserError: the weights do not fit the configuration, the output exists, or disk or memory are too small.
@@ -97,16 +99,21 @@ def make_plan(
     check_output(directory, overwrite)
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
-    weight_bytes = _weight_bytes(shapes, precisions)
+    weight_bytes = _weight_bytes(shapes, {stage: row.module(name) for stage, name in precisions.items()})
+    parts = cut(checkpoint.config.num_hidden_layers, row, blocks, weight_bytes[DECODER])
     _check_disk(directory, precisions, _needed_bytes(row, weight_bytes, precisions, soc))
-    require_memory(weight_bytes, precisions)
+    if row.backend != TENSORRT:  # whose float16 weights are cast one by one
+        require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
     if max_context:
         options += ["--max-context", str(max_context)]
     if row.backend == "qnn":
         options += ["--soc", soc.name] if soc else ["--no-compile"]
+    if blocks:
+        options += ["--blocks", str(blocks)]
     conversations = None
-    if row.backend == "qnn" or has_int8_cache(precisions) or precisions[DECODER] in CALIBRATED and calibration:
+    needed = has_int8_cache(precisions) or any(map(row.fixes_ranges, precisions.values()))
+    if needed or calibration and any(row.calibrates(*item) for item in precisions.items()):
         # One shows how large random weights' values get.
         conversations = read_conversations(calibration or DEFAULT, MOST_CONVERSATIONS if calibration else 1)
         options += ["--calibration", str(calibration)] if calibration not in (None, DEFAULT) else []
@@ -123,12 +130,24 @@ def make_plan(
         conversations,
         calibration is not None,
         soc,
-        _parts(checkpoint, weight_bytes[DECODER]) if row.backend == "qnn" else {},
+        parts,
     )
 
 
-def _parts(checkpoint: Checkpoint, decoder_bytes: int) -> dict[str, range]:
-    return decoder_parts(checkpoint.config.num_hidden_layers, -(-decoder_bytes // BINARY_BYTES))
+def cut(layers: int, row: Target, blocks: int | None, decoder_bytes: int) -> dict[str, range]:
+    """A decoder's pieces by name, and the layers of each; none for a target that takes it whole.
+
+    Raises:
+        UserError: `blocks`, which somebody asked for, are none or more than there are layers.
+    """
+    if row.backend == "qnn":
+        return decoder_parts(layers, -(-decoder_bytes // BINARY_BYTES))
+    if row.backend != TENSORRT:
+        return {}
+    blocks = -(-layers // (row.engine_layers or layers)) if blocks is None else blocks
+    if not 1 <= blocks <= layers:
+        raise UserError(f"--blocks {blocks}: this model's decoder has {layers} layers, cut it into 1 to {layers}")
+    return decoder_parts(layers, blocks)
 
 
 def default_out(checkpoint: Checkpoint, target: str, precisions: dict[str, str], soc: Soc | None) -> Path:
@@ -154,16 +173,16 @@ def _context(checkpoint: Checkpoint, asked: int | None, default: int | None) -> 
     return rows
 
 
-def _weight_bytes(shapes: dict[str, tuple[int, ...]], precisions: dict[str, str]) -> dict[str, int]:
-    sizes = dict.fromkeys(precisions, 0.0)
+def _weight_bytes(shapes: dict[str, tuple[int, ...]], modules: dict[str, str]) -> dict[str, int]:
+    sizes = dict.fromkeys(modules, 0.0)
     for name, shape in shapes.items():
         vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
         if name == "model.embed_tokens.weight":
-            sizes[DECODER] += prod(shape) * np.dtype(precision(precisions[DECODER]).TABLE_DTYPE).itemsize
+            sizes[DECODER] += prod(shape) * np.dtype(precision(modules[DECODER]).TABLE_DTYPE).itemsize
             continue
         for stage in (VISION,) if vision else (DECODER, PREFILL):
-            if stage in precisions:
-                sizes[stage] += prod(shape) * precision(precisions[stage]).BYTES
+            if stage in modules:
+                sizes[stage] += prod(shape) * precision(modules[stage]).BYTES
     return {stage: int(size) for stage, size in sizes.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,17 @@ class Ranges:
 
     Args:
         path: the graph, of floats but for its weights; its external data is beside it.
+        names: of the tensors that are looked at; None for every float one.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, names: Sequence[str] | None = None):
         model = onnx.load(str(path), load_external_data=False)
         graph = model.graph
         weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._wanted = [value.name for value in graph.output]
         inputs = [value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT]
         made = [name for node in graph.node for name in node.output if name and name not in weights]
-        self.names, ends = [*inputs, *made], []
+        self.names, ends = [*inputs, *made] if names is None else list(names), []
         for number, name in enumerate(self.names):
             for op in ENDS:
                 ends.append(f"ranges.{number}.{op}")

@@ -73,10 +73,15 @@ class _Float32(Mapping[str, torch.Tensor]):
         return len(self.tensors)
 
 
-def streamed_model(checkpoint: Checkpoint) -> MobileVLM:
-    """The model in float32; each module reads its weights when it runs, and forgets them."""
+def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] | None = None) -> MobileVLM:
+    """The model in float32; each module reads its weights when it runs, and forgets them.
+
+    Args:
+        checkpoint: the model.
+        tensors: its weights in another form, such as `balance.Balanced`; None for its own.
+    """
     model = empty_model(checkpoint.config)
-    weights = _Float32(checkpoint.tensors, checkpoint.config.tie_word_embeddings)
+    weights = _Float32(tensors or checkpoint.tensors, checkpoint.config.tie_word_embeddings)
     attach_align_device_hook(model, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
     return model
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.stages import DECODER, VISION
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, has_int8_cache
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TENSORRT, has_int8_cache
 
 from .report_npu import npu_lines
+from .report_tensorrt import tensorrt_lines
 
 if TYPE_CHECKING:
     from .plan import BuildPlan
@@ -25,7 +26,10 @@ def render_report(
     """Markdown for people; the same figures are in `bundle.json`."""
     config = plan.checkpoint.config
     precisions = ", ".join(f"{stage} {name}" for stage, name in plan.precisions.items())
-    cache_bytes = 1 if has_int8_cache(plan.precisions) or plan.parts else 4
+    on_npu = plan.target.backend == "qnn"
+    cache_bytes = 1 if has_int8_cache(plan.precisions) or on_npu else 4
+    if plan.target.backend == TENSORRT and plan.precisions[DECODER] != "fp32":
+        cache_bytes = 2
     cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * cache_bytes
     lines = [
         f"# {plan.checkpoint.name} for {plan.target.name}",
@@ -41,8 +45,10 @@ def render_report(
             f"- vision: {config.num_vision_layers} CLIP layers of {vision.hidden_size} at {vision.image_size} px, "
             f"{config.mm_projector_type}"
         )
-    if plan.parts:
+    if on_npu:
         lines += npu_lines(plan, cache_row)
+    elif plan.target.backend == TENSORRT:
+        lines += tensorrt_lines(plan)
     elif plan.calibration and plan.choose_weights:
         count, path = len(plan.calibration.rows), plan.calibration.path
         lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +15,24 @@ from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
 from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
+
+HALF_MAX = float(np.finfo(np.float16).max)
+# Of float16's range: other pictures and questions go further than the ones that were tried.
+HEADROOM = 4.0
+
+
+@dataclass(frozen=True)
+class Peak:
+    """How large a float16 value of a graph got, and the node that makes it."""
+
+    graph: str
+    node: str
+    largest: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether float16 has it, with room for what was not tried."""
+        return isfinite(self.largest) and self.largest * HEADROOM <= HALF_MAX
 
 
 class Stages(Protocol):
@@ -29,6 +49,12 @@ class Stages(Protocol):
 
     def last_cache(self, rows: int) -> dict[str, np.ndarray]:
         """The last layer's cache in the reference's form, by its output's name: what of it can be compared."""
+
+    def others(self) -> Mapping[str, Stages]:
+        """The same decoder in other forms that the bundle has, by what they are reported as."""
+
+    def peaks(self) -> list[Peak]:
+        """How large float16 values got in what has run, a graph each; none where arithmetic is float32."""
 
 
 class CpuStages:
@@ -52,7 +78,7 @@ class CpuStages:
     def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession, range]]:
         for part, layers in stages.parts(stage, self._config.num_hidden_layers).items():
             prepacked = self._precisions[stage] in QUANTIZED
-            yield _session(self._directory / stages.onnx_file(part), prepacked), layers
+            yield open_session(self._directory / stages.onnx_file(part), prepacked), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
@@ -94,6 +120,14 @@ class CpuStages:
         parts = [] if has_int8_cache(self._precisions) else ["key"] if quantized else stages.CACHE_PARTS
         return {stages.present(last, part): self._buffers[last, part][:, :, :rows] for part in parts}
 
+    def others(self) -> dict[str, Stages]:
+        """See `Stages`."""
+        return {}
+
+    def peaks(self) -> list[Peak]:
+        """See `Stages`."""
+        return []
+
 
 class NpuStages:
     """Of a `delta` bundle before it is compiled.
@@ -111,7 +145,7 @@ class NpuStages:
         self._decoder = ChunkedDecoder(config, cache_rows, graphs, list(parts.values()))
 
     def _run(self, name: str) -> Run:
-        session = _session(self._directory / stages.onnx_file(name), prepacked=False)
+        session = open_session(self._directory / stages.onnx_file(name))
         names = [output.name for output in session.get_outputs()]
         return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
 
@@ -130,8 +164,16 @@ class NpuStages:
         """See `Stages`: all of it is codes."""
         return {}
 
+    def others(self) -> dict[str, Stages]:
+        """See `Stages`."""
+        return {}
 
-def _session(path: Path, prepacked: bool) -> ort.InferenceSession:
+    def peaks(self) -> list[Peak]:
+        """See `Stages`."""
+        return []
+
+
+def open_session(path: Path, prepacked: bool = False) -> ort.InferenceSession:
     """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too."""
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -14,7 +14,7 @@ from mobilevlm.errors import UserError
 
 from .precisions import precision
 from .reference import Reference, make_sample, prompt_rows
-from .stage_runs import Stages
+from .stage_runs import HALF_MAX, HEADROOM, Peak, Stages
 
 DECODE_STEPS = 4
 EXACT_DB = 200.0  # where nothing differs
@@ -59,10 +59,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a bundle records of its check: how each tensor compares, and the sample's inputs and PyTorch's outputs."""
+    """What a bundle records of its check.
+
+    Attributes:
+        differences: how each tensor compares.
+        golden: the sample's inputs and PyTorch's outputs.
+        peaks: how large float16 values got.
+    """
 
     differences: list[Difference]
     golden: dict[str, np.ndarray]
+    peaks: list[Peak]
 
 
 def rows_needed(checkpoint: Checkpoint) -> int:
@@ -70,17 +77,17 @@ def rows_needed(checkpoint: Checkpoint) -> int:
     return prompt_rows(checkpoint) + DECODE_STEPS
 
 
-def verify(checkpoint: Checkpoint, written: Stages, table: np.ndarray, precisions: Mapping[str, str]) -> Verification:
+def verify(checkpoint: Checkpoint, written: Stages, table: np.ndarray, modules: Mapping[str, str]) -> Verification:
     """Compare a build's stages with PyTorch.
 
     Args:
         checkpoint: the truth.
         written: what runs the stages, on a kv cache of at least `rows_needed` rows.
         table: the embedding table, (V, D).
-        precisions: stage to precision name, for the tolerances.
+        modules: stage to the module of its precision, for the tolerances.
 
     Raises:
-        VerificationError: a difference is beyond its tolerance.
+        VerificationError: a difference is beyond its tolerance, or a value nearly beyond float16.
         UserError: PyTorch itself computes something that is not finite.
     """
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
@@ -95,14 +102,22 @@ def verify(checkpoint: Checkpoint, written: Stages, table: np.ndarray, precision
         if prefilled is not None:
             outputs[stages.PREFILL] = {stages.LOGITS: prefilled}
         tokens, outputs[stages.DECODER] = _decode(written, table, rows, progress.update)
+        for name, other in written.others().items():
+            outputs[name] = _follow(other, table, rows, tokens)
         reference.follow(tokens)
+
+    def tolerance(stage: str) -> float:
+        return precision(modules[stage.split(".")[0]]).TOLERANCE
+
     differences = [
-        _difference(stage, name, got, _beginning(reference.golden[name], got), precision(precisions[stage]).TOLERANCE)
+        _difference(stage, name, got, _beginning(reference.golden[name], got), tolerance(stage))
         for stage, tensors in outputs.items()
         for name, got in tensors.items()
     ]
     _require(differences)
-    return Verification(differences, reference.golden)
+    peaks = written.peaks()
+    require_room(peaks)
+    return Verification(differences, reference.golden, peaks)
 
 
 def _decode(
@@ -117,6 +132,15 @@ def _decode(
         rows = table[tokens[-1]][None].astype(np.float32)
         on_step()
     return tokens, {stages.LOGITS: np.concatenate(logits)} | written.last_cache(past)
+
+
+def _follow(other: Stages, table: np.ndarray, rows: np.ndarray, tokens: list[int]) -> dict[str, np.ndarray]:
+    """Another form of the decoder on the same prompt and answer: its outputs."""
+    logits, past = [other.decode(rows, 0)], len(rows)
+    for token in tokens[:-1]:
+        logits.append(other.decode(table[token][None].astype(np.float32), past))
+        past += 1
+    return {stages.LOGITS: np.concatenate(logits)} | other.last_cache(past)
 
 
 def _beginning(reference: np.ndarray, got: np.ndarray) -> np.ndarray:
@@ -137,3 +161,18 @@ def _require(differences: list[Difference]) -> None:
     if bad:
         detail = "; ".join(map(str, bad))
         raise VerificationError(f"the exported model differs from PyTorch: {detail}. Try a higher --precision")
+
+
+def require_room(peaks: list[Peak]) -> None:
+    """Refuse values that float16 has no room for.
+
+    Raises:
+        VerificationError: names the graph, the node and the precision that helps.
+    """
+    for peak in peaks:
+        if not peak.fits:
+            raise VerificationError(
+                f"graph {peak.graph}, node {peak.node}: values get as large as {peak.largest:.3g} on the sample, too "
+                f"close to the end of float16 ({HALF_MAX:.0f}, to be {HEADROOM:.0f} times as much). Build this stage "
+                f"with --precision {peak.graph.split('.')[0]}=fp32"
+            )

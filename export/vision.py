@@ -28,27 +28,27 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> Non
         x = graph.op("Slice", x, *bounds)
     x = projector_class(config).to_onnx(graph, x, config)
     graph.blocks["projector"] = graph.op("Identity", x, out=IMAGE_EMBEDS)
-    graph.output(IMAGE_EMBEDS, TensorProto.FLOAT, [1, num_image_tokens(config), config.hidden_size])
+    graph.output(IMAGE_EMBEDS, graph.kind, [1, num_image_tokens(config), config.hidden_size])
 
 
 def _embeddings(graph: Graph, config: ModelConfig) -> str:
     """Patches plus positions behind the class token, whose sum with its own position is a constant."""
     vision = config.vision
     size, patch = vision.image_size, vision.patch_size
-    pixels = graph.input(PIXEL_VALUES, TensorProto.FLOAT, [1, 3, size, size])
+    pixels = graph.narrow(graph.input(PIXEL_VALUES, TensorProto.FLOAT, [1, 3, size, size]))
     kernel = graph.weight(f"{CLIP}embeddings.patch_embedding.weight")
     x = graph.op("Conv", pixels, kernel, kernel_shape=[patch, patch], strides=[patch, patch])
     x = graph.op("Reshape", x, graph.constant(np.array([1, vision.hidden_size, vision.grid**2])))
     x = graph.op("Transpose", x, perm=[0, 2, 1])
     positions = to_numpy(graph.tensors[f"{CLIP}embeddings.position_embedding.weight"])
     first = to_numpy(graph.tensors[f"{CLIP}embeddings.class_embedding"]) + positions[0]
-    x = graph.op("Add", x, graph.initializer("position_embedding.patches", positions[None, 1:]))
-    return graph.op("Concat", graph.initializer("class_embedding", first[None, None]), x, axis=1)
+    tables = {"position_embedding.patches": positions[None, 1:], "class_embedding": first[None, None]}
+    patches, first = (graph.initializer(name, graph.narrowed(name, table)) for name, table in tables.items())
+    return graph.op("Concat", first, graph.op("Add", x, patches), axis=1)
 
 
 def _norm(graph: Graph, x: str, name: str, config: ModelConfig) -> str:
-    weights = [graph.weight(f"{CLIP}{name}.{part}") for part in ("weight", "bias")]
-    return graph.op("LayerNormalization", x, *weights, axis=-1, epsilon=config.vision.layer_norm_eps)
+    return graph.layer_norm(x, f"{CLIP}{name}", config.vision.layer_norm_eps)
 
 
 def _block(graph: Graph, x: str, name: str, config: ModelConfig, lowering: ModuleType) -> str:

@@ -22,22 +22,26 @@ from mobilevlm.engines import qnn, stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.staging import staged
+from mobilevlm.engines.targets import TENSORRT
 from mobilevlm.errors import UserError
 from mobilevlm.projectors import num_image_tokens
 
-from . import cpu_stages, npu_stages
+from . import cpu_stages, npu_stages, tensorrt_stages
 from .graph import to_numpy
 from .npu_compile import compile_stages
 from .plan import BuildPlan
 from .precisions import precision
 from .report import render_report
 from .report_npu import render_npu
+from .report_tensorrt import render_peaks, render_weights
 from .sensitivity import Sensitivity
 from .stage_runs import CpuStages, NpuStages, Stages
+from .tensorrt_runs import TensorrtStages
 from .verify import Difference, verify
 from .xnnpack_coverage import coverage, render_coverage
 
 TABLE_ROWS = 4096  # converted at a time
+WRITERS = {"ort": cpu_stages, "qnn": npu_stages, TENSORRT: tensorrt_stages}
 
 
 def write_bundle(plan: BuildPlan) -> list[Difference]:
@@ -54,13 +58,16 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         sensitivity = _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
         table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
-        result = verify(plan.checkpoint, _written(plan, directory), table, plan.precisions)
+        modules = {stage: plan.target.module(name) for stage, name in plan.precisions.items()}
+        result = verify(plan.checkpoint, _written(plan, directory), table, modules)
         compiled, spare = compile_stages(plan, directory) if plan.soc else ([], [])
         golden = {name: np.ascontiguousarray(value) for name, value in result.golden.items()}
         (directory / stages.GOLDEN_FILE).write_bytes(save(golden))
         seconds, peak = time.perf_counter() - start, peak_rss_bytes()
         report = render_report(plan, directory, result.differences, seconds, peak)
-        report += render_npu(plan, sensitivity, compiled) if plan.parts else ""
+        report += render_npu(plan, sensitivity, compiled) if plan.target.backend == "qnn" else ""
+        if plan.target.backend == TENSORRT:
+            report += render_weights(directory) + render_peaks(result.peaks)
         if plan.target.xnnpack:
             report += render_coverage({one: coverage(directory / stages.onnx_file(one)) for one in plan.precisions})
         (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
@@ -98,10 +105,9 @@ def versions() -> dict[str, str]:
 
 def _write_stages(plan: BuildPlan, directory: Path) -> list[Sensitivity]:
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
-        writer = cpu_stages if plan.target.backend == "ort" else npu_stages
-        found = writer.write_stages(plan, directory, progress)
+        found = WRITERS[plan.target.backend].write_stages(plan, directory, progress)
         progress.set_description("writing embed_tokens")
-        dtype = precision(plan.precisions[stages.DECODER]).TABLE_DTYPE
+        dtype = precision(plan.target.module(plan.precisions[stages.DECODER])).TABLE_DTYPE
         table = plan.checkpoint.tensors["model.embed_tokens.weight"]
         _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
         return found
@@ -111,6 +117,8 @@ def _written(plan: BuildPlan, directory: Path) -> Stages:
     config = plan.checkpoint.config
     if plan.target.backend == "ort":
         return CpuStages(directory, config, plan.precisions, plan.max_context)
+    if plan.target.backend == TENSORRT:
+        return TensorrtStages(directory, config, plan.parts, plan.max_context, plan.precisions)
     return NpuStages(directory, config, plan.parts, plan.max_context)
 
 

@@ -52,6 +52,9 @@ class OrtRunner:
         self._vision_pages.release()
         return embeds
 
+    def close(self) -> None:
+        """Nothing to do: graphs go with the last reference to them."""
+
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
         rows = len(inputs_embeds)

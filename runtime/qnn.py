@@ -40,6 +40,9 @@ class QnnRunner:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
 
+    def close(self) -> None:
+        """Nothing to do: graphs go with the last reference to them."""
+
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
         return self._decoder.decode(inputs_embeds, past)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.targets import TARGETS
+from mobilevlm.engines.targets import TARGETS, TENSORRT
 
 
 class Runner(Protocol):
@@ -34,6 +34,9 @@ class Runner(Protocol):
             (V,) float32 logits of the last row, valid until the next call.
         """
 
+    def close(self) -> None:
+        """Give engines and memory back; nothing can be run afterwards."""
+
 
 def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = False) -> Runner:
     """The runner of the backend a bundle's target names.
@@ -57,6 +60,12 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
         if profile_to is not None:
             raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
         return QnnRunner(bundle, on_cpu)
+    if target is not None and target.backend == TENSORRT:
+        from .trt import TrtRunner
+
+        if profile_to is not None:
+            raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
+        return TrtRunner(bundle)
     raise BundleError(
         f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
         "Build one for this machine: python export/build_engines.py --model DIR --target host"

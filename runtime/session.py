@@ -70,6 +70,8 @@ class Session:
 
     def close(self) -> None:
         """Give the engines and their memory back."""
+        if self._runner is not None:
+            self._runner.close()
         self._runner = self._table = None
         self._image_embeds.clear()
 

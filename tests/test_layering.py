@@ -16,15 +16,15 @@ FOLDERS = ("mobilevlm", "engines", "export", "runtime", "train", "eval", "jetson
 DEVICE_MODULES = {
     f"mobilevlm.{name}" for name in ("config", "errors", "commands", "image", "prompt", "templates", "tokenizer")
 }
-DEVICE_MODULES |= {"mobilevlm.tokenizer_files", "mobilevlm.config_types", "mobilevlm.pages"}
+DEVICE_MODULES |= {"mobilevlm.tokenizer_files", "mobilevlm.config_types", "mobilevlm.pages", "mobilevlm.presets"}
 ALLOWED = {
     "mobilevlm": set(),
-    "engines": {"mobilevlm.config", "mobilevlm.errors"},
+    "engines": {"mobilevlm.config", "mobilevlm.errors", "mobilevlm.commands"},
     "export": {"engines", "mobilevlm"},
     "runtime": {"engines"} | DEVICE_MODULES,
     "train": {"mobilevlm"},
     "eval": {"runtime", "engines", "mobilevlm"},
-    "jetson": {"runtime", "engines", "mobilevlm.errors", "mobilevlm.commands"},
+    "jetson": {"runtime", "engines"} | DEVICE_MODULES,
 }
 TORCH_FREE_FOLDERS = ("engines", "runtime", "jetson")
 HEAVY = {"torch", "transformers", "accelerate", "onnx", "tqdm", "huggingface_hub", "tokenizers", "peft"}

@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import BENCHMARK, BUILD, CHAT, ROOT, run
 
+JETSON_COMMANDS = ("benchmark", "compare", "doctor", "limits")
+
 
 def call(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
     # A PYTHONPATH of the person's would show pip this clone as installed already.
@@ -69,12 +71,18 @@ def test_the_commands_run_from_anywhere(wheel, tmp_path):
     assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
     assert "--compare" in call(bin_dir / "mobilevlm-benchmark", "--help", cwd=elsewhere).stdout
     assert "--engine" in call(bin_dir / "mobilevlm-phone-kit", "--help", cwd=elsewhere).stdout
+    assert "--across" in call(bin_dir / "mobilevlm-jetson-compare", "--help", cwd=elsewhere).stdout
+    assert "--board" in call(bin_dir / "mobilevlm-jetson-benchmark", "--help", cwd=elsewhere).stdout
+    assert "--apply" in call(bin_dir / "mobilevlm-jetson-doctor", "--help", cwd=elsewhere).stdout
+    assert "agx-orin-64" in call(bin_dir / "mobilevlm-jetson-limits", cwd=elsewhere).stdout
     code = "import mobilevlm, mobilevlm.engines, mobilevlm.runtime as r; print(r.__file__)"
     where = call(bin_dir / "python", "-c", code, cwd=elsewhere).stdout
     assert Path(where.strip()).is_relative_to(site)
 
 
-@pytest.mark.parametrize("script", [BENCHMARK, BUILD, CHAT])
+@pytest.mark.parametrize(
+    "script", [BENCHMARK, BUILD, CHAT, *(ROOT / "jetson" / f"{name}.py" for name in JETSON_COMMANDS)]
+)
 def test_scripts_of_a_clone_run_from_anywhere(script, tmp_path):
     assert "usage:" in run(script, "--help", cwd=tmp_path).stdout
 
@@ -97,6 +105,8 @@ def test_a_device_on_python_310_answers_alike(wheel, bundle, tmp_path):
     call(bin_dir / "python", "-m", "pip", "install", "-q", wheel)
     absent = call(bin_dir / "python", "-m", "pip", "list").stdout
     assert "torch" not in absent and "transformers" not in absent
+    for name in JETSON_COMMANDS:  # boards have this Python
+        assert "usage:" in call(bin_dir / f"mobilevlm-jetson-{name}", "--help", cwd=tmp_path).stdout
     options = ["--image", ROOT / "assets" / "table.jpg", "--prompt", "What is it?", "--max-new-tokens", "12"]
     there = call(bin_dir / "mobilevlm-chat", "--engine", bundle, *options, cwd=tmp_path)
     here = run(CHAT, "--engine", bundle, *options)

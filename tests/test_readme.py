@@ -5,10 +5,14 @@ import shlex
 
 import pytest
 
+from mobilevlm.engines import compile as compile_engines
 from mobilevlm.engines.targets import TARGETS
 from mobilevlm.eval import compare
 from mobilevlm.eval import run as evaluation
 from mobilevlm.export import build_engines, phone_kit
+from mobilevlm.jetson import benchmark as jetson_benchmark
+from mobilevlm.jetson import compare as jetson_compare
+from mobilevlm.jetson import doctor, limits
 from mobilevlm.runtime import benchmark, chat
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
 from mobilevlm.train.demo import make_benchmarks, train_demo
@@ -22,10 +26,15 @@ PATHS = sorted(
     {text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|json|toml|txt|model))", text)}
 )
 PARSERS = {
+    "engines/compile.py": compile_engines.parser,
     "eval/compare.py": compare.parser,
     "eval/run.py": evaluation.parser,
     "export/build_engines.py": build_engines.parser,
     "export/phone_kit.py": phone_kit.parser,
+    "jetson/benchmark.py": jetson_benchmark.parser,
+    "jetson/compare.py": jetson_compare.parser,
+    "jetson/doctor.py": doctor.parser,
+    "jetson/limits.py": limits.parser,
     "runtime/benchmark.py": benchmark.parser,
     "runtime/chat.py": chat.parser,
     "train/finetune.py": finetune.parser,
@@ -52,6 +61,8 @@ def test_commands_parse(command):
         )
     elif words[0] == "bash" and words[1].startswith("artifacts/"):  # in a folder that phone_kit.py writes
         assert (ROOT / "export" / "phone" / words[1].split("/")[-1]).is_file()
+    elif words[:2] == ["bash", "jetson/setup.sh"]:
+        assert set(words[2:]) <= set(re.findall(r"^ +(--[\w-]+)\)", (ROOT / words[1]).read_text(), re.MULTILINE))
     elif words[0] == "python" and words[1] in PARSERS:
         PARSERS[words[1]]().parse_args(words[2:])
     else:

@@ -19,8 +19,9 @@ from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, ROPE_COS, ROPE
 
 from ..cache import CacheForm
 from ..graph import Graph
+from .gqa import last_position
 
-__all__ = ["add_norm", "attention", "declare_inputs", "norm", "quick_gelu", "silu", "vision_attention"]
+__all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "quick_gelu", "silu", "vision_attention"]
 
 FLOAT = TensorProto.FLOAT
 END = 2**31 - 1  # of whatever is sliced

@@ -53,6 +53,11 @@ def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -
     return outputs[0], outputs[3]
 
 
+def last_position(graph: Graph, x: str) -> str:
+    """The last of (1, S, D) rows."""
+    return graph.op("Gather", x, graph.constant(np.array([-1])), axis=1)
+
+
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
     """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers; return RoPE's tables."""
     if config.head_dim % 16:

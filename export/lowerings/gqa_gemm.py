@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph import ORT_DOMAIN, Graph
-from .gqa import add_norm, attention, declare_inputs, norm, quick_gelu, silu
+from .gqa import add_norm, attention, declare_inputs, last_position, norm, quick_gelu, silu
 
-__all__ = ["add_norm", "attention", "declare_inputs", "norm", "quick_gelu", "silu", "vision_attention"]
+__all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "quick_gelu", "silu", "vision_attention"]
 
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:

@@ -15,9 +15,9 @@ from mobilevlm.engines.stages import CACHE_PARTS, PAST_LENGTH, new_rows, past
 
 from ..cache import CacheForm
 from ..graph import ORT_DOMAIN, Graph
-from .gqa import add_norm, norm, rope, silu
+from .gqa import add_norm, last_position, norm, rope, silu
 
-__all__ = ["add_norm", "attention", "declare_inputs", "norm", "silu"]
+__all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "silu"]
 
 FLOAT, INT8, INT64 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT64
 

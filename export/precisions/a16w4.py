@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..gptq import round_blocks
+from ..gptq import Scales, round_blocks
 from . import a16w8
 from .fp32 import transposed
 
@@ -40,24 +40,29 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
 
 
-def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray]:
+def quantize(
+    weight: np.ndarray, moments: torch.Tensor | None = None, block: int = BLOCK, find_scales: Scales | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantise a float32 (K, N) matrix.
 
     Args:
-        weight: K divides by `BLOCK`.
+        weight: K divides by `block`.
         moments: (K, K) second moments of what the layer reads, None to round each weight by itself.
+        block: weights that share a scale.
+        find_scales: for their form; `best_scales` if None.
 
     Returns:
-        Codes (K, N) int8, -8 to 7, and scales (K / BLOCK, N) float32; a weight is `code * scale`.
+        Codes (K, N) int8, -8 to 7, and scales (K / block, N) float32; a weight is `code * scale`.
     """
+    find_scales = find_scales or best_scales
     rows = torch.from_numpy(np.ascontiguousarray(weight.T))
     if moments is None:
-        blocks = rows.reshape(-1, BLOCK)
-        scales, _ = best_scales(blocks)
+        blocks = rows.reshape(-1, block)
+        scales, _ = find_scales(blocks)
         codes = (blocks / scales[:, None]).round_().clamp_(-ZERO, LEVELS - ZERO)
         codes, scales = codes.view(rows.shape), scales.view(len(rows), -1)
     else:
-        codes, scales, _ = round_blocks(rows, moments, BLOCK, LEVELS, best_scales)
+        codes, scales, _ = round_blocks(rows, moments, block, LEVELS, find_scales)
         codes = codes - ZERO
     return codes.T.to(torch.int8).numpy(), np.ascontiguousarray(scales.T.numpy())
 

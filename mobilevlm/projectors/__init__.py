@@ -30,6 +30,9 @@ class Graph(Protocol):
     def weight(self, name: str) -> str:
         """Add a checkpoint tensor as it is."""
 
+    def layer_norm(self, x: str, name: str, epsilon: float) -> str:
+        """LayerNormalization over the last axis, for a checkpoint layer given without `.weight`/`.bias`."""
+
     def linear(self, x: str, *names: str) -> str:
         """`x @ weight.T + bias` for checkpoint layers given without `.weight`/`.bias`, in the stage's precision."""
 

@@ -13,6 +13,8 @@ from torch import nn
 from ..config import ConfigError, ModelConfig
 from . import PREFIX, Graph
 
+NORM_EPSILON = 1e-5  # PyTorch's
+
 
 def _squeeze_channels(dim: int) -> int:
     """A quarter of the channels, rounded to a multiple of 8 and never more than a tenth below."""
@@ -102,13 +104,9 @@ def _block_to_onnx(graph: Graph, x: str, block: str, dim: int, stride: int) -> s
     image = graph.op(
         "Conv", image, depthwise, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride], group=dim
     )
-    x = graph.op("HardSwish", _norm_to_onnx(graph, graph.op("Transpose", image, perm=[0, 2, 3, 1]), f"{block}0.1"))
+    image = graph.op("Transpose", image, perm=[0, 2, 3, 1])
+    x = graph.op("HardSwish", graph.layer_norm(image, f"{block}0.1", NORM_EPSILON))
     scale = graph.op("ReduceMean", x, graph.constant(np.array([1, 2])), keepdims=1)
     scale = graph.linear(graph.op("Relu", graph.linear(scale, f"{block}1.fc1")), f"{block}1.fc2")
     x = graph.op("Mul", x, graph.op("HardSigmoid", scale, alpha=1 / 6, beta=0.5))
-    return _norm_to_onnx(graph, graph.linear(x, f"{block}2.0"), f"{block}2.1")
-
-
-def _norm_to_onnx(graph: Graph, x: str, name: str) -> str:
-    weights = [graph.weight(f"{name}.{part}") for part in ("weight", "bias")]
-    return graph.op("LayerNormalization", x, *weights, axis=-1, epsilon=1e-5)
+    return graph.layer_norm(graph.linear(x, f"{block}2.0"), f"{block}2.1", NORM_EPSILON)

@@ -58,6 +58,8 @@ class Engine:
 
     def close(self) -> None:
         """Give the engine's memory back."""
+        if self._runner is not None:
+            self._runner.close()
         self._runner = None
 
     def _make_inputs(self, bundle: Bundle) -> None:

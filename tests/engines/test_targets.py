@@ -19,9 +19,18 @@ def test_rows_name_things_that_exist(target):
     for stage, names in target.precisions.items():
         assert target.default_precision[stage] in names
         # What a quantised one for all stages falls back to is the last, in less and less bytes.
-        assert sorted(names, key=lambda name: -precision(name).BYTES) == list(names)
+        assert sorted(names, key=lambda name: -precision(target.module(name)).BYTES) == list(names)
     for name in {*target.default_precision.values()}.union(*target.precisions.values()):
-        assert precision(name).linear and precision(name).TOLERANCE > 0
+        module = precision(target.module(name))
+        assert module.linear and module.TOLERANCE > 0
+
+
+def test_which_precisions_need_calibration_data():
+    host, orin, phone = (TARGETS[name] for name in ("host", "orin", "snapdragon"))
+    assert not host.fixes_ranges("int8") and orin.fixes_ranges("int8") and phone.fixes_ranges("a16w8")
+    assert host.calibrates("decoder", "int4") and not host.calibrates("decoder", "int8")
+    assert orin.calibrates("vision", "int8") and orin.calibrates("decoder", "int4")
+    assert not orin.calibrates("vision", "fp16") and not orin.calibrates("decoder", "fp16")
 
 
 def test_precision_option():

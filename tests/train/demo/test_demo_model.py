@@ -11,13 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from mobilevlm import MobileVLM
 from mobilevlm.checkpoint import open_checkpoint
 from mobilevlm.presets import PRESETS
-from mobilevlm.train.demo.judge import heldout, is_right, predict
+from mobilevlm.train.demo.judge import heldout, heldout_wide, is_right, predict
 from mobilevlm.train.demo.phrases import SHORT_ANSWER
 from tests.conftest import CHAT, DEMO, ROOT, build, run
 
-# What this model reaches on 200 questions a kind is 97, 97, 96, 85, 96 and 83: less some points for chance, because of
-# these 60 one answer is 1.7 points.
-LEAST = {"existence": 93, "color": 91, "shape": 90, "count": 78, "relation": 90, "number": 75}
+# What this model reaches on 100 questions a kind is 99, 98, 99, 87, 97 and 84 on usual scenes: less some points for
+# chance, because of these 60 one answer is 1.7 points. On wide ones it is 92, 85, 86, 70, 94, 73, 67 and 39.
+LEAST = {"existence": 94, "color": 92, "shape": 92, "count": 78, "relation": 90, "number": 75}
+LEAST_WIDE = {"existence": 83, "color": 73, "shape": 75, "count": 56, "relation": 85, "ends": 60, "number": 53}
+LEAST_WIDE |= {"two numbers": 22}
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +35,17 @@ def test_it_is_published_as_its_preset_says():
     assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 30e6
 
 
-def test_it_is_right_on_held_out_scenes(model):
-    asked = heldout(60, kinds=tuple(LEAST))
+@pytest.mark.parametrize("questions, count, least", [(heldout, 60, LEAST), (heldout_wide, 40, LEAST_WIDE)])
+def test_it_is_right_on_held_out_scenes(model, questions, count, least):
+    asked = questions(count, kinds=tuple(least))
     right, blind = defaultdict(list), defaultdict(list)
     for marks, shown in ((right, True), (blind, False)):
         answers = predict(model, [(picture if shown else None, text) for picture, text, _ in asked])
         for (_, _, question), answer in zip(asked, answers, strict=True):
             marks[question.kind].append(is_right(question, answer))
     scores = {kind: 100 * np.mean(marks) for kind, marks in right.items()}
-    assert all(scores[kind] >= least for kind, least in LEAST.items()), scores
-    assert all(scores[kind] > 100 * np.mean(blind[kind]) + 20 for kind in LEAST)
+    assert all(scores[kind] >= lowest for kind, lowest in least.items()), scores
+    assert all(scores[kind] > 100 * np.mean(blind[kind]) + 15 for kind in scores), scores
 
 
 def flat(size=(400, 300), background="white") -> tuple[Image.Image, ImageDraw.ImageDraw]:

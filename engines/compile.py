@@ -1,0 +1,123 @@
+"""Makes the TensorRT engines of a bundle, on the machine that will run them; needs no PyTorch.
+
+    python engines/compile.py DIR
+
+Engines that are up to date are kept, so that it can be interrupted and run again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
+from mobilevlm.engines.cuda_device import compute_capability, system_release
+from mobilevlm.engines.stages import TIMING_CACHE_FILE, VISION, engine_file
+from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.tensorrt_apart import build_apart, probe_apart
+from mobilevlm.engines.tensorrt_log import NO_KERNEL, import_tensorrt
+from mobilevlm.engines.tensorrt_lowering import choose_lowering
+from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt_record import engine_record, machine_record, parts, spare_files
+from mobilevlm.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="compile.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py on any machine")
+    return self
+
+
+def compile_bundle(directory: str | Path) -> Bundle:
+    """Build what is missing or out of date, and note it in the bundle.
+
+    Returns:
+        The bundle, which this machine can run now.
+
+    Raises:
+        BundleError: it needs no engines.
+        UserError: TensorRT or a GPU is missing, or an engine could not be built.
+    """
+    bundle = Bundle.open(directory, compiling=True)
+    target = TARGETS.get(bundle.manifest.target)
+    if target is None or target.backend != TENSORRT:
+        raise BundleError(
+            f"{directory} is for target {bundle.manifest.target}, which runs as it is: nothing to compile"
+        )
+    for leftover in bundle.directory.glob("*.partial"):
+        leftover.unlink()
+    machine = machine_record(import_tensorrt().__version__, compute_capability(), system_release())
+    record = bundle.manifest.tensorrt
+    if record.get("machine") != machine:  # engines do not move
+        lowering, reason = choose_lowering(machine["version"], lambda: probe_apart(bundle.directory))
+        record = {"machine": machine, "lowering": lowering, "reason": reason, "engines": {}}
+    _say(
+        f"TensorRT {machine['version']}, compute capability {machine['capability']}: {record['lowering']} decoder, "
+        f"because {record['reason']}"
+    )
+    try:
+        return _all_up_to_date(bundle, record)
+    except UserError as error:
+        # A small layer had a kernel, the whole has none.
+        if record["lowering"] != FUSED or NO_KERNEL not in str(error):
+            raise
+        _say(f"{error}\nIt is built as {DELTA} instead")
+        bundle = Bundle.open(directory, compiling=True)  # what is done by now is in there
+        engines = bundle.manifest.tensorrt.get("engines", {})
+        done = {part: made for part, made in engines.items() if part == VISION}
+        return _all_up_to_date(bundle, record | {"lowering": DELTA, "reason": str(error), "engines": done})
+
+
+def _all_up_to_date(bundle: Bundle, record: dict[str, Any]) -> Bundle:
+    for part in parts(bundle):
+        bundle, record = _up_to_date(bundle, part, record)
+    return bundle
+
+
+def _up_to_date(bundle: Bundle, part: str, record: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
+    """Bundle and record with the engine of a part: built, unless the one that is there is made from the same."""
+    made_from = engine_record(bundle.manifest, part, record["lowering"])
+    name = engine_file(part)
+    if record["engines"].get(part, {}).get("made_from") == made_from and bundle.path(name).is_file():
+        _say(f"{name} is up to date")
+        return bundle, record
+    begin = time.perf_counter()
+    build_apart(bundle.directory, part, record["lowering"])
+    seconds = round(time.perf_counter() - begin, 1)
+    record = record | {"engines": record["engines"] | {part: {"made_from": made_from, "seconds": seconds}}}
+    new = [file for file in (name, TIMING_CACHE_FILE) if bundle.path(file).is_file()]
+    spare = spare_files(bundle.manifest)
+    # After each engine: what is done stays done when the next one fails.
+    manifest = amend_manifest(bundle.directory, bundle.manifest, new, tensorrt=record, spare=spare)
+    _say(f"{name}: {bundle.path(name).stat().st_size / 1e6:.1f} MB in {seconds:.0f} s")
+    return Bundle(bundle.directory, manifest, bundle.config), record
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _compile(options: argparse.Namespace) -> None:
+    bundle = compile_bundle(options.engine)
+    print(f"{bundle.directory} is ready. Compare it with PyTorch: python runtime/verify.py --engine {bundle.directory}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_command(parser(), _compile, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The CUDA runtime's Python bindings: finding them, what the GPU is, and errors as sentences.
+
+Every call of theirs returns a tuple that begins with an error number; an ignored one is noticed somewhere else, later.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mobilevlm.errors import UserError
+
+TEGRA_FILE = Path("/etc/nv_tegra_release")
+INSTALL = "pip install 'cuda-python>=13' on JetPack 7 (CUDA 13), pip install 'cuda-python<13' on JetPack 6 (CUDA 12)"
+# The driver's own words for it on a Jetson, on stderr: NvMapMemAllocInternalTagged: ... error 12.
+NVMAP = (
+    "On a Jetson this also happens with memory free, when it is in pieces, and from L4T 36.4.4 to 36.4.7 on any large "
+    "allocation (NvMap): close other programs, log out of the desktop (sudo systemctl isolate multi-user.target), or "
+    "restart the board and run this first; newer releases of JetPack have the fix"
+)
+REMEDIES = {
+    "cudaErrorMemoryAllocation": f"the GPU's memory is full. {NVMAP}",
+    "cudaErrorNoDevice": "there is no NVIDIA GPU here, or not for this user: sudo usermod -aG video,render $USER",
+    "cudaErrorInsufficientDriver": f"there is no NVIDIA driver here, or it is older than these bindings: {INSTALL}",
+    "cudaErrorInitializationError": "the driver cannot be reached; in a container, start it with --runtime nvidia",
+    "cudaErrorIllegalAddress": "the GPU's state is lost: end this program and start it again",
+    "cudaErrorLaunchFailure": "the GPU's state is lost: end this program and start it again",
+}
+
+
+class CudaError(UserError):
+    """A call of the CUDA runtime that failed; the message says what helps.
+
+    Attributes:
+        name: such as cudaErrorMemoryAllocation.
+    """
+
+    def __init__(self, call: str, name: str, text: str):
+        self.name = name
+        remedy = REMEDIES.get(name, "run it again; if it persists, restart the machine and see `sudo dmesg | tail`")
+        super().__init__(f"{call} failed ({name}: {text}): {remedy}")
+
+
+@cache
+def bindings() -> ModuleType:
+    """The module of the runtime's functions, with the first GPU chosen.
+
+    Raises:
+        UserError: it is not installed.
+        CudaError: there is no GPU.
+    """
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
+        try:
+            from cuda import cudart as runtime  # before 12.6
+        except ImportError:
+            raise UserError(f"the package cuda-python is not installed: {INSTALL}") from None
+    checked(runtime, "cudaSetDevice", 0)
+    return runtime
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Call a function of the CUDA runtime.
+
+    Returns:
+        What follows the error in its tuple: nothing, one thing, or several.
+
+    Raises:
+        CudaError: it failed.
+    """
+    return checked(bindings(), name, *arguments)
+
+
+def checked(runtime: ModuleType, name: str, *arguments: Any) -> Any:
+    """`call`, on a module at hand."""
+    error, *results = getattr(runtime, name)(*arguments)
+    if error != runtime.cudaError_t.cudaSuccess:
+        _, error_name = runtime.cudaGetErrorName(error)
+        _, text = runtime.cudaGetErrorString(error)
+        runtime.cudaGetLastError()  # it would be the next call's
+        raise CudaError(name, error_name.decode(), text.decode())
+    return results[0] if len(results) == 1 else tuple(results) or None
+
+
+def compute_capability() -> str:
+    """Of the GPU: `8.7` is an Orin."""
+    attributes = bindings().cudaDeviceAttr
+    major = call("cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMajor, 0)
+    return f"{major}.{call('cudaDeviceGetAttribute', attributes.cudaDevAttrComputeCapabilityMinor, 0)}"
+
+
+def is_integrated() -> bool:
+    """Whether the GPU uses the machine's own memory, as on a Jetson."""
+    return bool(call("cudaDeviceGetAttribute", bindings().cudaDeviceAttr.cudaDevAttrIntegrated, 0))
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Of the GPU's memory what is free, on a Jetson without what the system could still give up, and all."""
+    free, total = call("cudaMemGetInfo")
+    return free, total
+
+
+def system_release() -> str:
+    """Of the Jetson's system, such as `R36.4.3`; empty elsewhere."""
+    try:
+        words = TEGRA_FILE.read_text().replace(",", " ").split()
+        return f"{words[1]}.{words[words.index('REVISION:') + 1]}"
+    except (OSError, IndexError, ValueError):
+        return ""

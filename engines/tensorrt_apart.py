@@ -1,0 +1,59 @@
+"""Starts the processes that build engines, one after another, and reads what became of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mobilevlm.errors import UserError
+
+from .stages import engine_file
+from .tensorrt_record import compile_command
+
+INTERRUPTED = 130
+PROBE = "--probe"
+WORKER = Path(__file__).with_name("tensorrt_worker.py")
+
+
+def build_apart(directory: Path, part: str, lowering: str) -> None:
+    """Build an engine in a process of its own, with its bar on stderr.
+
+    Args:
+        directory: of the bundle.
+        part: `vision`, or a piece of the decoder.
+        lowering: of the decoder.
+
+    Raises:
+        UserError: it could not be built; says why.
+        KeyboardInterrupt: it was interrupted.
+    """
+    status, said = _run([str(directory), part, lowering])
+    if status < 0:
+        raise UserError(
+            f"building {engine_file(part)} was killed by signal {-status}, most likely for want of memory: close other "
+            "programs, log out of the desktop (sudo systemctl isolate multi-user.target), add swap on the board's NVMe "
+            "disk, or prepare the bundle with more pieces (build_engines.py --blocks). Engines that are done are kept: "
+            f"{compile_command(directory)}"
+        )
+    if status:
+        raise UserError(said or f"building {engine_file(part)} ended with status {status}")
+
+
+def probe_apart(directory: Path) -> str | None:
+    """Try whether TensorRT has kernels for the `fused` lowering, in a process of its own: why not, or None."""
+    status, said = _run([str(directory), PROBE])
+    return (said or f"it ended with status {status}") if status else None
+
+
+def _run(words: list[str]) -> tuple[int, str]:
+    """The worker's exit status, and what it says went wrong."""
+    process = subprocess.Popen([sys.executable, str(WORKER), *words], stdout=subprocess.PIPE, text=True)
+    try:
+        said, _ = process.communicate()
+    except KeyboardInterrupt:  # the worker has it, too, and stops at TensorRT's next step
+        process.communicate()
+        raise
+    if process.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
+    return process.returncode, said.strip()

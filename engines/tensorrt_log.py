@@ -1,0 +1,79 @@
+"""TensorRT says what went wrong in its log and nowhere else: collected, and turned into a sentence with a remedy."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from mobilevlm.errors import UserError
+
+from .cuda_device import NVMAP
+
+KEPT = 200  # of the latest lines
+INSTALL = (
+    "on a Jetson: sudo apt install nvidia-jetpack (python3-libnvinfer), and a virtual environment made with "
+    "--system-site-packages; elsewhere: pip install tensorrt"
+)
+NO_KERNEL = "Could not find any implementation"
+# What a line of the log holds, and what helps. The first that fits counts.
+REMEDIES = (
+    (("NvMapMemAlloc", "NvRmMemInit"), f"memory could not be had. {NVMAP}"),
+    (
+        ("OutOfMemory", "out of memory", "cudaErrorMemoryAllocation", "Requested size was", "std::bad_alloc"),
+        "memory is short: close other programs, log out of the desktop (sudo systemctl isolate multi-user.target), or "
+        "prepare the bundle with more pieces (build_engines.py --blocks)",
+    ),
+    (
+        ("not compatible with this version", "incompatible device", "expecting library version", "magicTag"),
+        "engines do not move between machines or versions: make them here",
+    ),
+    (
+        ("Plugin not found", "No importer registered", "Unsupported", "opset"),
+        "this TensorRT does not know the graph's operators: prepare the bundle with this version of mobilevlm",
+    ),
+    ((NO_KERNEL,), "this TensorRT has no kernel for it: update JetPack, or report this line"),
+    (("optimization profile", "shape constraints"), "graph and profiles do not fit: prepare the bundle again"),
+)
+
+
+def import_tensorrt() -> ModuleType:
+    """TensorRT's module.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise UserError(f"TensorRT's Python module is not installed ({error}): {INSTALL}") from None
+    return tensorrt
+
+
+def make_logger(trt: ModuleType) -> Any:
+    """A logger that keeps warnings and errors; `lines` are the latest of them."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity not in (trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE):
+                self.lines = [*self.lines[1 - KEPT :], f"{severity.name}: {msg.strip()}"]
+
+    return Logger()
+
+
+def explained(what: str, lines: list[str], command: str) -> str:
+    """A sentence for a step that TensorRT refused.
+
+    Args:
+        what: the step, such as `decoder.0 could not be built`.
+        lines: of the log, and of what the driver printed.
+        command: that makes the engines here.
+    """
+    errors = [line.partition(": ")[2] for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+    said = errors[0] if errors else (lines[-1] if lines else "TensorRT gave no reason")
+    text = "\n".join(lines)
+    remedy = next((remedy for marks, remedy in REMEDIES if any(mark in text for mark in marks)), None)
+    return f"{what} ({said}): {remedy or 'see the lines above'}. Then: {command}"

@@ -1,0 +1,119 @@
+"""The process that builds one engine, or tries a small layer: started by `tensorrt_apart.py`, memory ends with it.
+
+    python engines/tensorrt_worker.py DIR decoder.0 delta
+    python engines/tensorrt_worker.py DIR --probe
+
+The bar goes to stderr, what went wrong to stdout. What TensorRT and the driver print on their own account is kept
+aside: the reason may be nowhere but there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE, VISION, engine_file, lowered_graph, onnx_file
+from mobilevlm.engines.tensorrt import BuildError, EngineBuilder, write_whole
+from mobilevlm.engines.tensorrt_apart import INTERRUPTED, PROBE
+from mobilevlm.engines.tensorrt_lowering import probe_model
+from mobilevlm.engines.tensorrt_profiles import Profile, decoder_pieces, decoder_profiles
+from mobilevlm.engines.tensorrt_progress import make_progress
+from mobilevlm.engines.tensorrt_record import compile_command
+from mobilevlm.errors import UserError
+
+
+def build_part(bundle: Bundle, part: str, lowering: str, builder: EngineBuilder) -> None:
+    """Write the engine of a graph beside it.
+
+    Args:
+        bundle: with the graph.
+        part: `vision`, or a piece of the decoder.
+        lowering: of the decoder.
+        builder: that makes it.
+
+    Raises:
+        BuildError: TensorRT refuses the graph, or memory is short.
+        KeyboardInterrupt: it was cancelled.
+    """
+    graph, profiles = part, list[Profile]()
+    if part != VISION:
+        piece = decoder_pieces(bundle.manifest.parts)[part]
+        graph = lowered_graph(part, lowering)
+        profiles = decoder_profiles(bundle.config, piece, lowering, bundle.manifest.max_context)
+    write_whole(bundle.path(engine_file(part)), builder.build_file(bundle.path(onnx_file(graph)), profiles))
+
+
+@contextmanager
+def _cancelled_by_signals(cancel: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C reaches the builder at once: Python's own handlers wait until TensorRT returns, minutes later."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    kept = {number: signal.signal(number, lambda *_: None) for number in wanted}
+    descriptor = signal.set_wakeup_fd(writer.fileno())
+
+    def watch() -> None:
+        while number := reader.recv(1):
+            if number[0] in wanted:
+                cancel()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        writer.close()
+        thread.join()
+        reader.close()
+
+
+def _work(words: list[str], terminal: TextIO) -> None:
+    bundle = Bundle.open(words[0], compiling=True)
+    builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), compile_command(bundle.directory))
+    if words[1] == PROBE:
+        builder.build_bytes("a layer of it", probe_model(bundle.config, bundle.manifest.precision[DECODER]))
+        return
+    builder.progress = make_progress(builder.trt, words[1], terminal)
+    with _cancelled_by_signals(builder.progress.cancel):
+        build_part(bundle, words[1], words[2], builder)
+
+
+def main(words: list[str]) -> int:
+    """Do what the command line says; the exit status: 0, 2 with a sentence on stdout, or 130 when interrupted."""
+    with tempfile.TemporaryFile() as printed, os.fdopen(os.dup(2), "w") as terminal, os.fdopen(os.dup(1), "w") as out:
+        for descriptor in (1, 2):
+            os.dup2(printed.fileno(), descriptor)
+        try:
+            _work(words, terminal)
+            return 0
+        except UserError as error:
+            printed.seek(0)
+            said = printed.read().decode(errors="replace").splitlines()
+            print(error.with_lines(said) if isinstance(error, BuildError) else error, file=out)
+            return 2
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BaseException:  # our own bug: its traceback belongs on the terminal
+            traceback.print_exc(file=terminal)
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

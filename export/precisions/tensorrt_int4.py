@@ -1,0 +1,46 @@
+"""int4 weights with a scale for every 128, decoded beside a float16 product: TensorRT's form of weights alone.
+
+`DequantizeLinear` gives the type of its scales, so these are float16 and nothing is cast between it and the product.
+Codes are chosen by GPTQ where there is calibration data, for the scales as float16 has them. The head stays float16,
+because nothing after it makes up for its rounding; so does a layer of no whole blocks.
+Form: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from . import a16w4, tensorrt_fp16
+from .fp32 import transposed
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
+BYTES = 0.65
+TABLE_DTYPE = np.float16
+
+BLOCK = 128
+SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # below it float16 has fewer bits
+
+
+def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+    """MatMul with the transposed weight, decoded from int4."""
+    stored = f"{names[0]}.codes", f"{names[0]}.scales"
+    if not graph.has(*stored):
+        rows = graph.tensors[f"{names[0]}.weight"].shape[1]
+        if names[0] in a16w4.HEADS or rows % BLOCK:
+            return tensorrt_fp16.linear(graph, x, names)
+        codes, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
+        graph.int4(stored[0], codes)
+        graph.initializer(stored[1], scales.astype(graph.dtype))
+    return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
+
+
+def half_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`a16w4.best_scales`, with scales that float16 has."""
+    scales, zeros = a16w4.best_scales(blocks)
+    return scales.clamp(min=SMALLEST_SCALE).half().float(), zeros

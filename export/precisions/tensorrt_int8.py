@@ -1,0 +1,58 @@
+"""int8 weights and values, by explicit QuantizeLinear and DequantizeLinear around linear layers and nothing else.
+
+A layer's weights have a scale for each output, what it reads has one for all, from the largest value on the calibration
+data; everything between layers stays float16. Sums of the residual stream in int8 cost a ViT on an Orin 80 points of
+accuracy, and its attention has no int8 kernel for a picture's 577 rows. Layers whose values one scale does not fit stay
+float16, as LLaMA's products of two layers' outputs do, and so do those whose values nobody has looked at: the head and
+the projector, behind which nothing makes up for their rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import tensorrt_fp16
+from .fp32 import transposed
+from .int8 import LARGEST
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
+BYTES = 1.1
+TABLE_DTYPE = np.float16
+
+LEAST_DB = 25.0  # that rounding may leave of what a layer reads
+SMALLEST_SCALE = np.finfo(np.float16).tiny  # below it float16 has fewer bits
+
+
+def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+    """MatMul of values and the transposed weight, both decoded from int8."""
+    codes, scales = (f"{names[0]}.{part}" for part in ("codes", "scales"))
+    if not graph.has(codes, scales):
+        seen = graph.magnitudes(names[0])
+        if seen is None or seen.int8_db < LEAST_DB:
+            return tensorrt_fp16.linear(graph, x, names)
+        weight = transposed(graph, names)
+        worth = _steps(np.abs(weight).max(axis=0))
+        graph.initializer(scales, worth)
+        whole = np.rint(weight / worth.astype(np.float32)).clip(-LARGEST, LARGEST)
+        graph.initializer(codes, whole.astype(np.int8))
+    rows = graph.once(f"{x}.rows", lambda: _coded(graph, x, names[0]))
+    return graph.op("MatMul", rows, graph.op("DequantizeLinear", codes, scales, axis=1))
+
+
+def _steps(largest: np.ndarray) -> np.ndarray:
+    """What a code is worth, in float16, the type that DequantizeLinear is to give."""
+    return np.maximum(largest / LARGEST, SMALLEST_SCALE).astype(np.float16)
+
+
+def _coded(graph: Graph, x: str, name: str) -> str:
+    """What a layer reads as int8 and back. Layers that read the same share it: they have seen the same."""
+    step = f"{name}.step"
+    if not graph.has(step):
+        graph.scalar(step, _steps(np.array(graph.magnitudes(name).largest)))
+    zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
+    return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, step, zero), step, zero)

@@ -1,0 +1,115 @@
+"""Runs the graphs of a TensorRT bundle with float32 arithmetic on ONNX Runtime, to verify them before they compile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines import stages
+from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+
+from .bucketed import DECODERS
+from .ranges import Ranges
+from .stage_runs import Peak, open_session
+from .typed import half_tensors, in_float32
+
+
+class WatchedGraph:
+    """A graph that runs, and remembers how large its float16 values got.
+
+    Args:
+        path: of the ONNX file; its weights are beside it.
+    """
+
+    def __init__(self, path: Path):
+        model = onnx.load(str(path), load_external_data=False)
+        self._name, self._half = path.stem, half_tensors(model)
+        self._nodes = {name: node.name for node in model.graph.node for name in node.output}
+        wide = path.with_name(f"{path.stem}.float32.onnx")
+        wide.write_bytes(in_float32(model).SerializeToString())
+        try:
+            self._ranges = Ranges(wide, self._half) if self._half else None
+            self._session = None if self._half else open_session(wide)
+        finally:
+            wide.unlink()
+
+    def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        if self._ranges:
+            return self._ranges.run(feed)
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def peak(self) -> Peak | None:
+        """The largest; None where nothing is float16."""
+        if self._ranges is None:
+            return None
+        sizes = {name: max(-low, high) for name, (low, high) in self._ranges.found().items()}
+        name = max(sizes, key=lambda one: np.nan_to_num(sizes[one], nan=np.inf))
+        return Peak(self._name, self._nodes[name], sizes[name])
+
+
+class TensorrtStages:
+    """See `stage_runs.Stages`.
+
+    Args:
+        directory: holds the ONNX files.
+        config: the model.
+        parts: pieces of the decoder and their layers.
+        cache_rows: of the kv cache.
+        precisions: stage to precision.
+        lowering: of the decoder, `delta` or `fused`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: ModelConfig,
+        parts: Mapping[str, range],
+        cache_rows: int,
+        precisions: Mapping[str, str],
+        lowering: str = DELTA,
+    ):
+        self._directory, self._config, self._parts, self._rows = directory, config, parts, cache_rows
+        self._precisions, self._lowering = precisions, lowering
+        self._opened: list[WatchedGraph] = []
+        self._fused: TensorrtStages | None = None
+        runs = [self._open(stages.lowered_graph(part, lowering)).run for part in parts]
+        self._decoder = DECODERS[lowering](config, runs, list(parts.values()), cache_rows)
+
+    def _open(self, graph: str) -> WatchedGraph:
+        self._opened.append(WatchedGraph(self._directory / stages.onnx_file(graph)))
+        return self._opened[-1]
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """See `Stages`."""
+        return self._open(stages.VISION).run({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS]
+
+    def prefill(self, rows: np.ndarray) -> None:
+        """See `Stages`: the decoder runs prompts itself."""
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        """See `Stages`."""
+        return self._decoder.decode(rows, past)
+
+    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
+        """See `Stages`: values are balanced with the layer that reads them where weights are quantised."""
+        last, balanced = self._config.num_hidden_layers - 1, self._precisions[stages.DECODER] in ("int8", "int4")
+        parts = stages.CACHE_PARTS[: 1 if balanced else 2]
+        return {stages.present(last, part): self._decoder.head_major(last, part, rows) for part in parts}
+
+    def others(self) -> dict[str, TensorrtStages]:
+        """See `Stages`: the lowering of newer versions."""
+        if self._lowering == FUSED:
+            return {}
+        self._fused = TensorrtStages(self._directory, self._config, self._parts, self._rows, self._precisions, FUSED)
+        return {stages.lowered_graph(stages.DECODER, FUSED): self._fused}
+
+    def peaks(self) -> list[Peak]:
+        """See `Stages`."""
+        graphs = [graph for one in (self, self._fused) if one for graph in one._opened]
+        return [peak for graph in graphs if (peak := graph.peak())]

@@ -1,0 +1,100 @@
+"""Writes the stages of a bundle for TensorRT: strongly typed graphs, the decoder's in both lowerings over one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from tqdm import tqdm
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.rules import check
+from mobilevlm.engines.targets import QUANTIZED
+from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.errors import UserError
+
+from .balance import Balanced
+from .cache import CacheForm
+from .calibration import embedded
+from .decoder import write_decoder
+from .graph import Graph, no_magnitudes, no_moments
+from .lowerings import fused, strided
+from .observed import Observed
+from .observed_vision import vision_magnitudes
+from .plan import BuildPlan
+from .precisions import precision
+from .precisions.a16w4 import HEADS
+from .sensitivity import Sensitivity
+from .vision import write_vision
+
+OPSET, INT4_OPSET, FUSED_OPSET = 20, 21, 24
+CODED = ("int8", "int4")
+# Versions of TensorRT that a graph is written for: the oldest, and those before and behind what changed.
+VERSIONS = {stages.VISION: ("10.3", "10.16", "11.4"), DELTA: ("10.3", "10.16", "11.4"), FUSED: ("10.16", "11.4")}
+
+
+def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensitivity]:
+    """Write vision and decoder into a directory; there is nothing to say of blocks.
+
+    Raises:
+        UserError: a graph that TensorRT would refuse, which is a mistake of ours: names node, rule and remedy.
+    """
+    config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
+    even = Balanced(tensors, config)
+    moments, magnitudes = no_moments, dict.fromkeys(plan.precisions, no_magnitudes)
+    if plan.precisions.get(stages.VISION) == "int8":
+        magnitudes[stages.VISION] = vision_magnitudes(plan.checkpoint, even, plan.calibration).get
+    if plan.precisions[stages.DECODER] in CODED and plan.calibration:
+        chooses = plan.precisions[stages.DECODER] == "int4" and plan.choose_weights
+        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration), chooses)
+        moments = observed.moments if chooses else no_moments
+        magnitudes[stages.DECODER] = lambda layer: None if layer in HEADS else observed.magnitudes(layer)
+
+    def opened(stage: str, part: str, **options) -> Graph:
+        name = plan.precisions[stage]
+        return Graph(
+            part,
+            even if name in QUANTIZED else tensors,
+            precision(plan.target.module(name)),
+            directory / stages.weights_file(part),
+            progress.update,
+            dtype=np.float32 if name == "fp32" else np.float16,
+            magnitudes=magnitudes[stage],
+            **options,
+        )
+
+    if stages.VISION in plan.precisions:
+        progress.set_description(f"writing vision {plan.precisions[stages.VISION]}")
+        with opened(stages.VISION, stages.VISION, opset=OPSET) as graph:
+            write_vision(graph, config, strided)
+            save(graph, directory, stages.VISION, stages.VISION)
+    name, cache = plan.precisions[stages.DECODER], CacheForm(plan.max_context)
+    progress.set_description(f"writing decoder {name}")
+    opset = INT4_OPSET if name == "int4" else OPSET
+    for part, layers in plan.parts.items():
+        with opened(stages.DECODER, part, moments=moments, opset=opset) as graph:
+            write_decoder(graph, config, strided, cache, layers)
+            save(graph, directory, stages.lowered_graph(part, DELTA), DELTA)
+            other = opened(stages.DECODER, part, opset=FUSED_OPSET, like=graph)
+            write_decoder(other, config, fused, cache, layers)
+            save(other, directory, stages.lowered_graph(part, FUSED), FUSED)
+    return []
+
+
+def save(graph: Graph, directory: Path, name: str, form: str) -> None:
+    """Write a graph's file and check that TensorRT will take it.
+
+    Args:
+        graph: what was written.
+        directory: for the file.
+        name: of the graph.
+        form: `vision`, or the decoder's lowering.
+    """
+    path = directory / stages.onnx_file(name)
+    graph.save(path)
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False), data_prop=True)
+    for version in VERSIONS[form]:
+        if found := check(model, version):
+            lines = "\n".join(map(str, found))
+            raise UserError(f"TensorRT {version} would not take {path.name}; please report this:\n{lines}")

@@ -1,0 +1,162 @@
+"""The doctor's checks of the board's state: power mode, clocks, memory, swap, desktop, disk."""
+
+from __future__ import annotations
+
+import os
+
+from . import nvpmodel
+from .clocks import SLACK
+from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, Patient
+from .memory import parse_buddyinfo, parse_meminfo, parse_swaps
+from .sysfs import read
+
+SWAP_FILE, SWAP_GIB = "/swapfile", 16
+SMALL_BOARD_GIB = 16  # builds on boards up to here need more than the memory
+LARGE_BLOCK, FEW_BLOCKS = 4 << 20, 16
+NEEDED_DISK = 10 * 10**9  # 1.7B in fp16: the bundle's graphs 3.2 GB, the engines as much again, room to build
+DEFAULT_TARGETS = ("/etc/systemd/system/default.target", "/usr/lib/systemd/system/default.target")
+DESKTOP, HEADLESS = "graphical.target", "multi-user.target"
+
+
+def check_power_mode(patient: Patient) -> Finding:
+    """Whether the board is in its fastest mode, by name."""
+    board = patient.board
+    best = nvpmodel.fastest(board.power_modes)
+    if best is None or board.power_mode is None:
+        return Finding("power", UNKNOWN, "no modes in /etc/nvpmodel.conf, or the present one is not told")
+    offered = ", ".join(f"{mode.id} {mode.name}" for mode in board.power_modes)
+    if board.power_mode.rank >= best.rank:
+        return Finding("power", OK, f"mode {board.power_mode.name}, the fastest of: {offered}")
+    return Finding(
+        "power",
+        ADVICE,
+        f"mode {board.power_mode.name}; the board has {offered}",
+        f"sudo nvpmodel -m {best.id} ({best.name}; it may ask for a reboot)",
+        (("nvpmodel", "-m", str(best.id)),),
+    )
+
+
+def check_clocks(patient: Patient) -> Finding:
+    """Whether the clocks of GPU and memory are held at the mode's highest."""
+    clocks = {"GPU": patient.board.gpu, "EMC": patient.board.emc}
+    known = {name: clock for name, clock in clocks.items() if clock is not None and clock.is_locked is not None}
+    if not known:
+        return Finding("clocks", UNKNOWN, "neither the GPU's clock nor the memory's (EMC, root only) can be read")
+    told = ", ".join(f"{name} {clock.now or 0:.0f} of {clock.highest:.0f} MHz" for name, clock in known.items())
+    unknown = "" if len(known) == len(clocks) else "; EMC is read as root only (sudo)"
+    if all(clock.is_locked for clock in known.values()):
+        return Finding("clocks", OK, f"{told}{unknown}")
+    return Finding(
+        "clocks",
+        ADVICE,
+        f"{told}{unknown}: they follow the load, and figures vary with them",
+        "for measuring, sudo jetson_clocks (until the next boot or mode)",
+        (("jetson_clocks",),),
+    )
+
+
+def check_memory_clock(patient: Patient) -> Finding:
+    """Whether the present mode lets the memory run as fast as the module can: decoding is as fast as memory."""
+    board = patient.board
+    allowed = board.emc.highest if board.emc else board.power_mode.emc_mhz if board.power_mode else None
+    if board.module is None or allowed is None:
+        return Finding("bandwidth", UNKNOWN, "the module or its highest memory clock (EMC, root only) is not known")
+    now, best = board.module.gb_per_s(allowed), board.module.gb_per_s()
+    if allowed >= board.module.emc_mhz * (1 - SLACK):
+        return Finding("bandwidth", OK, f"memory up to {allowed:.0f} MHz, {now:.1f} GB/s")
+    return Finding(
+        "bandwidth",
+        ADVICE,
+        f"memory is held to {allowed:.0f} MHz: {now:.1f} of {best:.1f} GB/s, and decoding with it",
+        "choose a faster power mode (see power)",
+    )
+
+
+def check_swap(patient: Patient) -> Finding:
+    """Whether a small board has swap on disk, and whether memory is given to zram."""
+    swaps = parse_swaps(read(patient.root, "/proc/swaps") or "")
+    on_disk = [swap for swap in swaps if not swap.is_zram]
+    told = ", ".join(f"{swap.name} {swap.size_bytes / 2**30:.1f} GiB" for swap in swaps) or "no swap"
+    memory = patient.board.memory_gib
+    remedies, commands = [], []
+    if len(on_disk) < len(swaps):
+        remedies.append("zram takes the memory that it adds: sudo systemctl disable --now nvzramconfig, then reboot")
+        commands.append(("systemctl", "disable", "--now", "nvzramconfig"))
+    if not on_disk and memory is not None and memory <= SMALL_BOARD_GIB:
+        remedies.append(f"a swap file of {SWAP_GIB} GiB for builds, on NVMe (the GPU's own memory never swaps)")
+        commands += [
+            ("fallocate", "-l", f"{SWAP_GIB}G", SWAP_FILE),
+            ("chmod", "600", SWAP_FILE),
+            ("mkswap", SWAP_FILE),
+            ("swapon", SWAP_FILE),
+        ]
+    return Finding("swap", ADVICE if remedies else OK, told, "; ".join(remedies), tuple(commands))
+
+
+def check_desktop(patient: Patient) -> Finding:
+    """Whether a desktop is started, which takes up to 865 MB."""
+    for name in DEFAULT_TARGETS:
+        try:
+            target = os.path.basename(os.readlink(patient.root / name.lstrip("/")))
+        except OSError:
+            continue
+        if target != DESKTOP:
+            return Finding("headless", OK, f"the board starts into {target}")
+        return Finding(
+            "headless",
+            ADVICE,
+            "the board starts a desktop, which takes up to 865 MB of the memory that the GPU has, too",
+            f"sudo systemctl set-default {HEADLESS}, then reboot (back: {DESKTOP})",
+            (("systemctl", "set-default", HEADLESS),),
+            only_by_name=True,
+        )
+    return Finding("headless", UNKNOWN, "systemd's default target is not told")
+
+
+def check_memory(patient: Patient) -> Finding:
+    """How much memory is free, and in what pieces: the GPU's large allocations want large ones."""
+    free = parse_meminfo(read(patient.root, "/proc/meminfo") or "").get("MemAvailable")
+    blocks = parse_buddyinfo(read(patient.root, "/proc/buddyinfo") or "")
+    if free is None or not blocks:
+        return Finding("memory", UNKNOWN, "/proc/meminfo or /proc/buddyinfo cannot be read")
+    large = sum(count * size // LARGE_BLOCK for size, count in blocks.items() if size >= LARGE_BLOCK)
+    largest = max((size for size, count in blocks.items() if count), default=0)
+    told = (
+        f"{free / 2**30:.1f} GiB available; largest free blocks (lfb) {blocks.get(largest, 0)} x "
+        f"{largest / 2**20:g} MiB"
+    )
+    if large >= FEW_BLOCKS:
+        return Finding("memory", OK, told)
+    return Finding(
+        "memory",
+        ADVICE,
+        f"{told}: memory is in small pieces",
+        "give the page cache back and let the kernel put memory together; a reboot does it for certain",
+        (("sync",), ("sysctl", "-w", "vm.drop_caches=3"), ("sysctl", "-w", "vm.compact_memory=1")),
+    )
+
+
+def check_disk(patient: Patient) -> Finding:
+    """Whether there is room for a bundle and its engines."""
+    if patient.free_disk_bytes is None:
+        return Finding("disk", UNKNOWN, "not looked at in a copied tree")
+    told = f"{patient.free_disk_bytes / 1e9:.1f} GB free"
+    if patient.free_disk_bytes >= NEEDED_DISK:
+        return Finding("disk", OK, told)
+    return Finding(
+        "disk",
+        PROBLEM,
+        told,
+        f"V2-1.7B in fp16 takes {NEEDED_DISK / 1e9:.0f} GB to build: make room, or use an NVMe disk",
+    )
+
+
+CHECKS = (
+    check_power_mode,
+    check_clocks,
+    check_memory_clock,
+    check_memory,
+    check_swap,
+    check_desktop,
+    check_disk,
+)

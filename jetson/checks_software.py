@@ -1,0 +1,107 @@
+"""The doctor's checks of what is installed: release, Python, TensorRT, CUDA for Python."""
+
+from __future__ import annotations
+
+from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, Patient
+from .releases import NVMAP_CAP, STACKS, stack_of
+
+MODULES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu13-bindings")  # apt's, and the wheels' for CUDA 13
+SETUP = "run `bash jetson/setup.sh`"
+NVMAP_TEXT = "NvMapMemAllocInternalTagged: 1075072515 error 12"
+LINES = ", ".join(stack.name for stack in STACKS.values())
+
+
+def check_release(patient: Patient) -> Finding:
+    """Whether this project runs on the release of Jetson Linux."""
+    board = patient.board
+    if board.l4t is None:
+        return Finding("jetpack", UNKNOWN, "neither /etc/nv_tegra_release nor dpkg names the L4T version")
+    found = f"L4T {board.l4t}, JetPack {board.jetpack or 'not in the table'}"
+    stack = stack_of(board.l4t)
+    if stack is None:
+        return Finding("jetpack", PROBLEM, found, f"flash a release that this project is for: {LINES}")
+    if board.jetpack is None:
+        return Finding(
+            "jetpack", ADVICE, found, f"taken for {stack.name}; add a row to jetson/releases.py when it works"
+        )
+    return Finding("jetpack", OK, found)
+
+
+def check_nvmap(patient: Patient) -> Finding:
+    """Whether the release is one on which large allocations fail with memory to spare."""
+    l4t = patient.board.l4t
+    if l4t is None:
+        return Finding("nvmap", UNKNOWN, "the L4T version is not known")
+    if l4t not in NVMAP_CAP:
+        return Finding("nvmap", OK, f"no failures of large allocations are known of L4T {l4t}")
+    return Finding(
+        "nvmap",
+        ADVICE,
+        f"on L4T {l4t} large GPU allocations were seen to fail with memory to spare: `{NVMAP_TEXT}`",
+        "this is a cap or fragmentation, not a lack of memory: reboot and start the engine first, or build the decoder "
+        "in smaller blocks (--blocks)",
+    )
+
+
+def check_python(patient: Patient) -> Finding:
+    """Whether Python is the one that TensorRT's apt package is for."""
+    stack = stack_of(patient.board.l4t)
+    if patient.python is None or stack is None:
+        return Finding("python", UNKNOWN, "the Python or the release is not known")
+    if patient.python != stack.python:
+        return Finding(
+            "python",
+            PROBLEM,
+            f"Python {patient.python}; TensorRT's module of {stack.name} is for {stack.python}",
+            f"{SETUP}, which makes an environment of Python {stack.python}, and use that",
+        )
+    return Finding("python", OK, f"Python {patient.python}")
+
+
+def check_tensorrt(patient: Patient) -> Finding:
+    """Whether TensorRT is installed, seen by Python, and of the release's version."""
+    stack = stack_of(patient.board.l4t)
+    libraries = [name for name in patient.board.packages if name.startswith("libnvinfer") and name[10:].isdigit()]
+    library = patient.board.packages[libraries[0]] if libraries else None
+    module = next((patient.distributions[name] for name in MODULES if name in patient.distributions), None)
+    if module is None:
+        what = f"the library {library} is installed, its Python module is not" if library else "it is not installed"
+        return Finding("tensorrt", PROBLEM, what, f"{SETUP} (apt: python3-libnvinfer, an environment that sees it)")
+    found = f"TensorRT {module}" + (f", library {library}" if library else "")
+    if patient.import_error:
+        return Finding("tensorrt", PROBLEM, f"{found}: `import tensorrt` fails: {patient.import_error}", SETUP)
+    if library and not library.startswith(".".join(module.split(".")[:2]) + "."):
+        return Finding(
+            "tensorrt",
+            PROBLEM,
+            f"{found}: the module and the library differ",
+            "remove the other one with pip, so that the apt package's is found",
+        )
+    if stack and not module.startswith(f"{stack.tensorrt}."):
+        return Finding(
+            "tensorrt",
+            ADVICE,
+            f"{found}; {stack.name} brings {stack.tensorrt}",
+            "fine when intended; engines of one version do not run on another, so build them again",
+        )
+    return Finding("tensorrt", OK, found)
+
+
+def check_cuda_python(patient: Patient) -> Finding:
+    """Whether the CUDA runtime's Python bindings are there and of the release's CUDA."""
+    stack = stack_of(patient.board.l4t)
+    version = patient.distributions.get("cuda-bindings")
+    wanted = stack.cuda_bindings if stack else "cuda-bindings"
+    if version is None:
+        return Finding("cuda-python", PROBLEM, "cuda-bindings is not installed", f"{SETUP} (pip: '{wanted}')")
+    if stack and version.split(".")[0] != stack.cuda.split(".")[0]:
+        return Finding(
+            "cuda-python",
+            PROBLEM,
+            f"cuda-bindings {version}, CUDA here is {stack.cuda}",
+            f"pip install '{wanted}'",
+        )
+    return Finding("cuda-python", OK, f"cuda-bindings {version}")
+
+
+CHECKS = (check_release, check_python, check_tensorrt, check_cuda_python, check_nvmap)

@@ -1,0 +1,150 @@
+"""What the Orin boards allow a model at most, on paper: no board is needed, and nothing here was measured.
+
+    python jetson/limits.py --model mobilevlm_v2_1.7b
+    python jetson/limits.py --model mobilevlm_v2_3b --board orin-nano-8-super --precision int8 vision=fp16,decoder=int4
+
+Times are the larger of bytes over memory bandwidth and operations over the peak, plus the gaps between kernels
+(`jetson/paper.py`), at the module's highest clocks. "fits" compares weights, cache and embedding table with the memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+from collections.abc import Sequence
+
+from mobilevlm.commands import run_command
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.errors import UserError
+from mobilevlm.jetson.modules import MODULES
+from mobilevlm.jetson.paper import (
+    WEIGHT_BYTES,
+    Hardware,
+    cache_row_bytes,
+    decoder_bytes,
+    paper_limits,
+    vision_bytes,
+)
+from mobilevlm.jetson.references import REFERENCES
+from mobilevlm.jetson.tables import table
+from mobilevlm.presets import PRESETS
+
+PROMPT_TOKENS = 204  # a picture's 144 rows and a question's 60
+PRECISIONS = ("fp16", "int8", "int4", "vision=fp16,decoder=int4")
+VISION_PRECISIONS = ("fp32", "fp16", "int8")
+POOLED = 4  # patches that the ldp projectors make a row of
+USABLE = 0.75  # part of the memory that is left beside the system and what TensorRT itself takes
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="limits.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("--model", choices=PRESETS, default="mobilevlm_v2_1.7b", help="a published size, or the demo's")
+    self.add_argument("--board", choices=MODULES, nargs="+", default=list(MODULES), help="default: all")
+    self.add_argument(
+        "--precision",
+        nargs="+",
+        default=list(PRECISIONS),
+        metavar="P",
+        help="fp32, fp16, int8, int4 (with int8 vision), or vision=P,decoder=P; several are several rows",
+    )
+    self.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS, metavar="N", help="default: 204")
+    self.add_argument("--context", type=int, metavar="N", help="rows of the cache behind which a token is generated")
+    return self
+
+
+def print_limits(arguments: argparse.Namespace) -> None:
+    """Print the table.
+
+    Raises:
+        UserError: a precision there is no figure for, or a number of tokens that is none.
+    """
+    config = PRESETS[arguments.model]
+    context = arguments.prompt_tokens if arguments.context is None else arguments.context
+    if arguments.prompt_tokens < 1 or context < 0:
+        raise UserError("--prompt-tokens has to be 1 at least, --context 0 at least")
+    mixes = [parse_mix(text) for text in arguments.precision]
+    rows = [row(board, config, mix, arguments.prompt_tokens, context) for board in arguments.board for mix in mixes]
+    header = ["board", "GB/s", "vision", "decoder", "encode ms", f"prefill({arguments.prompt_tokens}) ms", "TTFT ms"]
+    header += [f"tokens/s after {context}", "bound by", "GB", "fits"]
+    print(f"{arguments.model}: least times on paper, not measured", end="\n\n")
+    print(table(header, rows, left=4))
+    shown = [one for one in REFERENCES if one.board in {board.removesuffix("-super") for board in arguments.board}]
+    lines = [f"  {one.board}, {one.stage}: {one}, {one.source}" for one in shown]
+    print("\n".join(["", "published, for comparison:", *lines]) if lines else "")
+
+
+def row(board: str, config: ModelConfig, mix: dict[str, str], prompt_tokens: int, context: int) -> list[str]:
+    """A line of the table."""
+    module = MODULES[board]
+    limits = paper_limits(Hardware(module), config, image_tokens(config), mix, prompt_tokens, (context,))
+    encode, prefill, token = limits.get("image encode"), limits["prefill"], limits[f"decode after {context}"]
+    gigabytes = total_bytes(config, mix, max(context, prompt_tokens)) / 1e9
+    fits = gigabytes * 1e9 <= USABLE * module.memory_gib * 2**30
+    figures = [
+        f"{encode.ms:.1f}" if encode else "",
+        f"{prefill.ms:.1f}",
+        f"{limits['TTFT'].ms:.1f}",
+        f"{1e3 / token.ms:.1f}",
+    ]
+    stage_precisions = [mix[VISION] if encode else "", mix[DECODER]]
+    return [
+        board,
+        f"{module.gb_per_s():.1f}",
+        *stage_precisions,
+        *figures,
+        token.bound,
+        f"{gigabytes:.2f}",
+        "yes" if fits else "no",
+    ]
+
+
+def parse_mix(text: str) -> dict[str, str]:
+    """Stage to precision: `fp16`, or `vision=fp16,decoder=int4`; `int4` alone has int8 vision.
+
+    Raises:
+        UserError: another precision or stage, or a stage left out.
+    """
+    if "=" not in text:
+        chosen = {VISION: "int8" if text == "int4" else text, DECODER: text}
+    else:
+        chosen = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    known = chosen.keys() == {VISION, DECODER} and chosen[VISION] in VISION_PRECISIONS
+    if not known or chosen[DECODER] not in WEIGHT_BYTES:
+        raise UserError(
+            f"--precision {text} has no figures: use fp32, fp16, int8 or int4, or {VISION}= (fp32, fp16, int8) and "
+            f"{DECODER}= (fp32, fp16, int8, int4) with a comma between"
+        )
+    return chosen
+
+
+def image_tokens(config: ModelConfig) -> int:
+    """Rows of a picture: the ldp projectors make one of four patches."""
+    if config.vision is None:
+        return 0
+    return config.num_patches // POOLED if config.mm_projector_type.startswith("ldp") else config.num_patches
+
+
+def total_bytes(config: ModelConfig, mix: dict[str, str], context: int) -> float:
+    """Weights of both stages, embedding table in float16 and cache of so many rows."""
+    embedding = 2 * config.vocab_size * config.hidden_size
+    vision = vision_bytes(config, mix[VISION]) if config.vision else 0.0
+    cache = context * cache_row_bytes(config, mix[DECODER])
+    return vision + decoder_bytes(config, mix[DECODER]) + embedding + cache
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: exit status 0, 2 for a mistake of the person's."""
+    run_command(parser(), print_limits, arguments)
+
+
+if __name__ == "__main__":
+    main()

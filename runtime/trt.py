@@ -1,0 +1,205 @@
+"""TensorRT without PyTorch, for bundles whose engines were made here by `engines/compile.py`.
+
+All memory is taken once, when a bundle is opened. A token is one launch of a CUDA graph, one copy of its rows into the
+cache, and one wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.buckets import PROMPT_ROWS
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.chunks import chunks
+from mobilevlm.engines.cuda_device import CudaError, compute_capability
+from mobilevlm.engines.stages import IMAGE_EMBEDS, LOGITS, PIXEL_VALUES
+from mobilevlm.engines.tensorrt_log import import_tensorrt
+from mobilevlm.engines.tensorrt_profiles import FUSED, decoder_pieces
+from mobilevlm.engines.tensorrt_record import compile_command, require_usable
+from mobilevlm.errors import UserError
+
+from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
+from .trt_engine import Context, Loader, TrtError
+from .trt_lowerings import Delta, Fused, Sizes
+from .trt_steps import INPUTS, Decoder, Step
+
+SCRATCH = "scratch"
+
+
+class TrtRunner:
+    """See `runner.Runner`.
+
+    Attributes:
+        not_captured: why tokens run without CUDA graphs, which is slower; empty when they have them.
+
+    Raises:
+        BundleError: its engines are missing, or were made elsewhere.
+        UserError: TensorRT, CUDA or a GPU is missing, or memory is short.
+    """
+
+    def __init__(self, bundle: Bundle):
+        require_usable(bundle, import_tensorrt().__version__, compute_capability())
+        self.max_context = bundle.manifest.max_context
+        self.not_captured = ""
+        self._directory = bundle.directory
+        self._memory: list[DeviceMemory | PinnedMemory] = []
+        self._tokens: dict[Sizes, Step] = {}
+        self._bound: Sizes | None = None
+        self._stream, self._done, self._sent = Stream(), Event(), Event()
+        try:
+            self._load(bundle)
+            self._reserve(bundle)
+            self._prepare_tokens()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, bundle: Bundle) -> None:
+        config, pieces = bundle.config, decoder_pieces(bundle.manifest.parts)
+        self._loader = Loader(compile_command(bundle.directory))
+        engines = {part: self._loader.load(bundle.path(stages.engine_file(part))) for part in pieces}
+        lowering = Fused if bundle.manifest.tensorrt["lowering"] == FUSED else Delta
+        self._decoder = Decoder(engines, lowering(config, pieces, engines), config.hidden_size, config.vocab_size)
+        self._vision = self._loader.load(bundle.path(stages.engine_file(stages.VISION))) if bundle.has_vision else None
+
+    def _reserve(self, bundle: Bundle) -> None:
+        """One block on the device for everything, and a few that the host reads and writes."""
+        sizes = self._decoder.regions()
+        engines = [*self._decoder.engines.values(), *([self._vision] if self._vision else [])]
+        self._scratch_bytes = sizes[SCRATCH] = max(engine.scratch_bytes for engine in engines)
+        pinned = {name: sizes[name] for name in (INPUTS, LOGITS)}
+        if self._vision:
+            self._picture = {name: self._vision.shape(name) for name in (PIXEL_VALUES, IMAGE_EMBEDS)}
+            pinned |= {name: self._vision.size(name, shape) for name, shape in self._picture.items()}
+        layout = Layout()
+        for name, size in (sizes | pinned).items():
+            layout.add(name, size)
+        # The large one first: on a Jetson free memory falls into pieces.
+        block = DeviceMemory(layout.size, self._stream)
+        self._memory.append(block)
+        self._regions = {name: block.address + offset for name, offset in layout.offsets.items()}
+        self._pinned: dict[str, PinnedMemory] = {}
+        for name, size in pinned.items():
+            self._pinned[name] = PinnedMemory(size)
+            self._memory.append(self._pinned[name])
+        self._prompt_contexts = self._contexts()
+        self._prompts: dict[Sizes, Step] = {}
+        if self._vision:
+            self._vision_context = self._vision.context(self._regions[SCRATCH], self._scratch_bytes)
+            places = {name: self._regions[name] for name in self._picture}
+            self._vision_context.bind(0, {}, places, self._stream)
+
+    def _contexts(self) -> list[Context]:
+        """One for each piece; all share the memory they work in, as only one runs at a time."""
+        engines = self._decoder.engines.values()
+        return [engine.context(self._regions[SCRATCH], self._scratch_bytes) for engine in engines]
+
+    def _step(self, sizes: Sizes, contexts: list[Context]) -> Step:
+        return Step(self._decoder, sizes, contexts, self._regions, self._pinned)
+
+    def _prepare_tokens(self) -> None:
+        """Capture a token for each length of the cache, with contexts of its own: a graph holds on to their state."""
+        for sizes in self._decoder.lowering.tokens:
+            step = self._tokens[sizes] = self._step(sizes, self._contexts())
+            step.bind(self._stream)
+            step.queue(self._stream)  # what a first run does besides is not to be captured
+            self._stream.synchronize()
+            if self.not_captured:
+                continue
+            try:
+                step.graph = self._stream.capture(lambda step=step: step.queue(self._stream))
+            except (CudaError, TrtError) as error:
+                self.not_captured = str(error)
+                warnings.warn(f"tokens run without CUDA graphs, which is slower: {error}", stacklevel=2)
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        stream, pinned, embeds = self._require_open(), self._pinned, self._picture[IMAGE_EMBEDS]
+        with self._settled():
+            source, result = (pinned[name] for name in (PIXEL_VALUES, IMAGE_EMBEDS))
+            source.array(0, self._picture[PIXEL_VALUES], np.float32)[...] = pixel_values
+            stream.to_device(self._regions[PIXEL_VALUES], source.address, source.size)
+            self._vision_context.run(stream)
+            stream.to_host(result.address, self._regions[IMAGE_EMBEDS], result.size)
+            stream.synchronize()
+        return result.array(0, embeds, self._vision.dtype(IMAGE_EMBEDS))[0].astype(np.float32)
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+        self._require_open()
+        if not 0 < len(inputs_embeds) <= self.max_context - past:
+            raise ValueError(f"{len(inputs_embeds)} rows behind {past} are not 1 to {self.max_context} in all")
+        with self._settled():
+            for piece in chunks(len(inputs_embeds), PROMPT_ROWS):
+                self._call(inputs_embeds[piece], past + piece.start)
+            self._done.wait()
+        return self._pinned[LOGITS].array(0, (self._decoder.vocabulary,), np.float32)
+
+    def _call(self, rows: np.ndarray, past: int) -> None:
+        stream, lowering = self._stream, self._decoder.lowering
+        sizes = lowering.sizes(len(rows), past)
+        step = self._tokens.get(sizes) or self._prompt(sizes)
+        self._sent.wait()  # the inputs before are on the GPU: theirs may be overwritten
+        step.fill(rows, past)
+        if step.graph is None:
+            step.send(stream)
+            self._sent.record(stream)
+            step.run(stream)
+            step.fetch(stream)
+        else:
+            step.graph.launch(stream)
+            self._sent.record(stream)
+        self._done.record(stream)  # the logits are there; rows may go on into the cache meanwhile
+        lowering.keep(len(rows), past, sizes, self._regions, stream)
+
+    def _prompt(self, sizes: Sizes) -> Step:
+        """A call for several rows, whose contexts are told of it."""
+        if sizes not in self._prompts:
+            self._prompts[sizes] = self._step(sizes, self._prompt_contexts)
+        step = self._prompts[sizes]
+        if self._bound != sizes:
+            self._bound = None
+            step.bind(self._stream)
+            self._bound = sizes
+        return step
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Leave nothing half done behind an error, so that the next question can be answered."""
+        try:
+            yield
+        except BaseException:
+            self._bound = None
+            with contextlib.suppress(CudaError):  # where the GPU's state is lost, the next call says so again
+                self._stream.synchronize()
+            raise
+
+    def _require_open(self) -> Stream:
+        if self._stream is None:
+            raise UserError(f"{self._directory} was closed: open it again")
+        return self._stream
+
+    def close(self) -> None:
+        """Give everything back: graphs before their contexts, these before engines, and memory when all is still."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        # After a fault of the GPU nothing can be given back any more, and nothing has to.
+        with contextlib.suppress(CudaError):
+            stream.synchronize()
+        for step in self._tokens.values():
+            with contextlib.suppress(CudaError):
+                if step.graph is not None:
+                    step.graph.close()
+        self._tokens = self._prompts = {}
+        self._prompt_contexts = self._vision_context = None
+        self._decoder = self._vision = self._loader = None
+        self._pinned = {}
+        for thing in (*reversed(self._memory), self._sent, self._done, stream):
+            with contextlib.suppress(CudaError):
+                thing.close()

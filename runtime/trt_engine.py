@@ -1,0 +1,156 @@
+"""TensorRT's engines and execution contexts, with every refusal turned into a sentence."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mobilevlm.engines.bundle import BundleError
+from mobilevlm.engines.tensorrt_log import explained, import_tensorrt, make_logger
+
+from .cuda import Stream
+
+Shape = tuple[int, ...]
+
+
+class TrtError(BundleError):
+    """TensorRT refused something; the message says what helps."""
+
+
+class Loader:
+    """Loads engine files; lives longer than what it loads.
+
+    Args:
+        command: that makes the engines again.
+    """
+
+    def __init__(self, command: str):
+        self.trt: ModuleType = import_tensorrt()
+        self._command = command
+        self._logger = make_logger(self.trt)
+        try:
+            self._runtime = self.trt.Runtime(self._logger)
+        except TypeError:  # what a null pointer becomes in Python
+            raise self.failure("TensorRT could not be started") from None
+
+    def load(self, path: Path) -> Engine:
+        """An engine from its file.
+
+        Raises:
+            TrtError: it is for another machine or version, damaged, or does not fit into memory.
+        """
+        self._logger.lines.clear()
+        # Mapped: beside the engine's own copy of its weights, the file's pages can be dropped.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise self.failure(f"{path} could not be loaded")
+        return Engine(self, path.name, engine)
+
+    def failure(self, what: str) -> TrtError:
+        """What to raise, with the reason from the log."""
+        lines, self._logger.lines = self._logger.lines, []
+        return TrtError(explained(what, lines, self._command))
+
+
+class Engine:
+    """A loaded engine.
+
+    Attributes:
+        name: of its file.
+        inputs: names.
+        outputs: names.
+        scratch_bytes: that a context needs while it runs, by its largest profile.
+    """
+
+    def __init__(self, loader: Loader, name: str, engine: Any):
+        self.loader, self.name, self.handle = loader, name, engine
+        modes = loader.trt.TensorIOMode
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self.inputs = [name for name in names if engine.get_tensor_mode(name) == modes.INPUT]
+        self.outputs = [name for name in names if engine.get_tensor_mode(name) == modes.OUTPUT]
+        self.scratch_bytes = int(engine.device_memory_size_v2)
+
+    @property
+    def num_profiles(self) -> int:
+        """How many sets of sizes it has kernels for."""
+        return self.handle.num_optimization_profiles
+
+    def largest(self, name: str, profile: int) -> Shape:
+        """The largest shape of an input in a profile."""
+        return tuple(self.handle.get_tensor_profile_shape(name, profile)[2])
+
+    def shape(self, name: str) -> Shape:
+        """Of a tensor, -1 where it depends on the call; outputs have no place in a profile."""
+        return tuple(self.handle.get_tensor_shape(name))
+
+    def dtype(self, name: str) -> np.dtype:
+        """Of a tensor."""
+        return np.dtype(self.loader.trt.nptype(self.handle.get_tensor_dtype(name)))
+
+    def size(self, name: str, shape: Shape) -> int:
+        """Bytes of a tensor of this shape."""
+        return prod(shape) * self.dtype(name).itemsize
+
+    def context(self, scratch: int, size: int) -> Context:
+        """An execution context that uses memory at hand.
+
+        Args:
+            scratch: address of memory that no other context uses at the same time.
+            size: its bytes, at least `scratch_bytes`.
+
+        Raises:
+            TrtError: there is no memory for it.
+        """
+        strategy = self.loader.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self.handle.create_execution_context(strategy)
+        if context is None:
+            raise self.loader.failure(f"{self.name} has no room to run")
+        context.set_device_memory(scratch, size)
+        return Context(self, context)
+
+
+class Context:
+    """State of one inference: a profile, shapes and addresses."""
+
+    def __init__(self, engine: Engine, handle: Any):
+        self._engine, self._handle = engine, handle
+
+    def bind(self, profile: int, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: Stream) -> None:
+        """Say what the next runs are about.
+
+        Args:
+            profile: its index.
+            shapes: of the inputs that are not always the same.
+            addresses: of all inputs and outputs, each a multiple of 256.
+            stream: that the runs will be queued to.
+
+        Raises:
+            TrtError: the engine does not take it.
+        """
+        handle, engine = self._handle, self._engine
+        try:
+            fits = handle.set_optimization_profile_async(profile, int(stream))
+            fits = fits and all(handle.set_input_shape(name, shape) for name, shape in shapes.items())
+            fits = fits and all(handle.set_tensor_address(name, address) for name, address in addresses.items())
+            missing = handle.infer_shapes() if fits else []
+        except RuntimeError as error:
+            raise engine.loader.failure(f"{engine.name} does not take profile {profile} ({error})") from None
+        if not fits or missing:
+            detail = f", {', '.join(missing)} missing" if missing else ""
+            raise engine.loader.failure(f"{engine.name} does not take what it should run{detail}")
+
+    def run(self, stream: Stream) -> None:
+        """Queue it.
+
+        Raises:
+            TrtError: it was refused.
+        """
+        if not self._handle.execute_async_v3(int(stream)):
+            raise self._engine.loader.failure(f"{self._engine.name} could not run")

@@ -1,0 +1,137 @@
+"""One call of the decoder with sizes that stay: its inputs in one block, all pieces, and the logits.
+
+Inputs go to the GPU as one copy, and a piece hands its rows to the next by their address there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES
+
+from .cuda import Graph, Layout, PinnedMemory, Stream
+from .trt_engine import Context, Engine, Shape
+from .trt_lowerings import Delta, Fused, Sizes
+
+INPUTS = "inputs"
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What all calls have in common.
+
+    Attributes:
+        engines: of the pieces, in order.
+        lowering: of these.
+        width: of a row.
+        vocabulary: how many logits there are.
+    """
+
+    engines: Mapping[str, Engine]
+    lowering: Delta | Fused
+    width: int
+    vocabulary: int
+
+    def regions(self) -> dict[str, int]:
+        """Bytes that it needs on the device: for inputs, rows between pieces, logits and caches."""
+        largest = self.lowering.largest
+        rows = largest.rows * self.width * self.dtype(INPUTS_EMBEDS).itemsize
+        logits = self.vocabulary * np.dtype(np.float32).itemsize
+        own = {INPUTS: self.layout(largest).size, "rows.0": rows, "rows.1": rows, LOGITS: logits}
+        return own | self.lowering.regions()
+
+    def input_shapes(self, sizes: Sizes) -> dict[str, Shape]:
+        """Of the inputs that come from the host; the values of one are not looked at."""
+        arrays = self.lowering.inputs(1, 0, sizes)
+        return {INPUTS_EMBEDS: (1, sizes.rows, self.width)} | {name: array.shape for name, array in arrays.items()}
+
+    def dtype(self, name: str) -> np.dtype:
+        """Of an input, as the first piece that has it takes it."""
+        return next(engine.dtype(name) for engine in self.engines.values() if name in engine.inputs)
+
+    def layout(self, sizes: Sizes) -> Layout:
+        """Of a call's inputs, one behind the other."""
+        layout = Layout()
+        for name, shape in self.input_shapes(sizes).items():
+            layout.add(name, int(np.prod(shape)) * self.dtype(name).itemsize)
+        return layout
+
+
+class Step:
+    """A call of certain sizes.
+
+    Args:
+        decoder: that is called.
+        sizes: of the call.
+        contexts: of its pieces; others' too, as long as `bind` is called before `queue`.
+        regions: addresses on the device: of the inputs' block, of rows between pieces, logits and caches.
+        pinned: where inputs are written, and logits are read.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        sizes: Sizes,
+        contexts: Sequence[Context],
+        regions: Mapping[str, int],
+        pinned: Mapping[str, PinnedMemory],
+    ):
+        self.sizes = sizes
+        self._decoder, self._contexts, self._regions, self._pinned = decoder, contexts, regions, pinned
+        self._layout, self._shapes = decoder.layout(sizes), decoder.input_shapes(sizes)
+        self._views = {
+            name: pinned[INPUTS].array(self._layout.offsets[name], shape, decoder.dtype(name))
+            for name, shape in self._shapes.items()
+        }
+        self.graph: Graph | None = None
+
+    def fill(self, rows: np.ndarray, behind: int) -> None:
+        """Write the inputs of (n, D) float32 rows behind so many of the cache; the last call's must be on the GPU."""
+        lowering, view = self._decoder.lowering, self._views[INPUTS_EMBEDS][0]
+        place = lowering.place(len(rows), self.sizes)
+        view[: place.start], view[place], view[place.stop :] = 0, rows, 0
+        for name, values in lowering.inputs(len(rows), behind, self.sizes).items():
+            self._views[name][...] = values
+
+    def bind(self, stream: Stream) -> None:
+        """Tell the contexts what they run on."""
+        place = {name: self._regions[INPUTS] + offset for name, offset in self._layout.offsets.items()}
+        row_shape = self._shapes[INPUTS_EMBEDS]
+        pieces = list(zip(self._decoder.engines.items(), self._contexts, strict=True))
+        for number, ((part, engine), context) in enumerate(pieces):
+            shapes, addresses = self._decoder.lowering.caches(part, self.sizes, self._regions)
+            shapes, addresses = self._shapes | shapes | {HIDDEN_STATES: row_shape}, place | addresses
+            # Two blocks in turn: what a piece reads is not what it writes.
+            addresses |= {HIDDEN_STATES: self._regions[f"rows.{number % 2}"], LOGITS: self._regions[LOGITS]}
+            addresses[NEXT_HIDDEN_STATES] = self._regions[f"rows.{(number + 1) % 2}"]
+            context.bind(
+                self.sizes.profile,
+                {name: shapes[name] for name in engine.inputs},
+                {name: addresses[name] for name in (*engine.inputs, *engine.outputs)},
+                stream,
+            )
+
+    def send(self, stream: Stream) -> None:
+        """Queue the copy of the inputs."""
+        stream.to_device(self._regions[INPUTS], self._pinned[INPUTS].address, self._layout.size)
+
+    def run(self, stream: Stream) -> None:
+        """Queue the pieces."""
+        for context in self._contexts:
+            context.run(stream)
+
+    def fetch(self, stream: Stream) -> None:
+        """Queue the copy of the logits."""
+        stream.to_host(self._pinned[LOGITS].address, self._regions[LOGITS], self._pinned[LOGITS].size)
+
+    def queue(self, stream: Stream) -> None:
+        """Queue it all: by one launch, when it was captured."""
+        if self.graph is not None:
+            self.graph.launch(stream)
+            return
+        self.send(stream)
+        self.run(stream)
+        self.fetch(stream)

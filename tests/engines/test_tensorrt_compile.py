@@ -1,0 +1,246 @@
+"""Making engines on the double: what is built, kept and refused, and what is said when TensorRT gives no reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mobilevlm.engines import tensorrt_apart, tensorrt_log
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.onnx_bytes import FLOAT, Node, Tensor, model_bytes
+from mobilevlm.engines.tensorrt import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt_lowering import choose_lowering, probe_model
+from mobilevlm.engines.tensorrt_progress import make_progress
+from mobilevlm.errors import UserError
+from tests.conftest import ROOT
+from tests.tensorrt_double import tiny
+from tests.tensorrt_double.bundles import compile_here, machine
+from tests.tensorrt_double.plan import unpack
+
+VERSIONS = ("10.3.0", "10.7.0", "10.16.2", "11.1.0", "11.4.1")
+COMPILE, WORKER = ROOT / "engines" / "compile.py", ROOT / "engines" / "tensorrt_worker.py"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A bundle of two pieces; do not write into it."""
+    return tiny.write_bundle(tmp_path_factory.mktemp("tiny") / "bundle", 2)
+
+
+@pytest.fixture
+def directory(prepared, tmp_path) -> Path:
+    return shutil.copytree(prepared, tmp_path / "bundle")
+
+
+def header(path: Path) -> dict:
+    return unpack(path.read_bytes())[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_from_the_same_code(version, directory):
+    with machine(version):
+        bundle = compile_here(directory)
+    fused = version not in ("10.3.0", "10.7.0")
+    assert bundle.manifest.tensorrt["lowering"] == ("fused" if fused else "delta")
+    plan = header(directory / "decoder.1.engine")
+    assert plan["version"] == version and plan["capability"] == [8, 7]
+    assert len(plan["profiles"]) == (2 if fused else 6)
+    assert "TF32" not in plan["flags"]
+    assert set(plan["pools"]) == {"WORKSPACE", "TACTIC_DRAM"} and 0 < plan["pools"]["TACTIC_DRAM"] < 8 << 30
+    assert Bundle.open(directory).manifest == bundle.manifest
+
+
+def test_memory_of_a_card_is_its_own(directory):
+    with machine(capability=(9, 0), integrated=False, memory_bytes=4 << 30):
+        compile_here(directory)
+    plan = header(directory / "decoder.0.engine")
+    assert set(plan["pools"]) == {"WORKSPACE"} and plan["pools"]["WORKSPACE"] < 1 << 30
+
+
+def test_profiles_are_a_chunk_and_a_token_behind_each_length(directory):
+    with machine():
+        compile_here(directory)
+    profiles = header(directory / "decoder.0.engine")["profiles"]
+    sizes = [(one["inputs_embeds"], one["past_key_values.0.key"]) for one in profiles]
+    assert all(low == usual == high for pair in sizes for low, usual, high in pair)
+    assert [(rows[0][1], cache[0][1]) for rows, cache in sizes] == [
+        (rows, behind) for rows in (128, 1) for behind in (256, 512, 600)
+    ]
+
+
+def test_what_is_up_to_date_is_kept(directory, capsys):
+    with machine() as double:
+        compile_here(directory)
+        assert double.settings.counts["builds"] == 3
+        compile_here(directory)
+        assert double.settings.counts["builds"] == 3
+        assert capsys.readouterr().err.count("is up to date") == 3
+        (directory / "decoder.0.engine").unlink()
+        compile_here(directory)
+        assert double.settings.counts == {"builds": 4, "timing cache misses": 3, "timing cache hits": 1}
+    with machine("10.7.0") as double:  # another machine: all of them, and nothing of what was measured there
+        compile_here(directory)
+        assert double.settings.counts == {"builds": 3, "timing cache misses": 3}
+
+
+def test_a_failure_keeps_what_is_done(directory):
+    with machine(
+        fail_build=("decoder.1", "Error Code 2: OutOfMemory (Requested size was 4294967296 bytes.)")
+    ) as double:
+        with pytest.raises(BuildError, match=r"Requested size.*--blocks.*engines/compile.py"):
+            compile_here(directory)
+        assert set(Bundle.open(directory).manifest.tensorrt["engines"]) == {"vision", "decoder.0"}
+        assert not list(directory.glob("*.partial"))
+        double.settings.fail_build = None
+        compile_here(directory)
+        assert double.settings.counts["builds"] == 3
+
+
+@pytest.mark.parametrize("columns", (0, tiny.MAX_CONTEXT - 1))
+def test_the_lowering_is_tried_and_falls_back(columns, directory, capsys):
+    """No kernel at all; or one for the probe, but not for so long a cache."""
+    with machine("10.16.2", fused_attention=columns) as double:
+        bundle = compile_here(directory)
+        assert double.settings.counts["builds"] == 3 + bool(columns)  # vision once, and the probe
+    record = bundle.manifest.tensorrt
+    assert record["lowering"] == "delta" and "Could not find any implementation" in record["reason"]
+    assert "Could not find any implementation" in capsys.readouterr().err
+    assert set(record["engines"]) == {"vision", "decoder.0", "decoder.1"}
+    with machine("10.16.2", fused_attention=columns) as double:
+        compile_here(directory)
+        assert "builds" not in double.settings.counts
+
+
+def test_the_lowering_by_version():
+    assert choose_lowering("10.3.0", lambda: pytest.fail("not to be tried"))[0] == "delta"
+    assert choose_lowering("10.15.1", lambda: pytest.fail("not to be tried"))[0] == "delta"
+    assert choose_lowering("10.16.2.3", lambda: None)[0] == "fused"
+    assert choose_lowering("11.4.1", lambda: "no kernel") == (
+        "delta",
+        "TensorRT 11.4.1 could not build a layer of fused: no kernel",
+    )
+
+
+def test_bundles_of_other_targets_have_nothing_to_compile(tmp_path):
+    host = tiny.write_bundle(tmp_path / "host", target="host")
+    with machine(), pytest.raises(BundleError, match="host, which runs as it is"):
+        compile_here(host)
+
+
+def test_a_cancelled_build_is_an_interruption():
+    with machine() as double:
+        builder = EngineBuilder(Path("/nonexistent/timing.cache"), "again")
+        builder.progress = make_progress(double.trt, "small", io.StringIO())
+        builder.progress.cancel()
+        with pytest.raises(KeyboardInterrupt):
+            builder.build_bytes("small", small())
+
+
+def small(operator: str = "Relu") -> bytes:
+    one = [Tensor(name, FLOAT, (4,)) for name in ("x", "y")]
+    return model_bytes([Node(operator, ("x",), "y")], one[:1], one[1:], 17)
+
+
+def test_models_without_the_onnx_package_are_what_it_reads(prepared):
+    import onnx
+
+    config = Bundle.open(prepared).config
+    for precision in ("fp16", "fp32"):
+        model = onnx.load_model_from_string(probe_model(config, precision))
+        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        assert [node.op_type for node in model.graph.node][-1] == "Attention"
+    onnx.checker.check_model(small())
+    assert onnx.load_model_from_string(small()).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
+
+
+def test_an_unknown_operator_is_named(tmp_path):
+    with machine():
+        builder = EngineBuilder(tmp_path / "timing.cache", "again")
+        with pytest.raises(BuildError, match="node y.*Plugin not found.*prepare the bundle with this version"):
+            builder.build_bytes("small", small("Swish"))
+        builder.build_bytes("small", small())  # and it goes on
+        assert (tmp_path / "timing.cache").is_file()
+
+
+def test_a_spoilt_timing_cache_is_begun_anew(tmp_path):
+    (tmp_path / "timing.cache").write_bytes(b"of another device")
+    with machine():
+        EngineBuilder(tmp_path / "timing.cache", "again").build_bytes("small", small())
+    assert b"(8, 7)" in (tmp_path / "timing.cache").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "line, remedy",
+    [
+        ("NvMapMemAllocInternalTagged: 1075072515 error 12", "L4T 36.4.4 to 36.4.7"),
+        ("ERROR: Error Code 6: API Usage Error (incompatible device, expecting compute 8.7", "make them here"),
+        ("ERROR: x: optimization profile is missing values", "prepare the bundle again"),
+        ("ERROR: Error Code 1: Myelin ([impl.cpp])", "see the lines above"),
+    ],
+)
+def test_lines_of_the_log_become_remedies(line, remedy):
+    text = tensorrt_log.explained("decoder.0 could not be built", [line], "python engines/compile.py DIR")
+    assert text.startswith("decoder.0 could not be built (") and remedy in text
+    assert text.endswith("python engines/compile.py DIR")
+
+
+def test_without_tensorrt_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(UserError, match="nvidia-jetpack.*--system-site-packages"):
+        tensorrt_log.import_tensorrt()
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=120)
+
+
+def test_workers_say_why_in_a_line(directory):
+    with machine(fail_build=("decoder.0", "Error Code 2: OutOfMemory")):
+        done = command(WORKER, directory, "decoder.0", "delta")
+        assert done.returncode == 2 and "memory is short" in done.stdout and len(done.stdout.splitlines()) == 1
+        assert "decoder.0: Building Engine" not in done.stdout
+        done = command(WORKER, directory, "vision", "delta")
+        assert (done.returncode, done.stdout) == (0, "") and "vision: Building Engine" in done.stderr
+
+
+def test_the_command_line(directory):
+    with machine("10.16.2"):
+        done = command(COMPILE, directory)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{directory} is ready.") and f"verify.py --engine {directory}" in done.stdout
+        assert "fused decoder, because TensorRT 10.16.2 built a layer of it" in done.stderr
+        again = command(COMPILE, directory)
+        assert again.returncode == 0 and again.stderr.count("is up to date") == 3
+    with machine(fail_build=("vision", "Error Code 2: OutOfMemory")):
+        done = command(COMPILE, directory)
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("compile.py: vision.onnx could not be")
+
+
+def test_ctrl_c_stops_a_build_at_its_next_step_and_keeps_what_is_done(directory):
+    with machine(step_seconds=0.3):
+        started = subprocess.Popen(
+            [sys.executable, str(COMPILE), str(directory)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while "decoder.0: Building Engine" not in started.stderr.readline():
+            pass
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+        begin = time.monotonic()
+        assert "interrupted" in started.communicate(timeout=60)[1] and started.returncode == 130
+        assert time.monotonic() - begin < 2 * 7 * 0.3  # all steps of one
+    assert set(Bundle.open(directory).manifest.tensorrt["engines"]) == {"vision"}
+    assert not list(directory.glob("*.partial"))
+
+
+def test_a_worker_that_is_killed(directory, monkeypatch):
+    monkeypatch.setattr(tensorrt_apart, "WORKER", directory / "killed.py")
+    (directory / "killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    with pytest.raises(UserError, match="killed by signal 9.*want of memory.*Engines that are done are kept"):
+        tensorrt_apart.build_apart(directory, "vision", "delta")

@@ -1,0 +1,99 @@
+"""Small models with random weights, in PyTorch and as TensorRT's graphs of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from mobilevlm.config import ModelConfig
+from mobilevlm.engines import stages
+from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.export.balance import Balanced
+from mobilevlm.export.bucketed import DECODERS
+from mobilevlm.export.cache import CacheForm
+from mobilevlm.export.decoder import write_decoder
+from mobilevlm.export.graph import Graph
+from mobilevlm.export.lowerings import fused, strided
+from mobilevlm.export.observed import Observed
+from mobilevlm.export.precisions import precision
+from mobilevlm.export.precisions.a16w4 import HEADS
+from mobilevlm.export.tensorrt_runs import WatchedGraph
+from mobilevlm.export.tensorrt_stages import FUSED_OPSET, INT4_OPSET, OPSET, save
+from mobilevlm.model import empty_model, expected_shapes
+from mobilevlm.tensors import random_tensors
+from tests.export.test_architectures import MODEL
+
+ROWS = 600  # of the cache: buckets of 256, 512 and 600
+
+
+class Model:
+    """One of the small ones; weights are values that float16 has, but for those that balancing moves."""
+
+    def __init__(self, change: dict):
+        self.config: ModelConfig = replace(MODEL, vision=None, mm_vision_tower=None, **change)
+        drawn = random_tensors(expected_shapes(self.config), seed=4)
+        self.tensors = {name: one.half().float() for name, one in drawn.items()}
+        self.embeds = torch.randn(1, ROWS, self.config.hidden_size, generator=torch.Generator().manual_seed(6))
+        self.embeds = self.embeds.half().float()
+
+    def logits(self, tensors: dict[str, torch.Tensor] | None = None) -> np.ndarray:
+        """(ROWS, V) after each row, by transformers."""
+        tensors = tensors or self.tensors
+        model = empty_model(self.config).model
+        own = {name.removeprefix("model."): one for name, one in tensors.items() if name.startswith("model.")}
+        model.load_state_dict(own, assign=True)
+        head = tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"])
+        with torch.inference_mode():
+            return (model(inputs_embeds=self.embeds).last_hidden_state[0] @ head.T).numpy()
+
+    def write(self, name: str, directory: Path, pieces: int = 1) -> Graphs:
+        """Both lowerings of the decoder in a precision; codes are chosen on the rows that it is run on."""
+        observed = Observed(self.config, Balanced(self.tensors, self.config), [self.embeds[:, :200]])
+        coded = name in ("int8", "int4")
+        parts = stages.decoder_parts(self.config.num_hidden_layers, pieces)
+        options = {
+            "tensors": Balanced(self.tensors, self.config) if coded else self.tensors,
+            "precision": precision(f"tensorrt_{name}"),
+            "dtype": np.float32 if name == "fp32" else np.float16,
+            "magnitudes": lambda layer: None if layer in HEADS else observed.magnitudes(layer),
+        }
+        opset = INT4_OPSET if name == "int4" else OPSET
+        for part, layers in parts.items():
+            options |= {"name": part, "weights_path": directory / stages.weights_file(part)}
+            with Graph(**options, opset=opset, moments=observed.moments) as graph:
+                write_decoder(graph, self.config, strided, CacheForm(ROWS), layers)
+                save(graph, directory, stages.lowered_graph(part, DELTA), DELTA)
+                other = Graph(**options, opset=FUSED_OPSET, like=graph)
+                write_decoder(other, self.config, fused, CacheForm(ROWS), layers)
+                save(other, directory, stages.lowered_graph(part, FUSED), FUSED)
+        return Graphs(self, directory, parts)
+
+
+class Graphs:
+    """What was written."""
+
+    def __init__(self, model: Model, directory: Path, parts: dict[str, range]):
+        self.model, self.directory, self.parts = model, directory, parts
+
+    def path(self, part: str, lowering: str) -> Path:
+        return self.directory / stages.onnx_file(stages.lowered_graph(part, lowering))
+
+    def proto(self, part: str = "decoder.0", lowering: str = DELTA) -> onnx.ModelProto:
+        model = onnx.load(str(self.path(part, lowering)), load_external_data=False)
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+    def decoder(self, lowering: str):
+        runs = [WatchedGraph(self.path(part, lowering)).run for part in self.parts]
+        return DECODERS[lowering](self.model.config, runs, list(self.parts.values()), ROWS)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """By name."""
+        return {
+            tensor.name: onnx.numpy_helper.to_array(tensor, str(self.directory))
+            for part in self.parts
+            for tensor in onnx.load(str(self.path(part, DELTA)), load_external_data=False).graph.initializer
+        }

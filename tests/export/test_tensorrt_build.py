@@ -1,0 +1,152 @@
+"""build_engines.py for TensorRT off the board: what it leaves, what it says, and what its graphs answer."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from mobilevlm import MobileVLM
+from mobilevlm.answer import answer
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.errors import UserError
+from mobilevlm.export import build_engines
+from mobilevlm.export.plan import cut
+from mobilevlm.export.tensorrt_runs import TensorrtStages
+from mobilevlm.runtime import Session, session
+from tests.conftest import BUILD, DEMO, ROOT, run
+
+PICTURE = ROOT / "assets" / "shapes.png"
+QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Is the star to the left of the square?")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The demo model for an Orin, in three pieces: what was printed, and where it is."""
+    out = tmp_path_factory.mktemp("orin") / "demo orin"
+    done = run(BUILD, "--model", DEMO, "--target", "orin", "--blocks", "3", "--max-context", "300", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+class Graphs:
+    """A runner: a bundle's graphs on ONNX Runtime."""
+
+    def __init__(self, bundle: Bundle, lowering: str):
+        manifest = bundle.manifest
+        parts = {part: range(*ends) for part, ends in manifest.parts.items()}
+        self.max_context = manifest.max_context
+        options = (bundle.directory, bundle.config, parts, self.max_context, manifest.precision, lowering)
+        self._stages = TensorrtStages(*options)
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        return self._stages.encode_image(pixel_values)[0]
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        return self._stages.decode(np.asarray(rows, np.float32), past)[0]
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("lowering", ["delta", "fused"])
+def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared, lowering, monkeypatch):
+    monkeypatch.setattr(session, "open_runner", lambda bundle, on_cpu: Graphs(bundle, lowering))
+    model = MobileVLM.from_pretrained(DEMO)
+    with Session(prepared[1]) as opened:
+        for question in QUESTIONS:
+            said = "".join(opened.chat(question, PICTURE, max_new_tokens=24))
+            assert said == answer(model, question, PICTURE, max_new_tokens=24)
+
+
+def test_the_bundle_is_what_the_device_needs(prepared):
+    _, out = prepared
+    names = {path.name for path in out.iterdir()}
+    graphs = {f"decoder.{n}.{lowering}.onnx" for n in range(3) for lowering in ("delta", "fused")}
+    assert names >= graphs | {f"decoder.{n}.weights" for n in range(3)} | {"vision.onnx", "vision.weights", "report.md"}
+    assert not {name for name in names if "float32" in name}
+    bundle = Bundle.open(out)
+    assert bundle.manifest.parts == {"decoder.0": [0, 2], "decoder.1": [2, 4], "decoder.2": [4, 6]}
+    assert bundle.manifest.precision == {"vision": "fp16", "decoder": "fp16"} and bundle.manifest.max_context == 300
+    assert np.load(out / "embed_tokens.npy", mmap_mode="r").dtype == np.float16
+    found = bundle.manifest.verification
+    assert set(found) == {"vision", "decoder", "decoder.fused"} and found["decoder.fused"]["logits"]["snr_db"] > 80
+
+
+def test_the_graphs_inputs_and_outputs_are_the_contracts(prepared):
+    def interface(name: str) -> dict[str, tuple]:
+        graph = onnx.load(str(prepared[1] / name), load_external_data=False).graph
+        return {
+            value.name: (
+                value.type.tensor_type.elem_type,
+                *(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
+            )
+            for value in (*graph.input, *graph.output)
+        }
+
+    half, single, whole = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    delta, fused = interface("decoder.2.delta.onnx"), interface("decoder.2.fused.onnx")
+    cache = {f"past_key_values.{layer}.{part}" for layer in (4, 5) for part in ("key", "value")}
+    assert set(delta) == cache | {"hidden_states", "attention_mask", "rope_cos", "rope_sin", "logits", "new_rows"}
+    assert delta["past_key_values.5.key"] == (half, 1, "past", 4, 64) and delta["new_rows"] == (
+        half,
+        4,
+        "sequence",
+        256,
+    )
+    assert delta["attention_mask"] == (half, 1, 1, "sequence", "columns")
+    assert delta["rope_sin"] == (single, 1, "sequence", 1, 64) and delta["logits"] == (single, 1, 1024)
+    assert fused["past_key_values.5.key"] == fused["present.5.key"] == (half, 1, 4, 300, 64)
+    assert fused["rope_cos"] == (half, 1, "sequence", 32) and fused["last_row"] == fused["write_indices"] == (whole, 1)
+    middle = interface("decoder.1.fused.onnx")
+    assert "last_row" not in middle and middle["next_hidden_states"] == (half, 1, "sequence", 256)
+    assert interface("vision.onnx") == {"pixel_values": (single, 1, 3, 144, 144), "image_embeds": (half, 1, 144, 256)}
+
+
+def test_it_says_what_comes_next_and_the_report_what_was_found(prepared):
+    done, out = prepared
+    assert f"and there\n  python engines/compile.py '{out}'" in done.stderr and done.stdout.strip() == str(out)
+    report = (out / "report.md").read_text()
+    for text in (
+        "decoder.0 (layers 0 to 1)",
+        "| decoder | float16 |",
+        "| decoder.fused | logits |",
+        "| decoder.2.delta |",
+    ):
+        assert text in report
+    again = json.loads((out / "bundle.json").read_text())["command"]
+    assert "--target orin" in again and "--blocks 3" in again and "--max-context 300" in again
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--model", DEMO, "--target", "host", "--blocks", "2"), "--blocks is for targets on TensorRT"),
+        (("--model", DEMO, "--target", "orin", "--blocks", "0"), "has 6 layers, cut it into 1 to 6"),
+        (("--model", DEMO, "--target", "orin", "--blocks", "7"), "has 6 layers, cut it into 1 to 6"),
+        (("--model", DEMO, "--target", "orin", "--calibration", "a.json"), "for a decoder in int8 or int4"),
+        (("--model", DEMO, "--target", "orin", "--precision", "vision=int4"), "use vision=int8"),
+        (("--model", DEMO, "--target", "orin", "--soc", "8gen3"), "--soc and --no-compile are for"),
+        (("--engine", "there", "--target", "host"), "--engine is for targets on TensorRT"),
+        (("--engine", "there", "--target", "orin"), "there is no engine bundle at there"),
+        (("--engine", "there", "--target", "orin", "--precision", "int8"), "--precision cannot be changed any more"),
+    ],
+)
+def test_mistakes_are_refused_with_a_remedy(words, message, tmp_path):
+    words = [*words, *([] if "--engine" in words else ["--out", tmp_path / "out"])]
+    with pytest.raises(UserError, match=message):
+        build_engines.build(build_engines.parser().parse_args([str(word) for word in words]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_compiled_for_what_it_was_built_for(prepared):
+    words = ["--engine", str(prepared[1]), "--target", "orin-nx"]
+    with pytest.raises(UserError, match="was built for --target orin, not for orin-nx"):
+        build_engines.build(build_engines.parser().parse_args(words))
+
+
+def test_boards_with_little_memory_get_more_engines():
+    assert len(cut(24, TARGETS["orin"], None, 0)) == 1
+    assert [len(layers) for layers in cut(24, TARGETS["orin-nano"], None, 0).values()] == [12, 12]
+    assert [len(layers) for layers in cut(32, TARGETS["orin-nano"], None, 0).values()] == [10, 11, 11]
+    assert {row.name for row in TARGETS.values() if row.backend == TENSORRT} == {"orin", "orin-nx", "orin-nano", "cuda"}

@@ -1,0 +1,232 @@
+"""The TensorRT runner on the double, with a tiny random decoder: logits compared with numpy's, in float32.
+
+float16 stays in what is kept between calls: cache rows and rows handed from piece to piece.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.stages import MANIFEST_FILE
+from mobilevlm.errors import UserError
+from mobilevlm.runtime.runner import open_runner
+from tests.tensorrt_double import tiny
+from tests.tensorrt_double.bundles import compile_here, machine
+
+VERSIONS = {"10.3.0": "delta", "10.16.2": "fused", "11.4.1": "fused"}
+TOLERANCE = {"fp16": 0.03, "fp32": 2e-4}
+ROWS = np.random.default_rng(3).normal(0, 1, (tiny.MAX_CONTEXT, tiny.WIDTH)).astype(np.float16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def wanted() -> np.ndarray:
+    """Logits after each of the rows."""
+    return tiny.reference(ROWS)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Bundles by number of pieces and precision, as they come from the host."""
+    root, made = tmp_path_factory.mktemp("tiny"), {}
+
+    def bundle(pieces: int = 1, precision: str = "fp16"):
+        key = (pieces, precision)
+        if key not in made:
+            made[key] = tiny.write_bundle(root / f"{pieces}-{precision}", pieces, precision)
+        return made[key]
+
+    return bundle
+
+
+@pytest.fixture
+def compiled(prepared, tmp_path):
+    """Compiles a copy; to be called inside a `machine`."""
+
+    def make(pieces: int = 1, precision: str = "fp16"):
+        directory = shutil.copytree(prepared(pieces, precision), tmp_path / f"{pieces}-{precision}")
+        return compile_here(directory)
+
+    return make
+
+
+def in_calls(runner, wanted, *stops: int, past: int = 0, tolerance: float = TOLERANCE["fp16"]) -> None:
+    """Run the rows up to each stop in turn, and compare."""
+    for stop in stops:
+        logits = runner.decode(ROWS[past:stop], past)
+        assert np.abs(logits - wanted[stop - 1]).max() < tolerance, (past, stop)
+        assert logits.argmax() == wanted[stop - 1].argmax()
+        past = stop
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_prompts_and_tokens_across_lengths_of_the_cache(version, precision, compiled, wanted):
+    """Prompts of less and more than a chunk, tokens on both sides of 256 and 512 rows, up to the last row."""
+    with machine(version):
+        bundle = compiled(1, precision)
+        assert bundle.manifest.tensorrt["lowering"] == VERSIONS[version]
+        runner = open_runner(bundle)
+        stops = [5, 6, 200, 201, 254, 255, 256, 257, 258, 511, 512, 513, 514, 598, 599, 600]
+        in_calls(runner, wanted, *stops, tolerance=TOLERANCE[precision])
+        # A talk that begins anew, one that goes on from the middle of the last, and a whole context at once.
+        in_calls(runner, wanted, 1, 2, 3, tolerance=TOLERANCE[precision])
+        in_calls(runner, wanted, 300, 301, past=3, tolerance=TOLERANCE[precision])
+        in_calls(runner, wanted, 129, 258, tolerance=TOLERANCE[precision])  # a chunk and a row
+        in_calls(runner, wanted, 600, tolerance=TOLERANCE[precision])
+        runner.close()
+
+
+@pytest.mark.parametrize("pieces", (1, 2, 4))
+@pytest.mark.parametrize("version", ("10.3.0", "10.16.2"))
+def test_pieces_say_the_same(version, pieces, compiled, wanted):
+    with machine(version) as double:
+        runner = open_runner(compiled(pieces))
+        in_calls(runner, wanted, 150, 151, 152, 300, 301)
+        double.settings.counts.clear()
+        runner.decode(ROWS[301:302], 301)
+        copies = {"strided copies": pieces} if version == "10.3.0" else {}
+        assert double.settings.counts == {"graph launches": 1} | copies
+        runner.close()
+
+
+@pytest.mark.parametrize("version", ("10.3.0", "10.16.2"))
+def test_everything_is_given_back(version, compiled):
+    with machine(version) as double:
+        runner = open_runner(compiled(2))
+        runner.decode(ROWS[:150], 0)
+        runner.decode(ROWS[150:151], 150)  # whose rows are still being copied
+        runner.close()
+        runner.close()
+        with pytest.raises(UserError, match="closed"):
+            runner.decode(ROWS[:1], 0)
+        del runner
+        gc.collect()
+        assert double.driver.memory.alive == [] and list(double.driver.objects) == [0]
+
+
+def test_pictures(compiled):
+    with machine():
+        runner = open_runner(compiled())
+        pixels = np.random.default_rng(0).normal(size=(2, 1, 3, 8, 8)).astype(np.float32)
+        first, second, again = (runner.encode_image(picture) for picture in (*pixels, pixels[0]))
+        assert first.shape == (4, tiny.WIDTH) and first.dtype == np.float32
+        assert (first == again).all() and not (first == second).all()  # not one buffer that is written again
+        matrix = np.random.default_rng(1).normal(0, 1, (3, tiny.WIDTH)).astype(np.float16).astype(np.float32)
+        means = pixels[0, 0].reshape(3, 2, 4, 2, 4).mean((2, 4)).reshape(3, 4).T
+        assert np.abs(first - means @ matrix).max() < 0.01
+        runner.close()
+
+
+@pytest.mark.parametrize("failing", ("fail_enqueue", "fail_copy"))
+@pytest.mark.parametrize("rows", (1, 300))
+def test_after_an_error_in_the_middle_it_goes_on(failing, rows, compiled, wanted):
+    with machine() as double:
+        runner = open_runner(compiled(2))
+        in_calls(runner, wanted, 100)
+        if failing == "fail_enqueue" and rows == 1:  # tokens are graphs: what fails is their launch
+            runner.not_captured, runner._tokens = "a test", {}
+            runner._prepare_tokens()
+        setattr(double.settings, failing, 0 if rows == 1 else 3)
+        with pytest.raises(UserError, match="illegal memory access|cudaErrorInvalidValue"):
+            runner.decode(ROWS[100 : 100 + rows], 100)
+        in_calls(runner, wanted, 101, 102, 400, past=100)
+        in_calls(runner, wanted, 50, 51)
+        runner.close()
+
+
+def test_a_fault_of_the_gpu_is_for_good_and_closing_is_quiet(compiled):
+    with machine(lose=1):
+        runner = open_runner(compiled())
+        runner.decode(ROWS[:5], 0)
+        for _ in range(2):
+            with pytest.raises(UserError, match="cudaErrorIllegalAddress.*end this program and start it again"):
+                runner.decode(ROWS[5:10], 5)
+        runner.close()
+
+
+def test_without_graphs_it_is_slower_and_says_why(compiled, wanted):
+    with machine(capturable=False) as double:
+        with pytest.warns(UserWarning, match="tokens run without CUDA graphs"):
+            runner = open_runner(compiled())
+        assert "capturing" in runner.not_captured
+        double.settings.counts.clear()
+        in_calls(runner, wanted, 10, 11, 12)
+        assert double.settings.counts["enqueues"] == 3 and "graph launches" not in double.settings.counts
+        runner.close()
+
+
+def test_contexts_share_the_memory_they_work_in(compiled):
+    """And all of it is taken when a bundle is opened: two contexts' worth would not fit."""
+    with machine() as double:
+        bundle = compiled()
+        before = double.driver.memory.used
+        runner = open_runner(bundle)
+        blocks = [one for one in double.driver.memory.alive if one.kind == "device"]
+        assert len(blocks) == 1
+        scratch = runner._scratch_bytes
+        in_use = double.driver.memory.used
+        assert in_use - before < 2**22 and scratch == 6 << 16
+        runner.decode(ROWS[:300], 0)
+        assert double.driver.memory.used == in_use
+        runner.close()
+
+
+def test_too_many_rows_are_refused(compiled):
+    with machine("10.16.2"):
+        runner = open_runner(compiled())
+        for rows, past in ((0, 0), (2, tiny.MAX_CONTEXT - 1), (tiny.MAX_CONTEXT + 1, 0)):
+            with pytest.raises(ValueError, match="rows behind"):
+                runner.decode(np.zeros((rows, tiny.WIDTH), np.float32), past)
+        runner.close()
+
+
+@pytest.mark.parametrize(
+    "other, said",
+    [
+        ({"version": "10.7.0"}, "TensorRT 10.3.0, here is 10.7.0"),
+        ({"capability": (8, 6)}, "capability 8.7, here is 8.6"),
+    ],
+)
+def test_engines_of_another_machine_are_refused_before_they_are_loaded(other, said, compiled):
+    with machine():
+        directory = compiled().directory
+    with machine(**other), pytest.raises(BundleError, match=said) as refused:
+        open_runner(Bundle.open(directory))
+    assert f"python engines/compile.py {directory}" in str(refused.value)
+
+
+def test_what_is_not_compiled_or_damaged_names_the_command(prepared, compiled):
+    with machine() as double:
+        with pytest.raises(BundleError, match=r"no vision.engine, decoder.0.engine yet.*engines/compile.py"):
+            open_runner(Bundle.open(prepared()))
+        bundle = compiled()
+        (bundle.directory / "vision.engine").write_bytes(b"nothing")
+        with pytest.raises(BundleError, match="vision.engine has 7 bytes"):
+            Bundle.open(bundle.directory)
+        with pytest.raises(UserError, match="magicTag.*engines/compile.py"):
+            open_runner(bundle)
+        assert double.driver.memory.used == 0 and list(double.driver.objects) == [0]
+
+
+def test_short_memory_names_what_helps(compiled):
+    with machine() as double:
+        bundle = compiled()
+        double.driver.memory.capacity = 1 << 18
+        with pytest.raises(UserError, match="cudaErrorMemoryAllocation.*NvMap"):
+            open_runner(bundle)
+        gc.collect()
+        assert double.driver.memory.used == 0
+
+
+def test_the_record_says_what_was_made_of_what(compiled):
+    with machine("11.4.1"):
+        record = json.loads((compiled(2).directory / MANIFEST_FILE).read_text())["tensorrt"]
+    assert record["machine"] == {"version": "11.4.1", "capability": "8.7", "system": ""}
+    assert set(record["engines"]) == {"vision", "decoder.0", "decoder.1"}
+    assert set(record["engines"]["decoder.1"]["made_from"]["files"]) == {"decoder.1.fused.onnx", "decoder.1.weights"}

@@ -1,0 +1,114 @@
+"""The demo model on TensorRT's double: it says what ONNX Runtime says of the float32 host bundle, word for word."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from mobilevlm.errors import UserError
+from mobilevlm.runtime import Session
+from mobilevlm.runtime.dialogue import Dialogue
+from tests.conftest import BUILD, CHAT, DEMO, ROOT, build, run
+from tests.tensorrt_double.bundles import compile_here, machine
+
+PICTURE = Image.open(ROOT / "assets" / "shapes.png")
+QUESTIONS = (
+    "What color is the circle?",
+    "How many shapes are there?",
+    "What shape is red?",
+    "Is there a blue square?",
+    "Which shape is the largest?",
+    "What is to the left of the circle?",
+    "Where is the circle?",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Bundles for Orin as *prepare* leaves them, by precision and pieces; the host's as `host`."""
+    root, made = tmp_path_factory.mktemp("demo"), {}
+    done = build("--model", DEMO, out=root / "host")
+    assert done.returncode == 0, done.stderr
+    made["host"] = root / "host"
+
+    def bundle(precision: str, pieces: int):
+        key = (precision, pieces)
+        if key not in made:
+            made[key] = root / f"{precision}-{pieces}"
+            options = ("--precision", precision, "--blocks", pieces, "--max-context", 512)
+            done = run(BUILD, "--model", DEMO, "--target", "orin", *options, "--out", made[key])
+            assert done.returncode == 0, done.stderr
+        return made[key]
+
+    bundle.host = made["host"]
+    return bundle
+
+
+def talk(session: Session) -> list[tuple[str, list[int]]]:
+    """A conversation that grows beyond the smallest length of the cache."""
+    dialogue, said = Dialogue(session), []
+    for number, question in enumerate(QUESTIONS):
+        reply = dialogue.ask(question, None if number else PICTURE, max_new_tokens=24)
+        said.append(("".join(reply), reply.tokens))
+    assert len(session._cached) > 256
+    return said
+
+
+@pytest.fixture(scope="module")
+def wanted(prepared):
+    with Session(prepared.host) as session:
+        return talk(session)
+
+
+CASES = [("11.4.1", "fp32", 1)]
+CASES += [(version, "fp16", pieces) for version in ("10.3.0", "10.16.2") for pieces in (1, 2, 4)]
+
+
+@pytest.mark.parametrize("version, precision, pieces", CASES)
+def test_it_says_the_same(version, precision, pieces, prepared, wanted, tmp_path):
+    directory = shutil.copytree(prepared(precision, pieces), tmp_path / "bundle")
+    with machine(version):
+        bundle = compile_here(directory)
+        assert len(bundle.manifest.parts) == pieces
+        assert bundle.manifest.tensorrt["lowering"] == ("delta" if version == "10.3.0" else "fused")
+        with Session(directory) as session:
+            assert session._runner.not_captured == ""
+            assert talk(session) == wanted
+
+
+@pytest.mark.parametrize("version, failing", [("10.3.0", "fail_copy"), ("10.16.2", "fail_enqueue")])
+def test_after_an_error_in_the_middle_it_says_the_same(version, failing, prepared, wanted, tmp_path):
+    directory = shutil.copytree(prepared("fp16", 1), tmp_path / "bundle")
+    with machine(version) as double:
+        compile_here(directory)
+        with Session(directory) as session:
+            reply = iter(session.chat(QUESTIONS[0], PICTURE))
+            next(reply)
+            setattr(double.settings, failing, 0)
+            with pytest.raises(UserError, match="failed|could not run"):
+                list(reply)
+                list(session.chat(QUESTIONS[1], PICTURE))  # a token is a graph; what enqueues is a prompt
+            setattr(double.settings, failing, None)
+            assert talk(session) == wanted
+
+
+def test_the_commands(prepared, tmp_path):
+    """In processes of their own, as on a board."""
+    directory = shutil.copytree(prepared("fp16", 1), tmp_path / "bundle")
+    asked = (CHAT, "--engine", directory, "--image", ROOT / "assets" / "shapes.png", "--prompt", QUESTIONS[0])
+    with machine("10.3.0"):
+        refused = run(*asked)
+        assert refused.returncode == 2 and f"python engines/compile.py {directory}" in refused.stderr
+        done = run(ROOT / "engines" / "compile.py", directory)
+        assert done.returncode == 0, done.stderr
+        for spare in (*directory.glob("*.onnx"), *directory.glob("*.weights")):
+            spare.unlink()  # the board does without them
+        verified = run(ROOT / "runtime" / "verify.py", "--engine", directory)
+        assert verified.returncode == 0, verified.stderr
+        assert verified.stdout.splitlines()[-1] == "tokens: 5 of 5 are PyTorch's"
+        said = run(*asked)
+        assert said.returncode == 0, said.stderr
+    with Session(prepared.host) as session:
+        assert said.stdout.strip() == "".join(session.chat(QUESTIONS[0], PICTURE)).strip()

@@ -1,0 +1,44 @@
+"""Comparing a bundle with PyTorch where it runs: what is good, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mobilevlm.runtime import Session
+from mobilevlm.runtime.verify import Finding, verify
+from tests.conftest import ROOT, run
+
+VERIFY = ROOT / "runtime" / "verify.py"
+
+
+def test_a_good_bundle(bundles):
+    for directory in bundles.values():
+        with Session(directory) as session:
+            found, same, of = verify(session)
+        assert [finding.tensor for finding in found] == ["image_embeds", "logits"]
+        assert all(finding.is_good for finding in found) and same == of > 1
+
+
+def test_one_that_computes_something_else(bundle_copy, monkeypatch):
+    golden = load_file(bundle_copy / "golden.safetensors")
+    golden["logits"] += 1
+    save_file(golden, bundle_copy / "golden.safetensors")
+    monkeypatch.setattr("mobilevlm.engines.bundle.check_files", lambda *_: None)
+    with Session(bundle_copy) as session:
+        found, _, _ = verify(session)
+    assert [finding.is_good for finding in found] == [True, False]
+
+
+def test_what_is_no_number_is_not_good():
+    assert not Finding("logits", float("nan"), 1.0).is_good
+
+
+def test_the_command(bundle):
+    done = run(VERIFY, "--engine", bundle)
+    assert done.returncode == 0 and "logits: max difference" in done.stdout and "are PyTorch's" in done.stdout
+
+
+@pytest.mark.parametrize("words", ([], ["--engine", "/nonexistent"]))
+def test_what_is_wrong_is_said(words):
+    assert run(VERIFY, *words).returncode == 2

@@ -1,0 +1,53 @@
+"""Bundles compiled by the double in this process, which saves starting one for each engine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mobilevlm.engines import compile as compile_command
+from mobilevlm.engines import tensorrt_worker
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE
+from mobilevlm.engines.tensorrt import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt_lowering import probe_model
+from mobilevlm.engines.tensorrt_progress import make_progress
+
+from .module import pretended
+from .settings import Settings
+
+
+@contextmanager
+def machine(version: str = "10.3.0", **values) -> Iterator[SimpleNamespace]:
+    """A pretended machine: `trt`, `driver`, `settings`."""
+    with pretended(Settings(version, **values)) as double:
+        yield double
+
+
+def compile_here(directory: Path) -> Bundle:
+    """`engines/compile.py`, whose workers' work is done in this process."""
+
+    def build(directory: Path, part: str, lowering: str) -> None:
+        bundle = Bundle.open(directory, compiling=True)
+        builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), "python engines/compile.py DIR")
+        builder.progress = make_progress(builder.trt, part, io.StringIO())
+        tensorrt_worker.build_part(bundle, part, lowering, builder)
+
+    def probe(directory: Path) -> str | None:
+        bundle = Bundle.open(directory, compiling=True)
+        builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), "python engines/compile.py DIR")
+        try:
+            builder.build_bytes("a layer of it", probe_model(bundle.config, bundle.manifest.precision[DECODER]))
+        except BuildError as error:
+            return str(error)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile_command, "build_apart", build)
+        patch.setattr(compile_command, "probe_apart", probe)
+        return compile_command.compile_bundle(directory)

@@ -1,0 +1,3 @@
+"""The double in a process of its own; see `modules/tensorrt`, which brings both."""
+
+import tensorrt  # noqa: F401

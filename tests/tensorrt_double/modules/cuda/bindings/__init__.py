@@ -1,0 +1,1 @@
+"""See `modules/cuda`."""
