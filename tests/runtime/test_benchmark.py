@@ -41,7 +41,7 @@ def test_the_line_of_json_is_consistent(single):
     once = ["load", "load and first TTFT", "image encode", "prefill", "TTFT"]
     assert list(stages) == [*once, *(f"decode after {n}" for n in CONTEXTS)]
     starts = zip(stages["load"]["each"], stages["load and first TTFT"]["each"], strict=True)
-    assert all(first > load + 0.5 * stages["TTFT"]["ms"]["min"] for load, first in starts)
+    assert all(first > load for load, first in starts)  # by how much is the machine's affair
     assert result["plan"] == {"prompt_tokens": 150, "decode_tokens": 3, "contexts": CONTEXTS}
     for stage in stages.values():
         assert len(stage["each"]) == 2
