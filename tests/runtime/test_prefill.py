@@ -63,7 +63,7 @@ def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
         steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
         assert (np.abs(codes * steps - expected) / steps).mean() < 0.6, key  # 0.25 where codes are the nearest
     off, other = (np.abs(logits[name] - logits["int8"]).mean() for name in (MIX, INT4))
-    assert off < 0.2 * other
+    assert off < 0.5 * other  # an int8 cache, whose steps are made for embeddings, beside a float32 one
 
 
 def test_few_rows_are_run_by_the_decoder(runners):
