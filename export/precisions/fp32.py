@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..graph import Graph
 
-TOLERANCE = 2e-4  # 9e-5 was seen, in some processes and not in others, on a CPU with AMX; 2e-6 elsewhere
+TOLERANCE = 5e-5
 BYTES = 4
 TABLE_DTYPE = np.float32
 
