@@ -21,10 +21,13 @@ from .answer import answer
 from .checkpoint import TOKENIZER_FILES, TOWER_FILES, Checkpoint, check_tensors, open_checkpoint
 from .config import ModelConfig, VisionConfig
 from .errors import UserError
+from .first_calls import settle
 from .projectors import projector_class
 from .prompt import IMAGE_TOKEN_INDEX
 from .splice import splice
 from .tensors import Tensors
+
+settle()
 
 
 class MobileVLMConfig(LlamaConfig):
