@@ -65,6 +65,11 @@ def lowered_graph(part: str, lowering: str) -> str:
     return f"{part}.{lowering}"
 
 
+def float32_file(graph: str) -> str:
+    """Of a graph for TensorRT, on the same weights with float32 arithmetic: what a CPU can run."""
+    return f"{graph}.float32.onnx"
+
+
 def engine_file(part: str) -> str:
     """Of what TensorRT makes of a graph."""
     return f"{part}.engine"

@@ -90,21 +90,21 @@ class PyTorchEngine:
 class BundleEngine:
     """A bundle for any target."""
 
-    def __init__(self, directory: str, conv_mode: str):
-        """Look at a bundle.
+    def __init__(self, directory: str, conv_mode: str, on_cpu: bool = False):
+        """Look at a bundle; `on_cpu` as `Session` has it.
 
         Raises:
             BundleError: see `Bundle.open`.
         """
         bundle = Bundle.open(directory)
-        self.conv_mode, self.config = conv_mode, bundle.config
+        self.conv_mode, self.config, self._on_cpu = conv_mode, bundle.config, on_cpu
         precision = ",".join(f"{stage}={name}" for stage, name in sorted(bundle.manifest.precision.items()))
         self.identity = {
             "engine": str(bundle.directory.resolve()),
             "files": bundle.manifest.seal,
             "target": bundle.manifest.target,
             "precision": precision,
-        }
+        } | ({"runs on": "cpu"} if on_cpu else {})
         self._session: Session | None = None
 
     def open(self) -> None:
@@ -112,7 +112,7 @@ class BundleEngine:
         if self._session is None:
             from mobilevlm.runtime.session import Session
 
-            self._session = Session(self.identity["engine"])
+            self._session = Session(self.identity["engine"], on_cpu=self._on_cpu)
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """See `Engine.answer`; one after the other."""
@@ -120,9 +120,11 @@ class BundleEngine:
         return ["".join(self._session.chat(prompt, pixels, **options)) for prompt, pixels in asked]
 
 
-def open_engine(model: str | None, engine: str | None, conv_mode: str, dtype: str | None) -> Engine:
+def open_engine(
+    model: str | None, engine: str | None, conv_mode: str, dtype: str | None, on_cpu: bool = False
+) -> Engine:
     """Whichever of the two is given."""
-    return PyTorchEngine(model, conv_mode, dtype) if model else BundleEngine(engine, conv_mode)
+    return PyTorchEngine(model, conv_mode, dtype) if model else BundleEngine(engine, conv_mode, on_cpu)
 
 
 def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     which = self.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a checkpoint, run by PyTorch")
     which.add_argument("--engine", metavar="DIR", help="a bundle, made by export/build_engines.py")
+    self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--tasks", default="all", metavar="NAMES", help=f"all, or some of {','.join(TASKS)}")
     self.add_argument("--data", default="data", metavar="DIR", help="has benchmark_data/ in it (default: %(default)s)")
     self.add_argument("--out", metavar="DIR", help="where answers and scores go (default: artifacts/eval/NAME)")
@@ -65,7 +66,7 @@ def evaluate(args: argparse.Namespace) -> None:
     tasks = _tasks(args.tasks)
     data = data_directory(args.data)
     asked = {name: _questions(task, data, args.limit) for name, task in tasks.items()}
-    engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype)
+    engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype, args.on_cpu)
     name = Path(engine.identity["model" if args.model else "engine"]).name
     for task in tasks.values():
         _check_vision(engine, task, asked[task.name])
@@ -95,6 +96,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, default in (("batch_size", 1), ("dtype", None)):
         if args.engine and getattr(args, option) != default:
             raise UserError(f"--{option.replace('_', '-')} is for --model; a bundle has its own")
+    if args.model and args.on_cpu:
+        raise UserError("--on-cpu is for --engine; --model runs on a GPU where there is one, else on the CPU")
 
 
 def _tasks(names: str) -> dict[str, Task]:

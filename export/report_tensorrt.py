@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from mobilevlm.engines.stages import DECODER, onnx_file
+from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
 from mobilevlm.engines.tensorrt_profiles import FUSED
 
 from .stage_runs import HALF_MAX, HEADROOM, Peak
@@ -34,7 +34,7 @@ def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
     """Of each stage, the bytes of weights that are stored in each type."""
     found: dict[str, dict[str, int]] = {}
     for path in sorted(directory.glob(onnx_file("*"))):
-        if path.name.endswith(onnx_file(FUSED)):
+        if path.name.endswith((onnx_file(FUSED), float32_file(""))):
             continue  # the same weights once more
         sizes = found.setdefault(path.name.split(".")[0], {})
         for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:

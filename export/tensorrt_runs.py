@@ -10,32 +10,28 @@ import onnx
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
+from mobilevlm.engines.bucketed import DECODERS
 from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
 
-from .bucketed import DECODERS
 from .ranges import Ranges
 from .stage_runs import Peak, open_session
-from .typed import half_tensors, in_float32
+from .typed import half_tensors
 
 
 class WatchedGraph:
     """A graph that runs, and remembers how large its float16 values got.
 
     Args:
-        path: of the ONNX file; its weights are beside it.
+        path: of the ONNX file; its weights, and its form with float32 arithmetic, are beside it.
     """
 
     def __init__(self, path: Path):
         model = onnx.load(str(path), load_external_data=False)
         self._name, self._half = path.stem, half_tensors(model)
         self._nodes = {name: node.name for node in model.graph.node for name in node.output}
-        wide = path.with_name(f"{path.stem}.float32.onnx")
-        wide.write_bytes(in_float32(model).SerializeToString())
-        try:
-            self._ranges = Ranges(wide, self._half) if self._half else None
-            self._session = None if self._half else open_session(wide)
-        finally:
-            wide.unlink()
+        wide = path.with_name(stages.float32_file(path.stem))
+        self._ranges = Ranges(wide, self._half) if self._half else None
+        self._session = None if self._half else open_session(wide)
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name."""

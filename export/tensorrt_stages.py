@@ -26,6 +26,7 @@ from .plan import BuildPlan
 from .precisions import precision
 from .precisions.a16w4 import HEADS
 from .sensitivity import Sensitivity
+from .typed import in_float32
 from .vision import write_vision
 
 OPSET, INT4_OPSET, FUSED_OPSET = 20, 21, 24
@@ -83,7 +84,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
 
 
 def save(graph: Graph, directory: Path, name: str, form: str) -> None:
-    """Write a graph's file and check that TensorRT will take it.
+    """Write a graph's file and its form for a CPU, and check that TensorRT will take it.
 
     Args:
         graph: what was written.
@@ -93,7 +94,9 @@ def save(graph: Graph, directory: Path, name: str, form: str) -> None:
     """
     path = directory / stages.onnx_file(name)
     graph.save(path)
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False), data_prop=True)
+    written = onnx.load(str(path), load_external_data=False)
+    (directory / stages.float32_file(name)).write_bytes(in_float32(written).SerializeToString())
+    model = onnx.shape_inference.infer_shapes(written, data_prop=True)
     for version in VERSIONS[form]:
         if found := check(model, version):
             lines = "\n".join(map(str, found))

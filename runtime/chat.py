@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
     self.add_argument("--seed", type=int, metavar="N", help="makes sampling reproducible")
-    self.add_argument("--on-cpu", action="store_true", help="run a snapdragon bundle on this CPU, to compare with")
+    self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
     return self
 

@@ -44,7 +44,7 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
     Args:
         bundle: what to run.
         profile_to: a directory that gets a profile of each stage when the runner is given up.
-        on_cpu: whether an NPU's graphs should run on the CPU; a CPU's do anyhow.
+        on_cpu: whether graphs for an NPU or TensorRT should run on the CPU; a CPU's do anyhow.
 
     Raises:
         BundleError: this version has none for it, or it was profiled and its backend has no profile.
@@ -61,10 +61,14 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
             raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
         return QnnRunner(bundle, on_cpu)
     if target is not None and target.backend == TENSORRT:
-        from .trt import TrtRunner
-
         if profile_to is not None:
             raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
+        if on_cpu:
+            from .trt_on_cpu import GraphRunner
+
+            return GraphRunner(bundle)
+        from .trt import TrtRunner
+
         return TrtRunner(bundle)
     raise BundleError(
         f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "

@@ -40,7 +40,7 @@ class Session:
 
         Args:
             engine: its directory.
-            on_cpu: whether graphs for an NPU should run on the CPU, to compare with; a CPU's do anyhow.
+            on_cpu: whether graphs for an NPU or TensorRT should run on the CPU, to compare with; a CPU's do anyhow.
 
         Raises:
             BundleError: it is missing, incomplete, altered, or not for this machine.

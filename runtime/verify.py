@@ -84,11 +84,12 @@ def parser() -> argparse.ArgumentParser:
         prog="verify.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     return self
 
 
 def _verify(options: argparse.Namespace) -> None:
-    with Session(options.engine) as session:
+    with Session(options.engine, on_cpu=options.on_cpu) as session:
         found, same, of = verify(session)
         command = session.bundle.manifest.command
     for finding in found:

@@ -11,9 +11,9 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
+from mobilevlm.engines.bucketed import DECODERS
 from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
 from mobilevlm.export.balance import Balanced
-from mobilevlm.export.bucketed import DECODERS
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder
 from mobilevlm.export.graph import Graph

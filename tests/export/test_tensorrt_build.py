@@ -1,6 +1,7 @@
 """build_engines.py for TensorRT off the board: what it leaves, what it says, and what its graphs answer."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -8,14 +9,13 @@ import pytest
 
 from mobilevlm import MobileVLM
 from mobilevlm.answer import answer
-from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.errors import UserError
 from mobilevlm.export import build_engines
 from mobilevlm.export.plan import cut
-from mobilevlm.export.tensorrt_runs import TensorrtStages
-from mobilevlm.runtime import Session, session
-from tests.conftest import BUILD, DEMO, ROOT, run
+from mobilevlm.runtime import Session
+from tests.conftest import BUILD, CHAT, DEMO, ROOT, run
 
 PICTURE = ROOT / "assets" / "shapes.png"
 QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Is the star to the left of the square?")
@@ -30,30 +30,12 @@ def prepared(tmp_path_factory):
     return done, out
 
 
-class Graphs:
-    """A runner: a bundle's graphs on ONNX Runtime."""
-
-    def __init__(self, bundle: Bundle, lowering: str):
-        manifest = bundle.manifest
-        parts = {part: range(*ends) for part, ends in manifest.parts.items()}
-        self.max_context = manifest.max_context
-        options = (bundle.directory, bundle.config, parts, self.max_context, manifest.precision, lowering)
-        self._stages = TensorrtStages(*options)
-
-    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        return self._stages.encode_image(pixel_values)[0]
-
-    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
-        return self._stages.decode(np.asarray(rows, np.float32), past)[0]
-
-    def close(self) -> None: ...
-
-
 @pytest.mark.parametrize("lowering", ["delta", "fused"])
-def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared, lowering, monkeypatch):
-    monkeypatch.setattr(session, "open_runner", lambda bundle, on_cpu: Graphs(bundle, lowering))
+def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared, lowering, tmp_path):
+    copy = shutil.copytree(prepared[1], tmp_path / "bundle")
+    amend_manifest(copy, Bundle.open(copy).manifest, [], tensorrt={"lowering": lowering})
     model = MobileVLM.from_pretrained(DEMO)
-    with Session(prepared[1]) as opened:
+    with Session(copy, on_cpu=True) as opened:
         for question in QUESTIONS:
             said = "".join(opened.chat(question, PICTURE, max_new_tokens=24))
             assert said == answer(model, question, PICTURE, max_new_tokens=24)
@@ -64,13 +46,28 @@ def test_the_bundle_is_what_the_device_needs(prepared):
     names = {path.name for path in out.iterdir()}
     graphs = {f"decoder.{n}.{lowering}.onnx" for n in range(3) for lowering in ("delta", "fused")}
     assert names >= graphs | {f"decoder.{n}.weights" for n in range(3)} | {"vision.onnx", "vision.weights", "report.md"}
-    assert not {name for name in names if "float32" in name}
+    graphs |= {"vision.onnx"}
+    assert {name for name in names if "float32" in name} == {f"{name[:-5]}.float32.onnx" for name in graphs}
     bundle = Bundle.open(out)
     assert bundle.manifest.parts == {"decoder.0": [0, 2], "decoder.1": [2, 4], "decoder.2": [4, 6]}
     assert bundle.manifest.precision == {"vision": "fp16", "decoder": "fp16"} and bundle.manifest.max_context == 300
     assert np.load(out / "embed_tokens.npy", mmap_mode="r").dtype == np.float16
     found = bundle.manifest.verification
     assert set(found) == {"vision", "decoder", "decoder.fused"} and found["decoder.fused"]["logits"]["snr_db"] > 80
+
+
+def test_before_there_is_a_board_it_can_be_asked_on_this_cpu(prepared, tmp_path):
+    _, out = prepared
+    asked = [CHAT, "--engine", out, "--image", PICTURE, "--prompt", QUESTIONS[0]]
+    done = run(*asked, "--on-cpu")
+    assert done.returncode == 0 and done.stdout == "The circle is red.\n"
+    refused = run(*asked)
+    assert refused.returncode == 2 and "TensorRT" in refused.stderr
+    copy = shutil.copytree(out, tmp_path / "board")
+    (copy / "decoder.1.delta.float32.onnx").unlink()
+    amend_manifest(copy, Bundle.open(out).manifest, [], spare=["decoder.1.delta.float32.onnx"])
+    refused = run(CHAT, "--engine", copy, "--prompt", "Hello", "--on-cpu")
+    assert refused.returncode == 2 and "a board does without" in refused.stderr and "--target orin" in refused.stderr
 
 
 def test_the_graphs_inputs_and_outputs_are_the_contracts(prepared):

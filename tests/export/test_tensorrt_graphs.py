@@ -5,10 +5,10 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from mobilevlm.engines.bucketed import FusedDecoder
 from mobilevlm.engines.rules import check
 from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
 from mobilevlm.errors import UserError
-from mobilevlm.export.bucketed import FusedDecoder
 from mobilevlm.export.graph import Graph
 from mobilevlm.export.magnitudes import Magnitudes
 from mobilevlm.export.precisions import precision, tensorrt_int4

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines import stages
-from mobilevlm.engines.buckets import PROMPT_ROWS, delta_inputs, fused_inputs, past_buckets
-from mobilevlm.engines.chunks import Run, chunks
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+
+from . import stages
+from .buckets import PROMPT_ROWS, delta_inputs, fused_inputs, past_buckets
+from .chunks import Run, chunks
+from .tensorrt_profiles import DELTA, FUSED
 
 
 class DeltaDecoder:
