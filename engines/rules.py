@@ -20,6 +20,7 @@ from .rules_types import type_violations
 from .stages import ATTENTION_MASK
 
 HIGHEST_RANK = 8
+HIGHEST_COUNT = 3840  # of TopK
 LARGEST_PROTO = 2**31 - 1
 ADDRESS_ALIGNMENT = 256  # bytes, of every input and output
 ITEM_BYTES = {1: 4, 10: 2, 16: 2}
@@ -46,6 +47,8 @@ def check(model: Any, version: str) -> list[Violation]:
             found += _attention(view, node)
         elif node.op_type == "TensorScatter":
             found += _cache_update(view, node)
+        elif node.op_type == "TopK":
+            found += _largest(view, node)
     return found
 
 
@@ -147,6 +150,12 @@ def _attention(view: GraphView, node: Any) -> Iterator[Violation]:
     for name in node.input[:4]:
         if len(view.shapes.get(name, range(4))) != 4:
             yield Violation(where, f"{name} has not 4 dimensions: {view.shapes[name]}", "(batch, heads, rows, size)")
+
+
+def _largest(view: GraphView, node: Any) -> Iterator[Violation]:
+    count = view.inline(operand(node, 1))
+    if count is not None and count.max() > HIGHEST_COUNT:
+        yield Violation(label(node), f"sorts out {count.max()}", f"TensorRT ends at {HIGHEST_COUNT}")
 
 
 def _cache_update(view: GraphView, node: Any) -> Iterator[Violation]:

@@ -45,6 +45,7 @@ OPERATORS = {
     "Gather": Operator(ANY),
     "Identity": Operator(ANY),
     "Shape": Operator(ANY),
+    "TopK": Operator(NUMBERS, constant=(1,)),
     "Transpose": Operator(ANY),
     "ReduceMean": Operator(NUMBERS, constant=(1,)),
     "Reshape": Operator(ANY, shapes=(1,)),

@@ -29,6 +29,8 @@ def type_violations(view: GraphView, operators: dict[str, Operator]) -> Iterator
                 label(node), "squares are summed in float16, which ends at 255 squared", "cast to float32 and back"
             )
         types |= dict.fromkeys(node.output, _result(node, types))
+        if node.op_type == "TopK":
+            types |= dict.fromkeys(node.output[1:], INT64)  # where the largest ones were
     for name, value in view.outputs.items():
         declared = value.type.tensor_type.elem_type
         if name in types and types[name] != declared:

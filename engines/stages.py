@@ -27,6 +27,10 @@ NEW_ROWS = "new_rows"
 # Of its `fused` lowering: first cache row of a call (1,) int64, and which of its rows the logits are of (1,) int64.
 WRITE_INDICES, LAST_ROW = "write_indices", "last_row"
 
+# Of TensorRT's decoders: the largest of the logits (1, K) float32, largest first, and their tokens (1, K) int64.
+TOP_LOGITS, TOP_TOKENS = "top_logits", "top_tokens"
+TOP_COUNT = 64  # K: what greedy choice and usual sampling look at
+
 CACHE_PARTS = ("key", "value")
 PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
 EMBED_TOKENS_FILE = "embed_tokens.npy"

@@ -11,7 +11,15 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES
+from mobilevlm.engines.stages import (
+    HIDDEN_STATES,
+    INPUTS_EMBEDS,
+    LOGITS,
+    NEXT_HIDDEN_STATES,
+    TOP_COUNT,
+    TOP_LOGITS,
+    TOP_TOKENS,
+)
 
 from .cache import CacheForm
 from .graph import Graph
@@ -52,3 +60,11 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
     graph.op("Reshape", graph.wide(logits), graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
     graph.output(LOGITS, TensorProto.FLOAT, [1, config.vocab_size])
     graph.blocks["head"] = LOGITS
+
+
+def write_likeliest(graph: Graph, config: ModelConfig) -> None:
+    """Sort out the largest logits behind the last layer: a token can be chosen without copying the others."""
+    count = min(TOP_COUNT, config.vocab_size)
+    graph.ops("TopK", [LOGITS, graph.constant(np.array([count]))], [TOP_LOGITS, TOP_TOKENS], axis=-1)
+    graph.output(TOP_LOGITS, TensorProto.FLOAT, [1, count])
+    graph.output(TOP_TOKENS, TensorProto.INT64, [1, count])

@@ -46,6 +46,7 @@ class Ranges:
         # Folding would make float32 weights of the coded ones.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_mem_pattern = False
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
         options.enable_cpu_mem_arena = False  # it would keep every decoded weight's memory
         try:
             self._session = ort.InferenceSession(str(watched), options, providers=["CPUExecutionProvider"])

@@ -182,4 +182,5 @@ def open_session(path: Path, prepacked: bool = False) -> ort.InferenceSession:
     options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
     # Constant folding would turn float16 weights, or codes, into float32 ones in memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

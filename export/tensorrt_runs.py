@@ -12,10 +12,11 @@ from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.bucketed import DECODERS
 from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.pages import Pages
 
 from .ranges import Ranges
 from .stage_runs import Peak, open_session
-from .typed import half_tensors
+from .typed import external_files, half_tensors
 
 
 class WatchedGraph:
@@ -32,13 +33,18 @@ class WatchedGraph:
         wide = path.with_name(stages.float32_file(path.stem))
         self._ranges = Ranges(wide, self._half) if self._half else None
         self._session = None if self._half else open_session(wide)
+        self._weights = [Pages(path.with_name(name).resolve()) for name in external_files(model)]
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name."""
-        if self._ranges:
-            return self._ranges.run(feed)
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        try:
+            if self._ranges:
+                return self._ranges.run(feed)
+            names = [output.name for output in self._session.get_outputs()]
+            return dict(zip(names, self._session.run(names, feed), strict=True))
+        finally:
+            for pages in self._weights:  # the other lowering reads the same file, mapped once more
+                pages.release()
 
     def peak(self) -> Peak | None:
         """The largest; None where nothing is float16."""

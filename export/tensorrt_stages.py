@@ -17,7 +17,7 @@ from mobilevlm.errors import UserError
 from .balance import Balanced
 from .cache import CacheForm
 from .calibration import embedded
-from .decoder import write_decoder
+from .decoder import write_decoder, write_likeliest
 from .graph import Graph, no_magnitudes, no_moments
 from .lowerings import fused, strided
 from .observed import Observed
@@ -75,11 +75,12 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
     opset = INT4_OPSET if name == "int4" else OPSET
     for part, layers in plan.parts.items():
         with opened(stages.DECODER, part, moments=moments, opset=opset) as graph:
-            write_decoder(graph, config, strided, cache, layers)
-            save(graph, directory, stages.lowered_graph(part, DELTA), DELTA)
-            other = opened(stages.DECODER, part, opset=FUSED_OPSET, like=graph)
-            write_decoder(other, config, fused, cache, layers)
-            save(other, directory, stages.lowered_graph(part, FUSED), FUSED)
+            for form, lowering in ((DELTA, strided), (FUSED, fused)):
+                one = graph if form == DELTA else opened(stages.DECODER, part, opset=FUSED_OPSET, like=graph)
+                write_decoder(one, config, lowering, cache, layers)
+                if layers.stop == config.num_hidden_layers:
+                    write_likeliest(one, config)
+                save(one, directory, stages.lowered_graph(part, form), form)
     return []
 
 

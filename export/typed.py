@@ -15,6 +15,7 @@ from mobilevlm.engines.stages import ATTENTION_MASK
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 WIDE = ".float32"  # ends the name of a weight that was cast up
+CACHE_ROWS = "cache_rows"  # which TensorRT has to know
 VENDOR = "TRT_"  # begins the names of attributes that only TensorRT knows
 
 
@@ -32,15 +33,26 @@ def half_tensors(model: onnx.ModelProto) -> list[str]:
     return made
 
 
+def external_files(model: onnx.ModelProto) -> set[str]:
+    """Names of the files beside a graph that its weights are in."""
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return {entry.value for entry in entries if entry.key == "location"}
+
+
 def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float16 values are float32; large weights stay in their file."""
+    """A copy with float32 for float16 and a cache as long as you like; large weights stay in their file."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     del graph.value_info[:]
+    updates = {name for node in graph.node if node.op_type == "TensorScatter" for name in (node.input[0], *node.output)}
     for value in (*graph.input, *graph.output):
         if _kind(value) == HALF:
             value.type.tensor_type.elem_type = FLOAT
+        if value.name in updates:  # a few rows are enough for a few questions
+            value.type.tensor_type.shape.dim[2].dim_param = CACHE_ROWS
+        elif value.name == ATTENTION_MASK:
+            value.type.tensor_type.shape.dim[3].dim_param = CACHE_ROWS if updates else "columns"
     cast = {}
     for tensor in graph.initializer:
         if tensor.data_type != HALF:

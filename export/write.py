@@ -37,7 +37,7 @@ from .report_tensorrt import render_peaks, render_weights
 from .sensitivity import Sensitivity
 from .stage_runs import CpuStages, NpuStages, Stages
 from .tensorrt_runs import TensorrtStages
-from .verify import Difference, verify
+from .verify import Difference, rows_needed, verify
 from .xnnpack_coverage import coverage, render_coverage
 
 TABLE_ROWS = 4096  # converted at a time
@@ -118,7 +118,7 @@ def _written(plan: BuildPlan, directory: Path) -> Stages:
     if plan.target.backend == "ort":
         return CpuStages(directory, config, plan.precisions, plan.max_context)
     if plan.target.backend == TENSORRT:
-        return TensorrtStages(directory, config, plan.parts, plan.max_context, plan.precisions)
+        return TensorrtStages(directory, config, plan.parts, rows_needed(plan.checkpoint), plan.precisions)
     return NpuStages(directory, config, plan.parts, plan.max_context)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.targets import TARGETS, TENSORRT
+
+from .likeliest import Likeliest
 
 
 class Runner(Protocol):
@@ -36,6 +38,20 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give engines and memory back; nothing can be run afterwards."""
+
+
+@runtime_checkable
+class SortingRunner(Runner, Protocol):
+    """One whose device sorts out what a token is chosen from."""
+
+    def likeliest(self, inputs_embeds: np.ndarray, past: int) -> Likeliest:
+        """`decode`, whose logits stay on the device but for the largest."""
+
+
+def scores(runner: Runner, inputs_embeds: np.ndarray, past: int) -> np.ndarray | Likeliest:
+    """`Runner.decode`, with as much of the logits as a `Sampler` needs."""
+    decode = runner.likeliest if isinstance(runner, SortingRunner) else runner.decode
+    return decode(inputs_embeds, past)
 
 
 def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = False) -> Runner:

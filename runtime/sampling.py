@@ -15,6 +15,8 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
+from .likeliest import Likeliest
+
 # Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
 _SCALE_MIN, _SCALE_MAX = 1e-12, 1e12
 
@@ -62,11 +64,11 @@ class Sampler:
         self.sampling = sampling
         self._generator = np.random.default_rng(sampling.seed)
 
-    def sample(self, logits: np.ndarray, previous_ids: Sequence[int]) -> int:
+    def sample(self, logits: np.ndarray | Likeliest, previous_ids: Sequence[int]) -> int:
         """Choose the next token.
 
         Args:
-            logits: (vocab,) float32; -inf rules a token out. Not modified.
+            logits: (vocab,) float32; -inf rules a token out. Not modified. Or what a device handed back of them.
             previous_ids: prompt and generated ids, for the repetition penalty. Ids outside the vocabulary, such as
                 the image token -200, are ignored.
 
@@ -77,6 +79,11 @@ class Sampler:
             ValueError: `logits` is not one row.
             RuntimeError: `logits` holds NaN or +inf, or rules out every token.
         """
+        if isinstance(logits, Likeliest):
+            if logits.decides(self.sampling):
+                tokens, among = logits.in_order()
+                return int(tokens[self.sample(among, ())])
+            logits = logits.everything()
         scores = _penalised(_checked(logits), previous_ids, self.sampling.repetition_penalty)
         if self.sampling.temperature == 0:
             return int(scores.argmax())

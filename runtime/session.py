@@ -25,8 +25,9 @@ from mobilevlm.tokenizer import Tokenizer
 
 from .dialogue import Dialogue
 from .kv_cache import CachedPrefix
+from .likeliest import Likeliest
 from .reply import Prompt, Reply
-from .runner import open_runner
+from .runner import open_runner, scores
 from .sampling import Sampler, Sampling
 
 IMAGES_KEPT = 8  # image embeddings of about a megabyte each
@@ -174,7 +175,9 @@ class Session:
     def _rows(self, token: int) -> np.ndarray:
         return self._table[token][None].astype(np.float32)
 
-    def run_prompt(self, owner: object, inputs_embeds: np.ndarray, keys: Sequence[Hashable]) -> tuple[np.ndarray, int]:
+    def run_prompt(
+        self, owner: object, inputs_embeds: np.ndarray, keys: Sequence[Hashable]
+    ) -> tuple[np.ndarray | Likeliest, int]:
         """Prefill what the kv cache does not hold yet; it belongs to `owner` until the next prompt.
 
         Args:
@@ -183,17 +186,17 @@ class Session:
             keys: S keys of its rows.
 
         Returns:
-            (V,) logits of the last row, and how many rows were reused.
+            Logits of the last row as `Sampler.sample` takes them, and how many rows were reused.
         """
         self._owner = owner
         reused = self._cached.reusable(keys)
         self._cached.keep(reused)
-        logits = self._runner.decode(inputs_embeds[reused:], reused)
+        logits = scores(self._runner, inputs_embeds[reused:], reused)
         self._cached.append(keys[reused:])
         return logits, reused
 
-    def run_token(self, owner: object, token: int) -> np.ndarray:
-        """Append one token to the kv cache and return the (V,) logits after it.
+    def run_token(self, owner: object, token: int) -> np.ndarray | Likeliest:
+        """Append one token to the kv cache and return the logits after it as `Sampler.sample` takes them.
 
         Raises:
             UserError: another answer was begun since, so that the cache holds its prompt.
@@ -202,6 +205,6 @@ class Session:
             raise UserError(
                 "another answer was begun in this session: finish one before the next, or open two sessions"
             )
-        logits = self._runner.decode(self._rows(token), len(self._cached))
+        logits = scores(self._runner, self._rows(token), len(self._cached))
         self._cached.append([token])
         return logits

@@ -1,7 +1,7 @@
 """TensorRT without PyTorch, for bundles whose engines were made here by `engines/compile.py`.
 
 All memory is taken once, when a bundle is opened. A token is one launch of a CUDA graph, one copy of its rows into the
-cache, and one wait.
+cache, and one wait for the few tokens that are likeliest; all logits are copied when a choice needs them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from mobilevlm.engines.buckets import PROMPT_ROWS
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.cuda_device import CudaError, compute_capability
-from mobilevlm.engines.stages import IMAGE_EMBEDS, LOGITS, PIXEL_VALUES
+from mobilevlm.engines.stages import IMAGE_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt_log import import_tensorrt
 from mobilevlm.engines.tensorrt_profiles import FUSED, decoder_pieces
 from mobilevlm.engines.tensorrt_record import compile_command, require_usable
 from mobilevlm.errors import UserError
 
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
+from .likeliest import Likeliest
 from .trt_engine import Context, Loader, TrtError
 from .trt_lowerings import Delta, Fused, Sizes
-from .trt_steps import INPUTS, Decoder, Step
+from .trt_steps import INPUTS, LIKELIEST, Decoder, Step
 
 SCRATCH = "scratch"
 
@@ -72,7 +73,7 @@ class TrtRunner:
         sizes = self._decoder.regions()
         engines = [*self._decoder.engines.values(), *([self._vision] if self._vision else [])]
         self._scratch_bytes = sizes[SCRATCH] = max(engine.scratch_bytes for engine in engines)
-        pinned = {name: sizes[name] for name in (INPUTS, LOGITS)}
+        pinned = {name: sizes[name] for name in (INPUTS, LIKELIEST, LOGITS)}
         if self._vision:
             self._picture = {name: self._vision.shape(name) for name in (PIXEL_VALUES, IMAGE_EMBEDS)}
             pinned |= {name: self._vision.size(name, shape) for name, shape in self._picture.items()}
@@ -131,6 +132,28 @@ class TrtRunner:
 
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+        self._run(inputs_embeds, past)
+        return self._all_logits()
+
+    def likeliest(self, inputs_embeds: np.ndarray, past: int) -> Likeliest:
+        """`decode`, whose logits stay on the GPU but for the largest."""
+        self._run(inputs_embeds, past)
+        layout, pinned = self._decoder.likeliest, self._pinned[LIKELIEST]
+        engine = list(self._decoder.engines.values())[-1]
+        logits, tokens = (
+            pinned.array(layout.offsets[name], engine.shape(name), engine.dtype(name))[0].copy()
+            for name in (TOP_LOGITS, TOP_TOKENS)
+        )
+        return Likeliest(tokens, logits, self._decoder.vocabulary, self._all_logits)
+
+    def _all_logits(self) -> np.ndarray:
+        stream, pinned = self._require_open(), self._pinned[LOGITS]
+        with self._settled():
+            stream.to_host(pinned.address, self._regions[LOGITS], pinned.size)
+            stream.synchronize()
+        return pinned.array(0, (self._decoder.vocabulary,), np.float32)
+
+    def _run(self, inputs_embeds: np.ndarray, past: int) -> None:
         self._require_open()
         if not 0 < len(inputs_embeds) <= self.max_context - past:
             raise ValueError(f"{len(inputs_embeds)} rows behind {past} are not 1 to {self.max_context} in all")
@@ -138,7 +161,6 @@ class TrtRunner:
             for piece in chunks(len(inputs_embeds), PROMPT_ROWS):
                 self._call(inputs_embeds[piece], past + piece.start)
             self._done.wait()
-        return self._pinned[LOGITS].array(0, (self._decoder.vocabulary,), np.float32)
 
     def _call(self, rows: np.ndarray, past: int) -> None:
         stream, lowering = self._stream, self._decoder.lowering
@@ -154,7 +176,7 @@ class TrtRunner:
         else:
             step.graph.launch(stream)
             self._sent.record(stream)
-        self._done.record(stream)  # the logits are there; rows may go on into the cache meanwhile
+        self._done.record(stream)  # the tokens are there; rows may go on into the cache meanwhile
         lowering.keep(len(rows), past, sizes, self._regions, stream)
 
     def _prompt(self, sizes: Sizes) -> Step:

@@ -43,6 +43,7 @@ class GraphRunner:
         options.log_severity_level = 3
         # Folding would keep a float32 copy of every weight.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda feed: dict(zip(names, session.run(names, feed), strict=True))

@@ -1,6 +1,7 @@
-"""One call of the decoder with sizes that stay: its inputs in one block, all pieces, and the logits.
+"""One call of the decoder with sizes that stay: its inputs in one block, all pieces, and the likeliest tokens.
 
-Inputs go to the GPU as one copy, and a piece hands its rows to the next by their address there.
+Inputs go to the GPU as one copy, and a piece hands its rows to the next by their address there. What comes back is
+small: the largest logits and their tokens; all of them stay on the GPU until somebody asks.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES
+from mobilevlm.engines.stages import (
+    HIDDEN_STATES,
+    INPUTS_EMBEDS,
+    LOGITS,
+    NEXT_HIDDEN_STATES,
+    TOP_LOGITS,
+    TOP_TOKENS,
+)
 
 from .cuda import Graph, Layout, PinnedMemory, Stream
 from .trt_engine import Context, Engine, Shape
 from .trt_lowerings import Delta, Fused, Sizes
 
-INPUTS = "inputs"
+INPUTS, LIKELIEST = "inputs", "likeliest"
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,12 @@ class Decoder:
     vocabulary: int
 
     def regions(self) -> dict[str, int]:
-        """Bytes that it needs on the device: for inputs, rows between pieces, logits and caches."""
+        """Bytes that it needs on the device: for inputs, rows between pieces, what comes out, and caches."""
         largest = self.lowering.largest
         rows = largest.rows * self.width * self.dtype(INPUTS_EMBEDS).itemsize
         logits = self.vocabulary * np.dtype(np.float32).itemsize
         own = {INPUTS: self.layout(largest).size, "rows.0": rows, "rows.1": rows, LOGITS: logits}
+        own[LIKELIEST] = self.likeliest.size
         return own | self.lowering.regions()
 
     def input_shapes(self, sizes: Sizes) -> dict[str, Shape]:
@@ -51,6 +60,14 @@ class Decoder:
     def dtype(self, name: str) -> np.dtype:
         """Of an input, as the first piece that has it takes it."""
         return next(engine.dtype(name) for engine in self.engines.values() if name in engine.inputs)
+
+    @property
+    def likeliest(self) -> Layout:
+        """Of the largest logits and their tokens, one behind the other."""
+        engine, layout = list(self.engines.values())[-1], Layout()
+        for name in (TOP_LOGITS, TOP_TOKENS):
+            layout.add(name, engine.size(name, engine.shape(name)))
+        return layout
 
     def layout(self, sizes: Sizes) -> Layout:
         """Of a call's inputs, one behind the other."""
@@ -67,8 +84,8 @@ class Step:
         decoder: that is called.
         sizes: of the call.
         contexts: of its pieces; others' too, as long as `bind` is called before `queue`.
-        regions: addresses on the device: of the inputs' block, of rows between pieces, logits and caches.
-        pinned: where inputs are written, and logits are read.
+        regions: addresses on the device: of the inputs' block, of rows between pieces, of what comes out, and caches.
+        pinned: where inputs are written, and the likeliest tokens are read.
     """
 
     def __init__(
@@ -99,6 +116,7 @@ class Step:
     def bind(self, stream: Stream) -> None:
         """Tell the contexts what they run on."""
         place = {name: self._regions[INPUTS] + offset for name, offset in self._layout.offsets.items()}
+        place |= {name: self._regions[LIKELIEST] + offset for name, offset in self._decoder.likeliest.offsets.items()}
         row_shape = self._shapes[INPUTS_EMBEDS]
         pieces = list(zip(self._decoder.engines.items(), self._contexts, strict=True))
         for number, ((part, engine), context) in enumerate(pieces):
@@ -124,8 +142,8 @@ class Step:
             context.run(stream)
 
     def fetch(self, stream: Stream) -> None:
-        """Queue the copy of the logits."""
-        stream.to_host(self._pinned[LOGITS].address, self._regions[LOGITS], self._pinned[LOGITS].size)
+        """Queue the copy of the likeliest tokens."""
+        stream.to_host(self._pinned[LIKELIEST].address, self._regions[LIKELIEST], self._pinned[LIKELIEST].size)
 
     def queue(self, stream: Stream) -> None:
         """Queue it all: by one launch, when it was captured."""

@@ -12,7 +12,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
-from ..runner import Runner, open_runner
+from ..runner import Runner, open_runner, scores
 from ..sampling import Sampler, Sampling
 from .plan import Plan
 from .quiet import wait_until_quiet, watched
@@ -119,7 +119,7 @@ class Engine:
         encoded = time.perf_counter()
         rows = self._prompt(image_embeds)
         spliced = time.perf_counter()
-        logits = self._runner.decode(rows, 0)
+        logits = scores(self._runner, rows, 0)
         filled = time.perf_counter()
         self._token = self._sampler.sample(logits, [])
         end = time.perf_counter()
@@ -135,7 +135,7 @@ class Engine:
         times = []
         for past in range(context, context + self.plan.decode_tokens):
             begin = time.perf_counter()
-            logits = self._runner.decode(self._rows(self._token), past)
+            logits = scores(self._runner, self._rows(self._token), past)
             self._token = self._sampler.sample(logits, [])
             times.append((time.perf_counter() - begin) * 1e3)
         return times

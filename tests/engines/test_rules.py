@@ -180,6 +180,12 @@ BAD = {
     "value that sizes": (from_input("Slice"), "10.3", "1_Slice", "sizes come from the values of input length"),
     "value that shapes": (from_input("Reshape"), "10.16", "2_Reshape", "sizes come from the values of input length"),
     "computed axes": (changed(Draft(), lambda d: d.op("ReduceMean", "x", d.input("a", 7, [1]))), "10.3", "0_", "a is"),
+    "too many": (with_node("TopK", ([4000], np.int64)), "10.3", "0_TopK", "sorts out 4000"),
+    "computed count": (changed(Draft(), lambda d: d.op("TopK", "x", d.input("k", INT64, [1]))), "11.4", "0_", "k is"),
+    "places as values": (
+        changed(with_node("TopK", ([4], np.int64)), lambda d: d.nodes[0].output.append("places") or d.output("places")),
+        "10.3", "output places", "declared float16 and is int64",
+    ),
     "rank": (changed(plain(), lambda d: d.input("deep", HALF, [1] * 9)), "10.3", "deep", "9 dimensions"),
     "empty": (changed(plain(), lambda d: d.input("none", HALF, [1, 0])), "10.3", "none", "empty"),
     "no name": (changed(plain(), lambda d: d.input("any", HALF, [None])), "10.3", "input any", "neither size nor name"),

@@ -15,7 +15,7 @@ from mobilevlm.engines.bucketed import DECODERS
 from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
 from mobilevlm.export.balance import Balanced
 from mobilevlm.export.cache import CacheForm
-from mobilevlm.export.decoder import write_decoder
+from mobilevlm.export.decoder import write_decoder, write_likeliest
 from mobilevlm.export.graph import Graph
 from mobilevlm.export.lowerings import fused, strided
 from mobilevlm.export.observed import Observed
@@ -65,11 +65,12 @@ class Model:
         for part, layers in parts.items():
             options |= {"name": part, "weights_path": directory / stages.weights_file(part)}
             with Graph(**options, opset=opset, moments=observed.moments) as graph:
-                write_decoder(graph, self.config, strided, CacheForm(ROWS), layers)
-                save(graph, directory, stages.lowered_graph(part, DELTA), DELTA)
-                other = Graph(**options, opset=FUSED_OPSET, like=graph)
-                write_decoder(other, self.config, fused, CacheForm(ROWS), layers)
-                save(other, directory, stages.lowered_graph(part, FUSED), FUSED)
+                for form, lowering in ((DELTA, strided), (FUSED, fused)):
+                    one = graph if form == DELTA else Graph(**options, opset=FUSED_OPSET, like=graph)
+                    write_decoder(one, self.config, lowering, CacheForm(ROWS), layers)
+                    if layers.stop == self.config.num_hidden_layers:
+                        write_likeliest(one, self.config)
+                    save(one, directory, stages.lowered_graph(part, form), form)
         return Graphs(self, directory, parts)
 
 
@@ -87,8 +88,13 @@ class Graphs:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
     def decoder(self, lowering: str):
+        """One that runs them; `outputs` are the last graph's of its last call."""
         runs = [WatchedGraph(self.path(part, lowering)).run for part in self.parts]
-        return DECODERS[lowering](self.model.config, runs, list(self.parts.values()), ROWS)
+        last, outputs = runs[-1], {}
+        runs[-1] = lambda feed: outputs.update(last(feed)) or outputs
+        decoder = DECODERS[lowering](self.model.config, runs, list(self.parts.values()), ROWS)
+        decoder.outputs = outputs
+        return decoder
 
     def weights(self) -> dict[str, np.ndarray]:
         """By name."""

@@ -84,7 +84,11 @@ def test_the_graphs_inputs_and_outputs_are_the_contracts(prepared):
     half, single, whole = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
     delta, fused = interface("decoder.2.delta.onnx"), interface("decoder.2.fused.onnx")
     cache = {f"past_key_values.{layer}.{part}" for layer in (4, 5) for part in ("key", "value")}
-    assert set(delta) == cache | {"hidden_states", "attention_mask", "rope_cos", "rope_sin", "logits", "new_rows"}
+    assert set(delta) == cache | {"hidden_states", "attention_mask", "rope_cos", "rope_sin", "logits", "new_rows"} | {
+        "top_logits",
+        "top_tokens",
+    }
+    assert delta["top_tokens"] == fused["top_tokens"] == (whole, 1, 64) and delta["top_logits"] == (single, 1, 64)
     assert delta["past_key_values.5.key"] == (half, 1, "past", 4, 64) and delta["new_rows"] == (
         half,
         4,

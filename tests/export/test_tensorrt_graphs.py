@@ -54,6 +54,9 @@ def test_every_boundary_gives_transformers_logits(graphs, lowering, kind):
             got = decoder.decode(embeds[past : past + rows], past)
             past += rows
             assert relative(got[0], graphs["logits"][past - 1]) < 3e-5, (talk, past)
+            top = decoder.outputs["top_tokens"][0]
+            assert top.tolist() == np.argsort(-got[0], kind="stable")[: len(top)].tolist() and len(top) > 1
+            assert (decoder.outputs["top_logits"][0] == got[0][top]).all()
 
 
 @pytest.mark.parametrize("lowering", [DELTA, FUSED])

@@ -89,9 +89,16 @@ def test_pieces_say_the_same(version, pieces, compiled, wanted):
         runner = open_runner(compiled(pieces))
         in_calls(runner, wanted, 150, 151, 152, 300, 301)
         double.settings.counts.clear()
-        runner.decode(ROWS[301:302], 301)
+        found = runner.likeliest(ROWS[301:302], 301)
         copies = {"strided copies": pieces} if version == "10.3.0" else {}
-        assert double.settings.counts == {"graph launches": 1} | copies
+        small = 2 * 512  # logits and their tokens, each from where an address may be
+        assert double.settings.counts == {"graph launches": 1, "bytes to the host": small} | copies
+        wanted_order = np.argsort(-wanted[301], kind="stable")[: tiny.TOP]
+        assert found.tokens.tolist() == wanted_order.tolist() and found.vocabulary == tiny.VOCABULARY
+        assert np.abs(found.logits - wanted[301][wanted_order]).max() < TOLERANCE["fp16"]
+        everything = found.everything()
+        assert np.abs(everything - wanted[301]).max() < TOLERANCE["fp16"]
+        assert (everything[found.tokens] == found.logits).all()
         runner.close()
 
 

@@ -112,6 +112,8 @@ class Driver:
 
         def run() -> None:
             into, out = ends()
+            if dst_kind == "pinned":
+                self.settings.count("bytes to the host", width * height)
             for row in range(height):
                 into[row * dpitch : row * dpitch + width] = out[row * spitch : row * spitch + width]
 

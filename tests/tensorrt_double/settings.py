@@ -44,9 +44,9 @@ class Settings:
     lose: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
 
-    def count(self, what: str) -> None:
-        """Note that something was done: tests ask how often."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def count(self, what: str, by: int = 1) -> None:
+        """Note that something was done: tests ask how often, or how much."""
+        self.counts[what] = self.counts.get(what, 0) + by
 
     def as_environment(self) -> dict[str, str]:
         """For a process that shall pretend the same."""

@@ -17,6 +17,7 @@ from tests.conftest import GOLDEN
 
 LAYERS, WIDTH, HEADS, HEAD_DIM, INNER, VOCABULARY = 4, 32, 2, 16, 48, 64
 MAX_CONTEXT = 600
+TOP = 8  # of the vocabulary
 EPS = 1e-6
 KINDS = {"fp16": (TensorProto.FLOAT16, np.float16), "fp32": (TensorProto.FLOAT, np.float32)}
 
@@ -125,6 +126,10 @@ def decoder(
         logits = write("MatMul", row, write.constant(arrays["head"].astype(write.dtype), "head"))
         write("Cast", logits, to=stages.LOGITS, to_=TensorProto.FLOAT)
         outputs.append(value(stages.LOGITS, TensorProto.FLOAT, (1, VOCABULARY)))
+        top = [stages.TOP_LOGITS, stages.TOP_TOKENS]
+        write.nodes.append(helper.make_node("TopK", [stages.LOGITS, write.shape(TOP)], top, name="top.node"))
+        kinds = (TensorProto.FLOAT, TensorProto.INT64)
+        outputs += [value(name, kind, (1, TOP)) for name, kind in zip(top, kinds, strict=True)]
     else:
         outputs.append(value(rows, kind, (1, "sequence", WIDTH)))
     if not fused:
