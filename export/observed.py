@@ -17,13 +17,14 @@ from mobilevlm.config import ModelConfig
 from mobilevlm.model import empty_model
 
 from .magnitudes import Magnitudes
+from .smoothing import Smoothed
 
 # Layers by what they read: those after the first of a row read the same.
 READERS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
     ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
+    DOWN := ("mlp.down_proj",),
 )
 LARGEST = 127
 # Of what was seen: other conversations go a little further, and a code more or less costs nothing.
@@ -38,6 +39,7 @@ class Observed:
         tensors: its weights, balanced where the ones that are quantised are.
         inputs: see `calibration.embedded`.
         with_moments: whether these will be asked for; they take most of the time.
+        smoothed: of the same weights: gets what down projections read, and magnitudes are of what they read then.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class Observed:
         tensors: Mapping[str, torch.Tensor],
         inputs: list[torch.Tensor],
         with_moments: bool = True,
+        smoothed: Smoothed | None = None,
     ):
         self._tensors, self._hidden, self._head_dim = tensors, inputs, config.head_dim
         self._model = empty_model(config).model
         self._moments: dict[str, torch.Tensor] = {}
         self._steps: dict[tuple[int, str], torch.Tensor] = {}
         self._magnitudes: dict[str, Magnitudes] = {}
-        self._with_moments = with_moments
+        self._with_moments, self._smoothed = with_moments, smoothed
         self._done = 0
 
     def moments(self, name: str) -> torch.Tensor:
@@ -86,12 +89,15 @@ class Observed:
     @torch.inference_mode()
     def _run_layer(self, number: int) -> None:
         name, layer = f"layers.{number}", self._model.layers[number]
-        hooks = []
+        hooks, products = [], []
         for readers in READERS:
             watched, names = layer.get_submodule(readers[0]), [f"model.{name}.{reader}" for reader in readers]
             seen = Magnitudes()
             self._magnitudes |= dict.fromkeys(names, seen)
-            hooks.append(watched.register_forward_pre_hook(lambda _, read, to=seen: to.add(read[0])))
+            if readers == DOWN and self._smoothed is not None:
+                hooks.append(watched.register_forward_pre_hook(lambda _, read: products.append(read[0].flatten(0, 1))))
+            else:
+                hooks.append(watched.register_forward_pre_hook(lambda _, read, to=seen: to.add(read[0])))
             if self._with_moments:
                 moments = torch.zeros(watched.in_features, watched.in_features)
                 self._moments |= dict.fromkeys(names, moments)
@@ -109,6 +115,8 @@ class Observed:
         ]
         for hook in hooks:
             hook.remove()
+        if products:
+            self.magnitudes(f"model.{name}.{DOWN[0]}").add(self._smoothed.smooth(number, torch.cat(products)))
         for part, seen in largest.items():
             steps = torch.stack(seen).amax(0) * (MARGIN / LARGEST)
             self._steps[number, part] = torch.where(steps > 0, steps, 1.0)

@@ -26,11 +26,11 @@ from .plan import BuildPlan
 from .precisions import precision
 from .precisions.a16w4 import HEADS
 from .sensitivity import Sensitivity
+from .smoothing import Smoothed
 from .typed import in_float32
 from .vision import write_vision
 
 OPSET, INT4_OPSET, FUSED_OPSET = 20, 21, 24
-CODED = ("int8", "int4")
 # Versions of TensorRT that a graph is written for: the oldest, and those before and behind what changed.
 VERSIONS = {stages.VISION: ("10.3", "10.16", "11.4"), DELTA: ("10.3", "10.16", "11.4"), FUSED: ("10.16", "11.4")}
 
@@ -44,19 +44,21 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
     even = Balanced(tensors, config)
     moments, magnitudes = no_moments, dict.fromkeys(plan.precisions, no_magnitudes)
+    weights = {stage: even if name in QUANTIZED else tensors for stage, name in plan.precisions.items()}
     if plan.precisions.get(stages.VISION) == "int8":
         magnitudes[stages.VISION] = vision_magnitudes(plan.checkpoint, even, plan.calibration).get
-    if plan.precisions[stages.DECODER] in CODED and plan.calibration:
-        chooses = plan.precisions[stages.DECODER] == "int4" and plan.choose_weights
-        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration), chooses)
-        moments = observed.moments if chooses else no_moments
+    if plan.precisions[stages.DECODER] == "int8":
+        weights[stages.DECODER] = smoothed = Smoothed(even)
+        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration), False, smoothed)
         magnitudes[stages.DECODER] = lambda layer: None if layer in HEADS else observed.magnitudes(layer)
+    elif plan.precisions[stages.DECODER] == "int4" and plan.choose_weights:
+        moments = Observed(config, even, embedded(plan.checkpoint, plan.calibration)).moments
 
     def opened(stage: str, part: str, **options) -> Graph:
         name = plan.precisions[stage]
         return Graph(
             part,
-            even if name in QUANTIZED else tensors,
+            weights[stage],
             precision(plan.target.module(name)),
             directory / stages.weights_file(part),
             progress.update,

@@ -21,6 +21,7 @@ from mobilevlm.export.lowerings import fused, strided
 from mobilevlm.export.observed import Observed
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.precisions.a16w4 import HEADS
+from mobilevlm.export.smoothing import Smoothed
 from mobilevlm.export.tensorrt_runs import WatchedGraph
 from mobilevlm.export.tensorrt_stages import FUSED_OPSET, INT4_OPSET, OPSET, save
 from mobilevlm.model import empty_model, expected_shapes
@@ -52,11 +53,12 @@ class Model:
 
     def write(self, name: str, directory: Path, pieces: int = 1) -> Graphs:
         """Both lowerings of the decoder in a precision; codes are chosen on the rows that it is run on."""
-        observed = Observed(self.config, Balanced(self.tensors, self.config), [self.embeds[:, :200]])
-        coded = name in ("int8", "int4")
+        even = Balanced(self.tensors, self.config)
+        smoothed = Smoothed(even) if name == "int8" else None
+        observed = Observed(self.config, even, [self.embeds], smoothed=smoothed)
         parts = stages.decoder_parts(self.config.num_hidden_layers, pieces)
         options = {
-            "tensors": Balanced(self.tensors, self.config) if coded else self.tensors,
+            "tensors": smoothed or (even if name == "int4" else self.tensors),
             "precision": precision(f"tensorrt_{name}"),
             "dtype": np.float32 if name == "fp32" else np.float16,
             "magnitudes": lambda layer: None if layer in HEADS else observed.magnitudes(layer),
