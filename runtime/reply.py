@@ -7,12 +7,11 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.errors import UserError
 from mobilevlm.prompt import StopRule
 
+from .rows import Rows
 from .sampling import Sampler
 from .statistics import Statistics
 from .stream import TextStream
@@ -27,13 +26,13 @@ class Prompt:
 
     Attributes:
         input_ids: token ids, -200 where an image is.
-        inputs_embeds: (S, D) float32, images in their places.
+        inputs_embeds: (S, D), images in their places.
         keys: one for each row, equal rows have equal keys (see `kv_cache.CachedPrefix`).
         image_encode_ms: time the vision stage took.
     """
 
     input_ids: list[int]
-    inputs_embeds: np.ndarray
+    inputs_embeds: Rows
     keys: Sequence[Hashable]
     image_encode_ms: float
 

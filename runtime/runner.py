@@ -11,6 +11,7 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 
 from .likeliest import Likeliest
+from .rows import Block, Rows
 
 
 class Runner(Protocol):
@@ -22,8 +23,8 @@ class Runner(Protocol):
 
     max_context: int
 
-    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+    def encode_image(self, pixel_values: np.ndarray) -> Block:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32, or to what `np.asarray` makes that."""
 
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run the decoder on rows that follow the first `past` rows of the kv cache, and append theirs to it.
@@ -44,14 +45,15 @@ class Runner(Protocol):
 class SortingRunner(Runner, Protocol):
     """One whose device sorts out what a token is chosen from."""
 
-    def likeliest(self, inputs_embeds: np.ndarray, past: int) -> Likeliest:
+    def likeliest(self, inputs_embeds: Rows, past: int) -> Likeliest:
         """`decode`, whose logits stay on the device but for the largest."""
 
 
-def scores(runner: Runner, inputs_embeds: np.ndarray, past: int) -> np.ndarray | Likeliest:
+def scores(runner: Runner, inputs_embeds: Rows, past: int) -> np.ndarray | Likeliest:
     """`Runner.decode`, with as much of the logits as a `Sampler` needs."""
-    decode = runner.likeliest if isinstance(runner, SortingRunner) else runner.decode
-    return decode(inputs_embeds, past)
+    if isinstance(runner, SortingRunner):
+        return runner.likeliest(inputs_embeds, past)
+    return runner.decode(np.asarray(inputs_embeds), past)
 
 
 def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = False) -> Runner:

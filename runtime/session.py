@@ -27,6 +27,7 @@ from .dialogue import Dialogue
 from .kv_cache import CachedPrefix
 from .likeliest import Likeliest
 from .reply import Prompt, Reply
+from .rows import Block, Rows
 from .runner import open_runner, scores
 from .sampling import Sampler, Sampling
 
@@ -61,7 +62,7 @@ class Session:
         self.max_context = self._runner.max_context
         self._cached = CachedPrefix()
         self._owner: object = None
-        self._image_embeds: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._image_embeds: OrderedDict[str, Block] = OrderedDict()
 
     def __enter__(self) -> Session:
         return self
@@ -157,9 +158,9 @@ class Session:
             else:
                 rows.append(self._rows(token))
                 keys.append(token)
-        return Prompt(ids, np.concatenate(rows), keys, sum(milliseconds for *_, milliseconds in encoded))
+        return Prompt(ids, Rows(rows), keys, sum(milliseconds for *_, milliseconds in encoded))
 
-    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, np.ndarray, float]:
+    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, Block, float]:
         """A picture's digest, its embeddings (N, D), and the milliseconds it took: 0 when it was seen before."""
         digest, milliseconds = hashlib.sha1(pixel_values.data).hexdigest(), 0.0
         if digest not in self._image_embeds:
@@ -176,13 +177,13 @@ class Session:
         return self._table[token][None].astype(np.float32)
 
     def run_prompt(
-        self, owner: object, inputs_embeds: np.ndarray, keys: Sequence[Hashable]
+        self, owner: object, inputs_embeds: Rows, keys: Sequence[Hashable]
     ) -> tuple[np.ndarray | Likeliest, int]:
         """Prefill what the kv cache does not hold yet; it belongs to `owner` until the next prompt.
 
         Args:
             owner: the answer being generated.
-            inputs_embeds: (S, D) float32, the whole prompt.
+            inputs_embeds: (S, D), the whole prompt.
             keys: S keys of its rows.
 
         Returns:
@@ -205,6 +206,6 @@ class Session:
             raise UserError(
                 "another answer was begun in this session: finish one before the next, or open two sessions"
             )
-        logits = scores(self._runner, self._rows(token), len(self._cached))
+        logits = scores(self._runner, Rows([self._rows(token)]), len(self._cached))
         self._cached.append([token])
         return logits

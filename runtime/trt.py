@@ -17,7 +17,7 @@ from mobilevlm.engines.buckets import PROMPT_ROWS
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.cuda_device import CudaError, compute_capability
-from mobilevlm.engines.stages import IMAGE_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
+from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt_log import import_tensorrt
 from mobilevlm.engines.tensorrt_profiles import FUSED, decoder_pieces
 from mobilevlm.engines.tensorrt_record import compile_command, require_usable
@@ -25,11 +25,13 @@ from mobilevlm.errors import UserError
 
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
 from .likeliest import Likeliest
+from .rows import Rows
 from .trt_engine import Context, Loader, TrtError
 from .trt_lowerings import Delta, Fused, Sizes
+from .trt_pictures import PLACES, DeviceRows, Pictures
 from .trt_steps import INPUTS, LIKELIEST, Decoder, Step
 
-SCRATCH = "scratch"
+SCRATCH, PICTURES = "scratch", "pictures"
 
 
 class TrtRunner:
@@ -77,6 +79,7 @@ class TrtRunner:
         if self._vision:
             self._picture = {name: self._vision.shape(name) for name in (PIXEL_VALUES, IMAGE_EMBEDS)}
             pinned |= {name: self._vision.size(name, shape) for name, shape in self._picture.items()}
+            sizes[PICTURES] = PLACES * pinned[IMAGE_EMBEDS]
         layout = Layout()
         for name, size in (sizes | pinned).items():
             layout.add(name, size)
@@ -94,6 +97,9 @@ class TrtRunner:
             self._vision_context = self._vision.context(self._regions[SCRATCH], self._scratch_bytes)
             places = {name: self._regions[name] for name in self._picture}
             self._vision_context.bind(0, {}, places, self._stream)
+            _, *shape = self._picture[IMAGE_EMBEDS]
+            row_bytes = pinned[IMAGE_EMBEDS] // shape[0]
+            self._pictures = Pictures(self._regions[PICTURES], shape, row_bytes, self._picture_rows)
 
     def _contexts(self) -> list[Context]:
         """One for each piece; all share the memory they work in, as only one runs at a time."""
@@ -118,24 +124,37 @@ class TrtRunner:
                 self.not_captured = str(error)
                 warnings.warn(f"tokens run without CUDA graphs, which is slower: {error}", stacklevel=2)
 
-    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
-        stream, pinned, embeds = self._require_open(), self._pinned, self._picture[IMAGE_EMBEDS]
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray | DeviceRows:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) rows, which stay on the GPU where there is room."""
+        stream, source = self._require_open(), self._pinned[PIXEL_VALUES]
+        # The decoder takes them as they are, or they are cast on the host.
+        stays = self._vision.dtype(IMAGE_EMBEDS) == self._decoder.dtype(INPUTS_EMBEDS)
         with self._settled():
-            source, result = (pinned[name] for name in (PIXEL_VALUES, IMAGE_EMBEDS))
             source.array(0, self._picture[PIXEL_VALUES], np.float32)[...] = pixel_values
             stream.to_device(self._regions[PIXEL_VALUES], source.address, source.size)
             self._vision_context.run(stream)
-            stream.to_host(result.address, self._regions[IMAGE_EMBEDS], result.size)
-            stream.synchronize()
-        return result.array(0, embeds, self._vision.dtype(IMAGE_EMBEDS))[0].astype(np.float32)
+            embeds, size = self._regions[IMAGE_EMBEDS], self._pinned[IMAGE_EMBEDS].size
+            if stays and (rows := self._pictures.take()) is not None:
+                stream.copy_rows(rows.address, size, embeds, size, size, 1)
+                stream.synchronize()
+                return rows
+        return self._picture_rows(embeds, self._picture[IMAGE_EMBEDS][1])
 
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+    def _picture_rows(self, address: int, count: int) -> np.ndarray:
+        """Rows of a picture's embeddings on the GPU: (count, D) float32."""
+        stream, pinned, width = self._require_open(), self._pinned[IMAGE_EMBEDS], self._picture[IMAGE_EMBEDS][2]
+        dtype = self._vision.dtype(IMAGE_EMBEDS)
+        with self._settled():
+            stream.to_host(pinned.address, address, count * width * dtype.itemsize)
+            stream.synchronize()
+        return pinned.array(0, (count, width), dtype).astype(np.float32)
+
+    def decode(self, inputs_embeds: np.ndarray | Rows, past: int) -> np.ndarray:
         """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
         self._run(inputs_embeds, past)
         return self._all_logits()
 
-    def likeliest(self, inputs_embeds: np.ndarray, past: int) -> Likeliest:
+    def likeliest(self, inputs_embeds: np.ndarray | Rows, past: int) -> Likeliest:
         """`decode`, whose logits stay on the GPU but for the largest."""
         self._run(inputs_embeds, past)
         layout, pinned = self._decoder.likeliest, self._pinned[LIKELIEST]
@@ -153,16 +172,17 @@ class TrtRunner:
             stream.synchronize()
         return pinned.array(0, (self._decoder.vocabulary,), np.float32)
 
-    def _run(self, inputs_embeds: np.ndarray, past: int) -> None:
+    def _run(self, inputs_embeds: np.ndarray | Rows, past: int) -> None:
         self._require_open()
-        if not 0 < len(inputs_embeds) <= self.max_context - past:
-            raise ValueError(f"{len(inputs_embeds)} rows behind {past} are not 1 to {self.max_context} in all")
+        rows = inputs_embeds if isinstance(inputs_embeds, Rows) else Rows([inputs_embeds])
+        if not 0 < len(rows) <= self.max_context - past:
+            raise ValueError(f"{len(rows)} rows behind {past} are not 1 to {self.max_context} in all")
         with self._settled():
-            for piece in chunks(len(inputs_embeds), PROMPT_ROWS):
-                self._call(inputs_embeds[piece], past + piece.start)
+            for piece in chunks(len(rows), PROMPT_ROWS):
+                self._call(rows[piece], past + piece.start)
             self._done.wait()
 
-    def _call(self, rows: np.ndarray, past: int) -> None:
+    def _call(self, rows: Rows, past: int) -> None:
         stream, lowering = self._stream, self._decoder.lowering
         sizes = lowering.sizes(len(rows), past)
         step = self._tokens.get(sizes) or self._prompt(sizes)

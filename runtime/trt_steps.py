@@ -21,8 +21,10 @@ from mobilevlm.engines.stages import (
 )
 
 from .cuda import Graph, Layout, PinnedMemory, Stream
+from .rows import Rows
 from .trt_engine import Context, Engine, Shape
 from .trt_lowerings import Delta, Fused, Sizes
+from .trt_pictures import DeviceRows
 
 INPUTS, LIKELIEST = "inputs", "likeliest"
 
@@ -104,12 +106,19 @@ class Step:
             for name, shape in self._shapes.items()
         }
         self.graph: Graph | None = None
+        self._on_device: list[tuple[int, DeviceRows]] = []
 
-    def fill(self, rows: np.ndarray, behind: int) -> None:
-        """Write the inputs of (n, D) float32 rows behind so many of the cache; the last call's must be on the GPU."""
+    def fill(self, rows: Rows, behind: int) -> None:
+        """Write the inputs of (n, D) rows behind so many of the cache; the last call's must be on the GPU."""
         lowering, view = self._decoder.lowering, self._views[INPUTS_EMBEDS][0]
         place = lowering.place(len(rows), self.sizes)
-        view[: place.start], view[place], view[place.stop :] = 0, rows, 0
+        view[: place.start], view[place.stop :], self._on_device = 0, 0, []
+        for before, block in rows.placed():
+            at = place.start + before
+            if isinstance(block, DeviceRows) and self.graph is None:  # which would copy what is here
+                self._on_device.append((at, block))
+            else:
+                view[at : at + len(block)] = block
         for name, values in lowering.inputs(len(rows), behind, self.sizes).items():
             self._views[name][...] = values
 
@@ -133,8 +142,13 @@ class Step:
             )
 
     def send(self, stream: Stream) -> None:
-        """Queue the copy of the inputs."""
+        """Queue the copy of the inputs, and over them of the rows that are on the GPU already."""
         stream.to_device(self._regions[INPUTS], self._pinned[INPUTS].address, self._layout.size)
+        first = self._regions[INPUTS] + self._layout.offsets[INPUTS_EMBEDS]
+        width = self._views[INPUTS_EMBEDS][0, 0].nbytes
+        for at, block in self._on_device:
+            size = len(block) * width
+            stream.copy_rows(first + at * width, size, block.address, size, size, 1)
 
     def run(self, stream: Stream) -> None:
         """Queue the pieces."""

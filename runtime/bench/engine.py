@@ -12,6 +12,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
+from ..rows import Block, Rows
 from ..runner import Runner, open_runner, scores
 from ..sampling import Sampler, Sampling
 from .plan import Plan
@@ -106,8 +107,8 @@ class Engine:
         figures = self.question()
         return figures | {"decode_ms": [self.decode(context) for context in self.plan.contexts]}
 
-    def encode(self) -> np.ndarray:
-        """The vision stage: (N, D) float32, no rows without vision."""
+    def encode(self) -> Block:
+        """The vision stage: (N, D) rows as a runner hands them out, none without vision."""
         if self._pixel_values is None:
             return np.empty((0, self._table.shape[1]), np.float32)
         return self._runner.encode_image(self._pixel_values)
@@ -126,23 +127,23 @@ class Engine:
         encode_ms = (encoded - begin) * 1e3 if self._pixel_values is not None else None
         return {"encode_ms": encode_ms, "prefill_ms": (filled - spliced) * 1e3, "ttft_ms": (end - begin) * 1e3}
 
-    def prefill(self, image_embeds: np.ndarray) -> np.ndarray:
+    def prefill(self, image_embeds: Block) -> np.ndarray:
         """The decoder on a prompt that begins with the picture's rows: (V,) float32 logits."""
-        return self._runner.decode(self._prompt(image_embeds), 0)
+        return self._runner.decode(np.asarray(self._prompt(image_embeds)), 0)
 
     def decode(self, context: int) -> list[float]:
         """Generate behind `context` rows of the kv cache: milliseconds of each token, its choice included."""
         times = []
         for past in range(context, context + self.plan.decode_tokens):
             begin = time.perf_counter()
-            logits = scores(self._runner, self._rows(self._token), past)
+            logits = scores(self._runner, Rows([self._rows(self._token)]), past)
             self._token = self._sampler.sample(logits, [])
             times.append((time.perf_counter() - begin) * 1e3)
         return times
 
-    def _prompt(self, image_embeds: np.ndarray) -> np.ndarray:
+    def _prompt(self, image_embeds: Block) -> Rows:
         text = self.plan.prompt_tokens - len(image_embeds)
-        return np.concatenate([image_embeds, self._rows(self._ids[:text])])
+        return Rows([image_embeds, self._rows(self._ids[:text])])
 
     def _rows(self, ids: Any) -> np.ndarray:
         return self._table[np.atleast_1d(ids)].astype(np.float32)

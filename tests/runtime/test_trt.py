@@ -15,7 +15,9 @@ import pytest
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
+from mobilevlm.runtime.rows import Rows
 from mobilevlm.runtime.runner import open_runner
+from mobilevlm.runtime.trt_pictures import PLACES, DeviceRows
 from tests.tensorrt_double import tiny
 from tests.tensorrt_double.bundles import compile_here, machine
 
@@ -121,12 +123,60 @@ def test_pictures(compiled):
     with machine():
         runner = open_runner(compiled())
         pixels = np.random.default_rng(0).normal(size=(2, 1, 3, 8, 8)).astype(np.float32)
-        first, second, again = (runner.encode_image(picture) for picture in (*pixels, pixels[0]))
+        on_device = [runner.encode_image(picture) for picture in (*pixels, pixels[0])]
+        first, second, again = map(np.asarray, on_device)
         assert first.shape == (4, tiny.WIDTH) and first.dtype == np.float32
         assert (first == again).all() and not (first == second).all()  # not one buffer that is written again
         matrix = np.random.default_rng(1).normal(0, 1, (3, tiny.WIDTH)).astype(np.float16).astype(np.float32)
         means = pixels[0, 0].reshape(3, 2, 4, 2, 4).mean((2, 4)).reshape(3, 4).T
         assert np.abs(first - means @ matrix).max() < 0.01
+        runner.close()
+
+
+def pictures(number: int) -> list[np.ndarray]:
+    draws = np.random.default_rng(5).normal(size=(number, 1, 3, 8, 8))
+    return list(draws.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("version", ("10.3.0", "10.16.2"))
+def test_image_embeddings_stay_on_the_gpu(version, compiled):
+    """In prompts where they begin, cross and end chunks of 128 rows, are cut, or are a call of one row."""
+    with machine(version) as double:
+        runner = open_runner(compiled(2))
+        double.settings.counts.clear()
+        shown = [runner.encode_image(picture) for picture in pictures(2)]
+        assert "bytes to the host" not in double.settings.counts
+        on_host = [np.asarray(rows) for rows in shown]
+        for text, cut in ((0, 0), (3, 0), (126, 0), (127, 2), (125, 1), (252, 0)):
+            parts = [ROWS[:text], shown[0], ROWS[text : text + 9], shown[1][cut:]]
+            known = [ROWS[:text], on_host[0], ROWS[text : text + 9], on_host[1][cut:]]
+            rows, wanted = Rows(parts), tiny.reference(np.concatenate(known))
+            assert len(rows) == len(wanted)
+            assert np.abs(runner.likeliest(rows, 0).everything() - wanted[-1]).max() < TOLERANCE["fp16"]
+            runner.likeliest(rows[: text + 2], 0)
+            for row in range(text + 2, len(rows)):  # one by one, the picture's too
+                found = runner.likeliest(rows[row : row + 1], row)
+                assert np.abs(found.everything() - wanted[row]).max() < TOLERANCE["fp16"]
+        runner.close()
+        with pytest.raises(UserError, match="closed"):
+            np.asarray(shown[0])
+
+
+def test_more_pictures_than_there_is_room_for_are_kept_by_the_host(compiled):
+    with machine():
+        runner = open_runner(compiled())
+        shown = pictures(PLACES + 3)
+        kept = [runner.encode_image(picture) for picture in shown]
+        assert [isinstance(rows, DeviceRows) for rows in kept] == [True] * PLACES + [False] * 3
+        first = np.asarray(kept[0])
+        part = kept[0][1:]
+        del kept[0]
+        assert isinstance(runner.encode_image(shown[-1]), np.ndarray)  # a part of it is still held
+        del part
+        again = runner.encode_image(shown[0])
+        assert isinstance(again, DeviceRows) and (np.asarray(again) == first).all()
+        for rows, picture in zip(kept, shown[1:], strict=True):
+            assert (np.asarray(rows) == np.asarray(runner.encode_image(picture))).all()
         runner.close()
 
 
