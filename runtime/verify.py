@@ -60,7 +60,7 @@ def verify(session: Session) -> tuple[list[Finding], int, int]:
     golden = load_file(bundle.path(GOLDEN_FILE))
     found, embeds = [], None
     if bundle.has_vision:
-        embeds = runner.encode_image(golden[PIXEL_VALUES])
+        embeds = np.asarray(runner.encode_image(golden[PIXEL_VALUES]))
         found.append(_finding(session, VISION, IMAGE_EMBEDS, embeds, golden[IMAGE_EMBEDS][0]))
     rows = [embeds if token == IMAGE_TOKEN_INDEX else session._rows(int(token)) for token in golden["input_ids"]]
     prompt = np.concatenate(rows)
