@@ -198,7 +198,8 @@ def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tens
         steps = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
         fan_in = math.prod(shape[1:]) if len(shape) > 1 else 2500
         deviation = 1.0 if "embed_tokens" in name else fan_in**-0.5
-        return torch.from_numpy(steps.astype(np.float32)).mul_(deviation / BYTE_DEVIATION)
+        # Bytes reach further below zero than above: a quantiser would cut the same end off every block of weights.
+        return torch.from_numpy(steps.astype(np.float32)).add_(0.5).mul_(deviation / BYTE_DEVIATION)
 
     return Tensors(
         {name: Entry(shape, lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()}
