@@ -16,6 +16,14 @@ from typing import Any
 from mobilevlm.config import ConfigError, ModelConfig
 from mobilevlm.errors import UserError, user_path
 
+from .candidates import (
+    CANDIDATES_FILE,
+    CHECK_FILE,
+    CHOICE_REPORT,
+    CandidatesError,
+    chosen_bundle,
+    read_candidates,
+)
 from .integrity import UNRECORDED, FileRecord, check_files, record_files, record_more
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
 
@@ -100,7 +108,7 @@ class Bundle:
         Raises:
             BundleError: there is no bundle, it was only half copied, a file was altered, or it is of another format.
         """
-        directory = user_path(directory)
+        directory = chosen_bundle(user_path(directory))
         manifest = _read_manifest(directory)
         wanted = {
             name: record
@@ -165,18 +173,21 @@ def seal_of(manifest: dict[str, Any]) -> str:
 
 
 def foreign_files(directory: Path) -> list[str]:
-    """Names in a bundle's directory that are not the bundle's."""
+    """Names in a bundle's directory, or in a folder of candidates, that are not theirs."""
     try:
+        if candidates := read_candidates(directory):
+            known = {CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, *candidates.names}
+            return sorted(path.name for path in directory.iterdir() if path.name not in known)
         files = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
         known = {*files, *UNRECORDED}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, CandidatesError):
         return []  # a damaged bundle: there is nothing to compare with
     return sorted(path.name for path in directory.iterdir() if path.name not in known)
 
 
 def is_bundle(directory: Path) -> bool:
-    """Whether a directory holds a finished bundle."""
-    return (directory / MANIFEST_FILE).is_file()
+    """Whether a directory holds a finished bundle, or candidates for one."""
+    return (directory / MANIFEST_FILE).is_file() or (directory / CANDIDATES_FILE).is_file()
 
 
 def _read_manifest(directory: Path) -> Manifest:

@@ -129,6 +129,11 @@ TARGETS = {
 }
 
 
+def candidate_names(target: Target) -> list[str]:
+    """Precisions of which any may be the quickest on a board: nobody knows before it is measured."""
+    return [name for name in target.precisions[DECODER] if name != "fp32"]
+
+
 def has_int8_cache(precisions: Mapping[str, str]) -> bool:
     """Whether a bundle's kv cache is int8: a decoder's steps are quicker on it, its prompts slower.
 

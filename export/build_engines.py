@@ -5,6 +5,7 @@ python export/build_engines.py --model DIR --target host --precision vision=fp32
 python export/build_engines.py --random-weights mobilevlm_v2_1.7b --target host
 python export/build_engines.py --model DIR --target snapdragon --soc 8gen3
 python export/build_engines.py --model DIR --target orin --precision int8
+python export/build_engines.py --model DIR --target orin --precision auto       the board measures and chooses
 python export/build_engines.py --engine DIR --target orin          on the board: compiles what was copied there
 """
 
@@ -21,15 +22,20 @@ import importlib.util
 import shlex
 import tempfile
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.candidates import AUTO, choose_command
 from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.qnn import require_package
 from mobilevlm.engines.socs import SOCS, Soc, find_soc
-from mobilevlm.engines.targets import TARGETS, TENSORRT, parse_precision
+from mobilevlm.engines.targets import TARGETS, TENSORRT, Target, candidate_names, parse_precision
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
+
+if TYPE_CHECKING:
+    from mobilevlm.export.plan import BuildPlan
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--precision",
         metavar="P",
-        help="one for all stages (fp16; int4 is the decoder's, beside vision=int8), or stage=P,… (default: the "
-        "target's own)",
+        help="one for all stages (fp16; int4 is the decoder's, beside vision=int8), or stage=P,…; for TensorRT also "
+        "auto: all that may be quickest, and the board chooses (default: the target's own)",
     )
     self.add_argument("--out", metavar="DIR", help="the bundle (default: artifacts/NAME-TARGET)")
     self.add_argument(
@@ -87,14 +93,15 @@ def build(arguments: argparse.Namespace) -> None:
     if arguments.engine is not None:
         _compile(arguments)
         return
-    precisions = parse_precision(arguments.precision, TARGETS[arguments.target])
+    asked = _asked(arguments.precision, TARGETS[arguments.target])
+    precisions = next(iter(asked.values()))
     if arguments.base is not None and arguments.model is None:
         raise UserError("--base goes with --model: random weights have no LoRA")
     soc = _soc(arguments)
     target = TARGETS[arguments.target]
     if arguments.blocks is not None and target.backend != TENSORRT:
         raise UserError(f"--blocks is for targets on TensorRT, and this is {target.name}")
-    if arguments.calibration and not any(target.calibrates(*item) for item in precisions.items()):
+    if arguments.calibration and not any(target.calibrates(*item) for one in asked.values() for item in one.items()):
         known = [name for name in target.precisions["decoder"] if target.calibrates("decoder", name)]
         raise UserError(
             f"--calibration is for a decoder in {' or '.join(known)}, and this one is {precisions['decoder']}"
@@ -107,6 +114,7 @@ def build(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
         from mobilevlm.checkpoint import open_checkpoint
+        from mobilevlm.export.auto import write_all
         from mobilevlm.export.calibration import DEFAULT
         from mobilevlm.export.plan import make_plan
         from mobilevlm.export.write import write_bundle
@@ -123,38 +131,64 @@ def build(arguments: argparse.Namespace) -> None:
         calibration = user_path(arguments.calibration) if arguments.calibration else None
         if calibration is None and arguments.model is not None:
             calibration = DEFAULT
-        plan = make_plan(
-            checkpoint,
-            source,
-            arguments.target,
-            precisions,
-            arguments.max_context,
-            arguments.out,
-            arguments.overwrite,
-            calibration,
-            soc,
-            arguments.blocks,
-        )
+        out = arguments.out or (f"artifacts/{checkpoint.name}-{target.name}-{AUTO}" if len(asked) > 1 else None)
+        plans = {
+            name: make_plan(
+                checkpoint,
+                source,
+                arguments.target,
+                chosen,
+                arguments.max_context,
+                out,
+                arguments.overwrite,
+                calibration,
+                soc,
+                arguments.blocks,
+            )
+            for name, chosen in asked.items()
+        }
         _say_what_is_used(checkpoint)
-        differences = write_bundle(plan)
-    for item in differences:
-        print(item, file=sys.stderr)
+        (plan, *others) = plans.values()
+        if others:
+            write_all(plans)
+        else:
+            for item in write_bundle(plan):
+                print(item, file=sys.stderr)
+            print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
+    _say_what_is_next(plan, bool(others))
+    print(plan.out)
+
+
+def _say_what_is_next(plan: BuildPlan, has_candidates: bool) -> None:
+    target, where = plan.target, shlex.quote(str(plan.out))
     question = " --image FILE" if plan.checkpoint.config.vision else ""
-    print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
-    where = shlex.quote(str(plan.out))
     chat = f"python runtime/chat.py --engine {where}{question} --prompt TEXT"
+    make = choose_command(where) if has_candidates else f"python engines/compile.py {where}"
     if target.backend != TENSORRT:
         print(f"Next: {chat}", file=sys.stderr)
-    elif importlib.util.find_spec("tensorrt"):  # this is the board
-        compile_bundle(plan.out)
-        print(f"Next: {chat}", file=sys.stderr)
-    else:
+    elif not importlib.util.find_spec("tensorrt"):
         print(
             f"Prepared. Next: copy this repository and {where} to the device ({target.device}), and there\n"
-            f"  python engines/compile.py {where}\n  {chat}",
+            f"  {make}\n  {chat}",
             file=sys.stderr,
         )
-    print(plan.out)
+    elif has_candidates:  # this is the board
+        print(f"Next: {make}", file=sys.stderr)
+    else:
+        compile_bundle(plan.out)
+        print(f"Next: {chat}", file=sys.stderr)
+
+
+def _asked(precision: str | None, target: Target) -> dict[str, dict[str, str]]:
+    """A precision for every stage, by a name for the whole: several where a board is to choose."""
+    if precision != AUTO:
+        return {precision or "": parse_precision(precision, target)}
+    if target.backend != TENSORRT:
+        raise UserError(
+            f"--precision {AUTO} is for targets on TensorRT, where a board measures; {target.name}'s default is the "
+            "quickest that was measured"
+        )
+    return {name: parse_precision(name, target) for name in candidate_names(target)}
 
 
 def _compile(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,105 @@
+"""A folder of bundles of one model, one for each precision, of which the board keeps one.
+
+`build_engines.py --precision auto` makes it, with what PyTorch would say to a few conversations; `runtime/choose.py`
+measures each where it will run and notes which one it is from then on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mobilevlm.errors import UserError
+
+AUTO = "auto"  # what `--precision` takes for it
+CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT = "candidates.json", "check.safetensors", "choice.md"
+
+
+class CandidatesError(UserError):
+    """A folder of candidates that cannot be used as it is; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the folder's file says.
+
+    Attributes:
+        names: of bundles in it, by precision.
+        command: that builds it again.
+        left_out: precisions that differ too much from PyTorch, and by how much.
+        chosen: one of the names; empty until a board has chosen.
+        measured: of each name, what was measured when it was chosen.
+    """
+
+    names: list[str]
+    command: str
+    left_out: dict[str, str] = field(default_factory=dict)
+    chosen: str = ""
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_candidates(directory: Path) -> Candidates | None:
+    """Of a folder; None for one that has no file of candidates.
+
+    Raises:
+        CandidatesError: the file is damaged.
+    """
+    path = directory / CANDIDATES_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = Candidates(**json.loads(path.read_text(encoding="utf-8")))
+        if not found.names or found.chosen not in (*found.names, ""):
+            raise ValueError("it names no candidates")
+        return found
+    except (OSError, ValueError, TypeError) as error:
+        raise CandidatesError(f"{path} cannot be read ({error}): copy the folder again, or build it again") from None
+
+
+def write_candidates(directory: Path, candidates: Candidates) -> None:
+    """Write the folder's file, whole or not at all."""
+    partial = directory / (CANDIDATES_FILE + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(asdict(candidates), file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(directory / CANDIDATES_FILE)
+
+
+def choose(directory: Path, candidates: Candidates, name: str, measured: dict[str, dict[str, Any]]) -> None:
+    """Note which one it is, then remove the others: at any moment in between the folder can be used."""
+    write_candidates(directory, replace(candidates, chosen=name, measured=measured))
+    remove_others(directory, candidates.names, name)
+
+
+def remove_others(directory: Path, names: list[str], chosen: str) -> None:
+    """Remove the candidates that were not chosen, as far as they are still there."""
+    for name in names:
+        if name != chosen:
+            shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def chosen_bundle(directory: Path) -> Path:
+    """The bundle to open for a directory: itself, or the one that was chosen in it.
+
+    Raises:
+        CandidatesError: none was chosen yet; names the command that does.
+    """
+    candidates = read_candidates(directory)
+    if candidates is None:
+        return directory
+    if not candidates.chosen:
+        raise CandidatesError(
+            f"{directory} holds {', '.join(candidates.names)}, of which none is chosen yet: measure them where they "
+            f"will run, with {choose_command(directory)}"
+        )
+    return directory / candidates.chosen
+
+
+def choose_command(directory: Path) -> str:
+    """What measures and chooses."""
+    return f"python runtime/choose.py --engine {directory}"
