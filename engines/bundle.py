@@ -53,7 +53,7 @@ class Manifest:
         parts: graphs that the decoder is cut into, and the first layer of each and the one behind its last; only of
             lowerings that cut it.
         compiled: system, architecture and SDK that the graphs are compiled for; nothing where they are operators.
-        tensorrt: what the graphs were compiled with on this machine, see `tensorrt_record.py`; nothing before that.
+        tensorrt: what the graphs were compiled with on this machine, see `tensorrt/record.py`; nothing before that.
         spare: files that the device it is compiled for does without, and that may be missing there: what was compiled.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """

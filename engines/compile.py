@@ -23,11 +23,11 @@ from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
 from mobilevlm.engines.cuda_device import compute_capability, system_release
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, VISION, engine_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.engines.tensorrt_apart import build_apart, probe_apart
-from mobilevlm.engines.tensorrt_log import NO_KERNEL, import_tensorrt
-from mobilevlm.engines.tensorrt_lowering import choose_lowering
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
-from mobilevlm.engines.tensorrt_record import engine_record, machine_record, parts, spare_files
+from mobilevlm.engines.tensorrt.apart import build_apart, probe_apart
+from mobilevlm.engines.tensorrt.log import NO_KERNEL, import_tensorrt
+from mobilevlm.engines.tensorrt.lowering import choose_lowering
+from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.record import engine_record, machine_record, parts, spare_files
 from mobilevlm.errors import UserError
 
 

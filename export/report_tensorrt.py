@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
-from mobilevlm.engines.tensorrt_profiles import FUSED
+from mobilevlm.engines.tensorrt.profiles import FUSED
 
 from .stage_runs import HALF_MAX, HEADROOM, Peak
 

@@ -10,8 +10,8 @@ import onnx
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.bucketed import DECODERS
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.bucketed import DECODERS
+from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
 from mobilevlm.pages import Pages
 
 from .ranges import Ranges

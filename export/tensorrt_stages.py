@@ -9,9 +9,9 @@ import onnx
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.rules import check
+from mobilevlm.engines.rules.check import check
 from mobilevlm.engines.targets import QUANTIZED
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
 from mobilevlm.errors import UserError
 
 from .balance import Balanced

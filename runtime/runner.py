@@ -82,10 +82,10 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
         if profile_to is not None:
             raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
         if on_cpu:
-            from .trt_on_cpu import GraphRunner
+            from .trt.on_cpu import GraphRunner
 
             return GraphRunner(bundle)
-        from .trt import TrtRunner
+        from .trt.runner import TrtRunner
 
         return TrtRunner(bundle)
     raise BundleError(

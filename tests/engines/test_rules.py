@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mobilevlm.engines.rules import check
-from mobilevlm.engines.rules_operators import OPERATORS
+from mobilevlm.engines.rules.check import check
+from mobilevlm.engines.rules.operators import OPERATORS
 
 HALF, FLOAT, INT64 = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.INT64
 K, N = 256, 64

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from mobilevlm.engines import tensorrt_apart, tensorrt_log
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.onnx_bytes import FLOAT, Node, Tensor, model_bytes
-from mobilevlm.engines.tensorrt import BuildError, EngineBuilder
-from mobilevlm.engines.tensorrt_lowering import choose_lowering, probe_model
-from mobilevlm.engines.tensorrt_progress import make_progress
+from mobilevlm.engines.tensorrt import apart as tensorrt_apart
+from mobilevlm.engines.tensorrt import log as tensorrt_log
+from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt.lowering import choose_lowering, probe_model
+from mobilevlm.engines.tensorrt.onnx_bytes import FLOAT, Node, Tensor, model_bytes
+from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.errors import UserError
 from tests.conftest import ROOT
 from tests.tensorrt_double import tiny
@@ -26,7 +27,7 @@ from tests.tensorrt_double.bundles import compile_here, machine
 from tests.tensorrt_double.plan import unpack
 
 VERSIONS = ("10.3.0", "10.7.0", "10.16.2", "11.1.0", "11.4.1")
-COMPILE, WORKER = ROOT / "engines" / "compile.py", ROOT / "engines" / "tensorrt_worker.py"
+COMPILE, WORKER = ROOT / "engines" / "compile.py", ROOT / "engines" / "tensorrt" / "worker.py"
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.bucketed import DECODERS
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.bucketed import DECODERS
+from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
 from mobilevlm.export.balance import Balanced
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder, write_likeliest

@@ -5,9 +5,9 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from mobilevlm.engines.bucketed import FusedDecoder
-from mobilevlm.engines.rules import check
-from mobilevlm.engines.tensorrt_profiles import DELTA, FUSED
+from mobilevlm.engines.rules.check import check
+from mobilevlm.engines.tensorrt.bucketed import FusedDecoder
+from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
 from mobilevlm.errors import UserError
 from mobilevlm.export.graph import Graph
 from mobilevlm.export.magnitudes import Magnitudes

@@ -10,7 +10,7 @@ import pytest
 from mobilevlm.engines import cuda_device
 from mobilevlm.engines.cuda_device import CudaError, call
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.cuda import ALIGNMENT, DeviceMemory, Event, Layout, PinnedMemory, Stream, aligned
+from mobilevlm.runtime.trt.cuda import ALIGNMENT, DeviceMemory, Event, Layout, PinnedMemory, Stream, aligned
 from tests.tensorrt_double.bundles import machine
 
 

@@ -17,7 +17,7 @@ from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.rows import Rows
 from mobilevlm.runtime.runner import open_runner
-from mobilevlm.runtime.trt_pictures import PLACES, DeviceRows
+from mobilevlm.runtime.trt.pictures import PLACES, DeviceRows
 from tests.tensorrt_double import tiny
 from tests.tensorrt_double.bundles import compile_here, machine
 

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from mobilevlm.engines import compile as compile_command
-from mobilevlm.engines import tensorrt_worker
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE
-from mobilevlm.engines.tensorrt import BuildError, EngineBuilder
-from mobilevlm.engines.tensorrt_lowering import probe_model
-from mobilevlm.engines.tensorrt_progress import make_progress
+from mobilevlm.engines.tensorrt import worker as tensorrt_worker
+from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt.lowering import probe_model
+from mobilevlm.engines.tensorrt.progress import make_progress
 
 from .module import pretended
 from .settings import Settings

@@ -80,7 +80,7 @@ def test_spans_of_versions():
     assert has("10.13.0+", "10.13.3") and not has("10.15+", "10.3.0") and not has("10.16", "10.15.1")
 
 
-SOURCES = [*(ROOT / "engines").glob("tensorrt*.py"), *(ROOT / "runtime").glob("trt*.py")]
+SOURCES = [*(ROOT / "engines" / "tensorrt").glob("*.py"), *(ROOT / "runtime" / "trt").glob("*.py")]
 SUPPORTED = ("10.3.0", "10.7.0", "10.13.3", "10.16.2", "11.0.0", "11.4.1")
 
 

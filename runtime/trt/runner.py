@@ -13,23 +13,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.buckets import PROMPT_ROWS
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.cuda_device import CudaError, compute_capability
 from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
-from mobilevlm.engines.tensorrt_log import import_tensorrt
-from mobilevlm.engines.tensorrt_profiles import FUSED, decoder_pieces
-from mobilevlm.engines.tensorrt_record import compile_command, require_usable
+from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS
+from mobilevlm.engines.tensorrt.log import import_tensorrt
+from mobilevlm.engines.tensorrt.profiles import FUSED, decoder_pieces
+from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 from mobilevlm.errors import UserError
 
+from ..likeliest import Likeliest
+from ..rows import Rows
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
-from .likeliest import Likeliest
-from .rows import Rows
-from .trt_engine import Context, Loader, TrtError
-from .trt_lowerings import Delta, Fused, Sizes
-from .trt_pictures import PLACES, DeviceRows, Pictures
-from .trt_steps import INPUTS, LIKELIEST, Decoder, Step
+from .engine import Context, Loader, TrtError
+from .lowerings import Delta, Fused, Sizes
+from .pictures import PLACES, DeviceRows, Pictures
+from .steps import INPUTS, LIKELIEST, Decoder, Step
 
 SCRATCH, PICTURES = "scratch", "pictures"
 

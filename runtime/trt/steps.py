@@ -20,11 +20,11 @@ from mobilevlm.engines.stages import (
     TOP_TOKENS,
 )
 
+from ..rows import Rows
 from .cuda import Graph, Layout, PinnedMemory, Stream
-from .rows import Rows
-from .trt_engine import Context, Engine, Shape
-from .trt_lowerings import Delta, Fused, Sizes
-from .trt_pictures import DeviceRows
+from .engine import Context, Engine, Shape
+from .lowerings import Delta, Fused, Sizes
+from .pictures import DeviceRows
 
 INPUTS, LIKELIEST = "inputs", "likeliest"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from mobilevlm.errors import UserError
 
-from .stages import engine_file
-from .tensorrt_record import compile_command
+from ..stages import engine_file
+from .record import compile_command
 
 INTERRUPTED = 130
 PROBE = "--probe"
-WORKER = Path(__file__).with_name("tensorrt_worker.py")
+WORKER = Path(__file__).with_name("worker.py")
 
 
 def build_apart(directory: Path, part: str, lowering: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mobilevlm.config import ModelConfig
 
 from .onnx_bytes import FLOAT, FLOAT16, INT64, Node, Tensor, model_bytes
-from .tensorrt_profiles import DELTA, FUSED
+from .profiles import DELTA, FUSED
 
 FUSED_SINCE = (10, 16)
 OPSET = 24

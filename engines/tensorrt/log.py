@@ -7,7 +7,7 @@ from typing import Any
 
 from mobilevlm.errors import UserError
 
-from .cuda_device import NVMAP
+from ..cuda_device import NVMAP
 
 KEPT = 200  # of the latest lines
 INSTALL = (

@@ -14,10 +14,10 @@ from typing import Any
 
 from mobilevlm.errors import UserError
 
-from .cuda_device import is_integrated, memory_bytes
-from .machine import available_bytes
-from .tensorrt_log import explained, import_tensorrt, make_logger
-from .tensorrt_profiles import Profile
+from ..cuda_device import is_integrated, memory_bytes
+from ..machine import available_bytes
+from .log import explained, import_tensorrt, make_logger
+from .profiles import Profile
 
 # Left to the system and to what the builder allocates besides kernels and their memory.
 SPARE_BYTES = 768 << 20

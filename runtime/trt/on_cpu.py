@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime as ort
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.bucketed import DECODERS
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
-from mobilevlm.engines.tensorrt_profiles import DELTA
+from mobilevlm.engines.tensorrt.bucketed import DECODERS
+from mobilevlm.engines.tensorrt.profiles import DELTA
 
 
 class GraphRunner:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .rules_graph import EXTERNAL, GraphView, Violation, attribute, label, operand
-from .rules_operators import OPSETS, known_operators, newest_opset
-from .rules_quantized import quantized_violations
-from .rules_types import type_violations
-from .stages import ATTENTION_MASK
+from ..stages import ATTENTION_MASK
+from .graph import EXTERNAL, GraphView, Violation, attribute, label, operand
+from .operators import OPSETS, known_operators, newest_opset
+from .quantized import quantized_violations
+from .types import type_violations
 
 HIGHEST_RANK = 8
 HIGHEST_COUNT = 3840  # of TopK

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.engines.bundle import BundleError
-from mobilevlm.engines.tensorrt_log import explained, import_tensorrt, make_logger
+from mobilevlm.engines.tensorrt.log import explained, import_tensorrt, make_logger
 
 from .cuda import Stream
 

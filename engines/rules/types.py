@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .rules_graph import FLOAT16, INT8, INT64, NAMES, GraphView, Violation, attribute, label, operand
-from .rules_operators import Operator
+from .graph import FLOAT16, INT8, INT64, NAMES, GraphView, Violation, attribute, label, operand
+from .operators import Operator
 
 
 def type_violations(view: GraphView, operators: dict[str, Operator]) -> Iterator[Violation]:
@@ -20,7 +20,7 @@ def type_violations(view: GraphView, operators: dict[str, Operator]) -> Iterator
             yield Violation(
                 label(node),
                 f"{kind} is no operator of this version of TensorRT that our table knows",
-                "write it with others, or add it to engines/rules_operators.py",
+                "write it with others, or add it to engines/rules/operators.py",
             )
             continue
         yield from _operand_violations(node, known, types)

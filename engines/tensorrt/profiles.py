@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from mobilevlm.config import ModelConfig
 
-from .buckets import PROMPT_ROWS, past_buckets
-from .stages import (
+from ..stages import (
     ATTENTION_MASK,
     CACHE_PARTS,
     HIDDEN_STATES,
@@ -23,6 +22,7 @@ from .stages import (
     WRITE_INDICES,
     past,
 )
+from .buckets import PROMPT_ROWS, past_buckets
 
 DELTA, FUSED = "delta", "fused"
 Shape = tuple[int, ...]

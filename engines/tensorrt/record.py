@@ -1,7 +1,7 @@
 """What a bundle notes about its TensorRT engines, in `Manifest.tensorrt`, and whether they may be used here.
 
 machine: version of TensorRT, compute capability of the GPU, release of a Jetson's system: what engines are bound to
-lowering, reason: of the decoder, see `tensorrt_lowering.py`
+lowering, reason: of the decoder, see `lowering.py`
 engines: by part, what each was made from and the seconds it took
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .bundle import Bundle, BundleError, Manifest
-from .stages import VISION, engine_file, lowered_graph, onnx_file, weights_file
-from .tensorrt import SETTINGS
+from ..bundle import Bundle, BundleError, Manifest
+from ..stages import VISION, engine_file, lowered_graph, onnx_file, weights_file
+from .builder import SETTINGS
 
 
 def compile_command(directory: Path) -> str:

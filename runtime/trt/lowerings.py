@@ -13,12 +13,12 @@ from math import gcd
 import numpy as np
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.buckets import PROMPT_ROWS, delta_inputs, fused_inputs
 from mobilevlm.engines.stages import CACHE_PARTS, NEW_ROWS, past, present
-from mobilevlm.engines.tensorrt_profiles import Piece
+from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, delta_inputs, fused_inputs
+from mobilevlm.engines.tensorrt.profiles import Piece
 
 from .cuda import Stream
-from .trt_engine import Engine, Shape
+from .engine import Engine, Shape
 
 ADDRESS_ALIGNMENT = 256
 

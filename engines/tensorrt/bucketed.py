@@ -8,10 +8,10 @@ import numpy as np
 
 from mobilevlm.config import ModelConfig
 
-from . import stages
+from .. import stages
+from ..chunks import Run, chunks
 from .buckets import PROMPT_ROWS, delta_inputs, fused_inputs, past_buckets
-from .chunks import Run, chunks
-from .tensorrt_profiles import DELTA, FUSED
+from .profiles import DELTA, FUSED
 
 
 class DeltaDecoder:

@@ -11,8 +11,8 @@ import numpy as np
 
 from mobilevlm.config import ModelConfig
 
-from .chunks import PROMPT_ROWS
-from .stages import ATTENTION_MASK, LAST_ROW, ROPE_COS, ROPE_SIN, WRITE_INDICES
+from ..chunks import PROMPT_ROWS
+from ..stages import ATTENTION_MASK, LAST_ROW, ROPE_COS, ROPE_SIN, WRITE_INDICES
 
 __all__ = ["HIDDEN", "PROMPT_ROWS", "delta_inputs", "fused_inputs", "past_buckets"]
 

@@ -1,7 +1,7 @@
-"""The process that builds one engine, or tries a small layer: started by `tensorrt_apart.py`, memory ends with it.
+"""The process that builds one engine, or tries a small layer: started by `apart.py`, memory ends with it.
 
-    python engines/tensorrt_worker.py DIR decoder.0 delta
-    python engines/tensorrt_worker.py DIR --probe
+    python engines/tensorrt/worker.py DIR decoder.0 delta
+    python engines/tensorrt/worker.py DIR --probe
 
 The bar goes to stderr, what went wrong to stdout. What TensorRT and the driver print on their own account is kept
 aside: the reason may be nowhere but there.
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 if not __package__:  # started as a file: the repository root belongs on the path
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import os
 import signal
@@ -27,12 +27,12 @@ from typing import TextIO
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE, VISION, engine_file, lowered_graph, onnx_file
-from mobilevlm.engines.tensorrt import BuildError, EngineBuilder, write_whole
-from mobilevlm.engines.tensorrt_apart import INTERRUPTED, PROBE
-from mobilevlm.engines.tensorrt_lowering import probe_model
-from mobilevlm.engines.tensorrt_profiles import Profile, decoder_pieces, decoder_profiles
-from mobilevlm.engines.tensorrt_progress import make_progress
-from mobilevlm.engines.tensorrt_record import compile_command
+from mobilevlm.engines.tensorrt.apart import INTERRUPTED, PROBE
+from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder, write_whole
+from mobilevlm.engines.tensorrt.lowering import probe_model
+from mobilevlm.engines.tensorrt.profiles import Profile, decoder_pieces, decoder_profiles
+from mobilevlm.engines.tensorrt.progress import make_progress
+from mobilevlm.engines.tensorrt.record import compile_command
 from mobilevlm.errors import UserError
 
 

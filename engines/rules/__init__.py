@@ -1,0 +1,1 @@
+"""What TensorRT takes, version by version, as rules that a graph is checked by off the board."""

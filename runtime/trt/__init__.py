@@ -1,0 +1,1 @@
+"""TensorRT without PyTorch: engines, their memory, captured graphs; or the same graphs on the CPU."""
