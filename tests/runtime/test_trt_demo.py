@@ -10,7 +10,7 @@ from PIL import Image
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.dialogue import Dialogue
-from tests.conftest import BUILD, CHAT, DEMO, ROOT, build, run
+from tests.conftest import BUILD, CHAT, DEMO, GOLDEN, GOLDEN_MODELS, ROOT, build, run
 from tests.tensorrt_double.bundles import compile_here, machine
 
 PICTURE = Image.open(ROOT / "assets" / "shapes.png")
@@ -76,6 +76,36 @@ def test_it_says_the_same(version, precision, pieces, prepared, wanted, tmp_path
         with Session(directory) as session:
             assert session._runner.not_captured == ""
             assert talk(session) == wanted
+
+
+@pytest.fixture(scope="module", params=GOLDEN_MODELS)
+def of_golden(request, bundles, tmp_path_factory):
+    """A golden model for Orin in float32, as its weights are random, and what its host bundle says."""
+    out = tmp_path_factory.mktemp("golden") / request.param
+    model = GOLDEN / request.param / "ckpt_safetensors"
+    done = run(BUILD, "--model", model, "--target", "orin", "--precision", "fp32", "--out", out)
+    assert done.returncode == 0, done.stderr
+    with Session(bundles[request.param]) as session:
+        return out, two_turns(session)
+
+
+def two_turns(session: Session) -> list[list[int]]:
+    dialogue, said = Dialogue(session), []
+    for image, question in ((PICTURE, "What is in the picture?"), (None, "And what else?")):
+        reply = dialogue.ask(question, image, max_new_tokens=20)
+        list(reply)
+        said.append(reply.tokens)
+    return said
+
+
+@pytest.mark.parametrize("version", ("10.3.0", "10.16.2"))
+def test_goldens_say_the_same(version, of_golden, tmp_path):
+    prepared, wanted = of_golden
+    directory = shutil.copytree(prepared, tmp_path / "bundle")
+    with machine(version):
+        compile_here(directory)
+        with Session(directory) as session:
+            assert two_turns(session) == wanted and len(set(wanted[0])) > 1
 
 
 @pytest.mark.parametrize("version, failing", [("10.3.0", "fail_copy"), ("10.16.2", "fail_enqueue")])
