@@ -52,3 +52,12 @@ def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str
             f"float16 stages are expanded to {needed / 1e9:.1f} GB in memory on a CPU, {available / 1e9:.1f} GB are "
             "free. float32 stages stay on disk instead: build with --precision fp32"
         )
+
+
+def has_amx() -> bool:
+    """Whether this is an Intel CPU with a matrix unit for int8; Linux tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("flags") and "amx_int8" in line.split() for line in lines)

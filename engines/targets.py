@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 from mobilevlm.errors import UserError
 
+from .machine import has_amx
+from .openvino import is_installed
 from .stages import DECODER, PREFILL, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
 # Precisions before which channels are evened out, and after which weights are laid out for the CPU
 # (`export/balance.py`, `export/prepack.py`).
-QUANTIZED = ("int8", "int4", "int4_symmetric")
+INT8_AMX = "int8_amx"  # which OpenVINO runs
+QUANTIZED = ("int8", INT8_AMX, "int4", "int4_symmetric")
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
-PREFILL_PRECISION, PREFILL_DECODER = "int8", "int4"
+PREFILL_PRECISIONS, PREFILL_DECODER = ("int8", INT8_AMX), "int4"
+# For many rows on the CPU of this machine: see README's tables.
+QUICKEST_INT8 = INT8_AMX if has_amx() and is_installed() else "int8"
 TENSORRT = "tensorrt"  # a backend
 # Of a decoder: those whose weights or ranges are chosen on calibration data (`export/calibration.py`).
 CALIBRATED = ("int4", "int4_symmetric", "a16w8", "a16w4")
@@ -31,10 +36,10 @@ class Target:
         lowering: how the decoder's attention and cache are written (`export/lowerings/`).
         prefill_lowering: the same of a prefill of its own.
         precisions: stage to those worth having, the most exact first: one that another of the stage beats in speed and
-            exactness alike is left out. A prefill of its own has `PREFILL_PRECISION`.
+            exactness alike is left out. A prefill of its own has one of `PREFILL_PRECISIONS`.
         default_precision: stage to precision when none is asked for.
         default_context: rows of the kv cache when none are asked for; None for all that the model knows.
-        prepacks: whether quantised weights are laid out for the CPU of the machine that builds.
+        lays_out: whether quantised weights are laid out for the CPU of the machine that builds.
         xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
         engine_layers: most layers of the decoder in one engine, where building all at once takes more memory than there
             is; None for all of them.
@@ -48,7 +53,7 @@ class Target:
     precisions: dict[str, tuple[str, ...]]
     default_precision: dict[str, str]
     default_context: int | None = None
-    prepacks: bool = False
+    lays_out: bool = False
     xnnpack: bool = False
     engine_layers: int | None = None
 
@@ -63,6 +68,10 @@ class Target:
     def fixes_ranges(self, precision: str) -> bool:
         """Whether it cannot do without calibration data: a layer's values have one range, whatever comes."""
         return self.backend == "qnn" or self.backend == TENSORRT and precision == "int8"
+
+    def prepacks(self, precision: str) -> bool:
+        """Whether a stage's weights are laid out for this CPU: OpenVINO does that itself, or does without."""
+        return self.lays_out and precision in QUANTIZED and precision != INT8_AMX
 
     def offers_to_xnnpack(self, stage: str, precision: str) -> bool:
         """Whether XNNPACK is asked first: it takes products of floats whose sizes are all known beforehand."""
@@ -80,10 +89,10 @@ TARGETS = {
             prefill_lowering="prompt",
             # int4 saves reading weights, which is what takes the time of the decoder's single rows. A picture's
             # hundreds are slower in it than in int8, and it cost the demo model 1.5 points of GQA and 37.5 of MME.
-            precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
+            precisions={VISION: ("fp32", "fp16", INT8_AMX, "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
             # The quickest in README's table.
-            default_precision={VISION: "int8", PREFILL: PREFILL_PRECISION, DECODER: PREFILL_DECODER},
-            prepacks=True,
+            default_precision={VISION: QUICKEST_INT8, PREFILL: QUICKEST_INT8, DECODER: PREFILL_DECODER},
+            lays_out=True,
         ),
         Target(
             name="snapdragon",
@@ -180,9 +189,9 @@ def parse_precision(text: str | None, target: Target) -> dict[str, str]:
     # A prefill of its own comes with the default decoder, beside another it is asked for by name.
     spare = {PREFILL} if DECODER in chosen else set()
     chosen = {stage: name for stage, name in target.default_precision.items() if stage not in spare} | chosen
-    if PREFILL in chosen and (chosen[PREFILL], chosen[DECODER]) != (PREFILL_PRECISION, PREFILL_DECODER):
+    if PREFILL in chosen and not (chosen[PREFILL] in PREFILL_PRECISIONS and chosen[DECODER] == PREFILL_DECODER):
         raise UserError(
-            f"a prefill of its own is {PREFILL}={PREFILL_PRECISION} beside {DECODER}={PREFILL_DECODER}, and this is "
+            f"a prefill of its own is {PREFILL}={QUICKEST_INT8} beside {DECODER}={PREFILL_DECODER}, and this is "
             f"{PREFILL}={chosen[PREFILL]} beside {DECODER}={chosen[DECODER]}: other decoders run prompts themselves"
         )
     return chosen

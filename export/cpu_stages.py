@@ -8,25 +8,31 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
+from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 
 from .balance import Balanced
 from .cache import CacheForm
 from .calibration import embedded
 from .decoder import write_decoder
-from .graph import Graph, no_moments
+from .graph import Graph, no_magnitudes, no_moments
 from .observed import Observed
+from .observed_vision import shows_pictures, vision_magnitudes
 from .plan import BuildPlan
 from .precisions import precision
 from .prepack import prepack
 from .sensitivity import Sensitivity
 from .vision import write_vision
 
+OPENVINO = "openvino"  # the lowering of what it runs
+
 
 def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensitivity]:
     """Write vision, decoder and, where it has one, a prefill into a directory; there is nothing to say of blocks."""
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
     even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
+    magnitudes = dict.fromkeys(plan.precisions, no_magnitudes)
+    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_pictures(plan.calibration):
+        magnitudes[stages.VISION] = vision_magnitudes(plan.checkpoint, even, plan.calibration).get
     if plan.calibration:
         observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
         if has_int8_cache(plan.precisions):
@@ -35,6 +41,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
 
     def write(graph: Graph, stage: str, layers: range) -> None:
         name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
+        name = OPENVINO if plan.precisions[stage] == INT8_AMX else name
         lowering = import_module(f".lowerings.{name}", __package__)
         if stage == stages.VISION:
             write_vision(graph, config, lowering)
@@ -48,9 +55,10 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
         of_stage = moments if stage == stages.DECODER else no_moments
         for part, layers in stages.parts(stage, config.num_hidden_layers).items():
             final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
-            packs = plan.target.prepacks and name in QUANTIZED
+            packs = plan.target.prepacks(name)
             plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
-            with Graph(stage, weights, precision(name), plain[1], progress.update, of_stage) as graph:
+            seen = {"moments": of_stage, "magnitudes": magnitudes[stage]}
+            with Graph(stage, weights, precision(name), plain[1], progress.update, **seen) as graph:
                 write(graph, stage, layers)
                 graph.save(plain[0])
             if packs:

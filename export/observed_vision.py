@@ -16,6 +16,11 @@ from .magnitudes import Magnitudes
 from .reference import streamed_model
 
 
+def shows_pictures(source: Conversations) -> bool:
+    """Whether conversations are about any."""
+    return any(as_list(row.get("image")) for row in source.rows)
+
+
 def pictures(source: Conversations) -> list[Path]:
     """Those that conversations are about.
 

@@ -15,7 +15,7 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.socs import Soc
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION, decoder_parts
 from mobilevlm.engines.staging import check_output
-from mobilevlm.engines.targets import QUANTIZED, TARGETS, TENSORRT, Target, has_int8_cache
+from mobilevlm.engines.targets import TARGETS, TENSORRT, Target, has_int8_cache
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model import expected_shapes
 
@@ -191,7 +191,7 @@ def _needed_bytes(row: Target, weight_bytes: dict[str, int], precisions: dict[st
     if "a16w8" in precisions.values():  # graphs, a binary of each, and for a while exact weights to compare with
         copies = 1 if soc is None else 2 if soc.shares_weights else 3
         return copies * sum(weight_bytes.values()) + 4 * max(weight_bytes.values())
-    packed = {stage: size for stage, size in weight_bytes.items() if row.prepacks and precisions[stage] in QUANTIZED}
+    packed = {stage: size for stage, size in weight_bytes.items() if row.prepacks(precisions[stage])}
     plain = max((size for stage, size in packed.items() if stage != PREFILL), default=0)  # a prefill's are smaller
     return sum(weight_bytes.values()) + sum(packed.values()) + plain
 

@@ -14,7 +14,8 @@ import onnxruntime as ort
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
-from mobilevlm.engines.targets import QUANTIZED, has_int8_cache
+from mobilevlm.engines.openvino import OpenVinoGraph, open_stage
+from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 
 HALF_MAX = float(np.finfo(np.float16).max)
 # Of float16's range: other pictures and questions go further than the ones that were tried.
@@ -75,10 +76,10 @@ class CpuStages:
         parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in stages.CACHE_PARTS]
         self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
 
-    def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession, range]]:
+    def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
         for part, layers in stages.parts(stage, self._config.num_hidden_layers).items():
-            prepacked = self._precisions[stage] in QUANTIZED
-            yield open_session(self._directory / stages.onnx_file(part), prepacked), layers
+            path, name = self._directory / stages.onnx_file(part), self._precisions[stage]
+            yield open_stage(path, stage) if name == INT8_AMX else open_session(path, name in QUANTIZED), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""

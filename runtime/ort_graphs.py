@@ -11,11 +11,13 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.targets import QUANTIZED, TARGETS
+from mobilevlm.engines.openvino import OpenVinoGraph, open_stage
+from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
 from mobilevlm.pages import Pages
 
 from .xnnpack import placement_here
 
+Session = ort.InferenceSession | OpenVinoGraph
 EXTEND_AS_REQUESTED = 1  # not by powers of two
 
 
@@ -26,7 +28,7 @@ def weights_path(bundle: Bundle, part: str) -> Path:
 
 def open_graphs(
     bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
-) -> dict[str, Future[tuple[ort.InferenceSession, Pages]]]:
+) -> dict[str, Future[tuple[Session, Pages]]]:
     """Open a bundle's graphs, two at a time: ONNX Runtime opens each on one core. A prefill's go on being opened.
 
     Args:
@@ -55,7 +57,11 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
 
 
-def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> tuple[ort.InferenceSession, Pages]:
+def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> tuple[Session, Pages]:
+    if bundle.manifest.precision[stage] == INT8_AMX:
+        profile = profile_to / f"{part}.json" if profile_to is not None else None
+        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, profile)
+        return graph, Pages(weights_path(bundle, part))
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # A graph's threads would spin on after its run, in the way of the next graph's.
@@ -66,7 +72,7 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
     options.intra_op_num_threads = placed.threads
     for key, value in placed.entries.items():
         options.add_session_config_entry(key, value)
-    if target.prepacks and precision in QUANTIZED:
+    if target.prepacks(precision):
         # These files are finished: operators fused, weights laid out for the kernels.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     elif precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed

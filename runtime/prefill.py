@@ -12,6 +12,7 @@ from mobilevlm.engines import stages
 from mobilevlm.pages import Pages
 
 from .kv_cache import write_rows
+from .ort_graphs import Session
 
 # Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
 FEWEST_ROWS = 64
@@ -29,12 +30,13 @@ class Prefill:
 
     def __init__(
         self,
-        graphs: Mapping[str, Future[tuple[ort.InferenceSession, Pages]]],
+        graphs: Mapping[str, Future[tuple[Session, Pages]]],
         layers: Mapping[str, range],
         decoder: Pages,
         cache: Mapping[tuple[int, str], np.ndarray],
     ):
         self._graphs, self._layers, self._decoder, self._cache = graphs, layers, decoder, cache
+        self._last = list(layers)[-1]
         # Behind a longer past buffers are larger than those of the last time, which would stay beside them.
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -47,7 +49,7 @@ class Prefill:
             caches = [(layer, part) for layer in self._layers[graph] for part in stages.CACHE_PARTS]
             feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
             feed |= {name: rows, stages.PAST_LENGTH: np.array([past])}
-            last = stages.LOGITS if any(out.name == stages.LOGITS for out in session.get_outputs()) else None
+            last = stages.LOGITS if graph == self._last else None
             wanted = [last or stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
             self._decoder.release(pages.size)
             rows, *new = session.run(wanted, feed, self._options if past and last else None)

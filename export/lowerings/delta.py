@@ -29,9 +29,9 @@ END = 2**31 - 1  # of whatever is sliced
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
     """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
-    query, key, value = (_split(graph, graph.linear(x, layer), heads, width // heads) for layer in layers)
-    scores = graph.op("MatMul", _scaled(graph, query, width // heads), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
-    return _join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), width)
+    query, key, value = (split(graph, graph.linear(x, layer), heads, width // heads) for layer in layers)
+    scores = graph.op("MatMul", scaled(graph, query, width // heads), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+    return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), width)
 
 
 def quick_gelu(graph: Graph, x: str) -> str:
@@ -72,51 +72,51 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     """Causal attention of (1, S, D) rows to themselves and the cache; (1, S, H * Dh)."""
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query = _scaled(graph, _turn(graph, _split(graph, query, heads, dim), tables, dim), dim)
-    key = _turn(graph, _split(graph, key, kv_heads, dim), tables, dim)
+    query = scaled(graph, _turn(graph, split(graph, query, heads, dim), tables, dim), dim)
+    key = _turn(graph, split(graph, key, kv_heads, dim), tables, dim)
     key = graph.op("Transpose", key, perm=[0, 1, 3, 2], out=new_rows(layer, "key"))
-    value = graph.op("Transpose", _apart(graph, value, kv_heads, dim), perm=[0, 2, 1, 3], out=new_rows(layer, "value"))
+    value = graph.op("Transpose", apart(graph, value, kv_heads, dim), perm=[0, 2, 1, 3], out=new_rows(layer, "value"))
     # Query heads that read the same keys become rows of one head; a 0 keeps the size there is.
-    query = _reshape(graph, query, [1, kv_heads, -1, dim])
+    query = reshape(graph, query, [1, kv_heads, -1, dim])
     scores = graph.op("Concat", *(graph.op("MatMul", query, keys) for keys in (past(layer, "key"), key)), axis=-1)
-    scores = _reshape(graph, scores, [1, heads, -1, 0])
+    scores = reshape(graph, scores, [1, heads, -1, 0])
     weights = graph.op("Softmax", graph.op("Add", scores, ATTENTION_MASK), axis=-1)
-    weights = _reshape(graph, weights, [1, kv_heads, -1, 0])
-    before = graph.op("MatMul", _columns(graph, weights, 0, cache.rows), past(layer, "value"))
-    among = graph.op("MatMul", _columns(graph, weights, cache.rows, END), value)
-    return _join(graph, _reshape(graph, graph.op("Add", before, among), [1, heads, -1, dim]), heads * dim)
+    weights = reshape(graph, weights, [1, kv_heads, -1, 0])
+    before = graph.op("MatMul", columns(graph, weights, 0, cache.rows), past(layer, "value"))
+    among = graph.op("MatMul", columns(graph, weights, cache.rows, END), value)
+    return join(graph, reshape(graph, graph.op("Add", before, among), [1, heads, -1, dim]), heads * dim)
 
 
 def _turn(graph: Graph, x: str, tables: list[str], dim: int) -> str:
     """RoPE of (1, H, S, Dh): the second table has the sign that the turned halves need."""
-    halves = [_columns(graph, x, dim // 2, END), _columns(graph, x, 0, dim // 2)]
+    halves = [columns(graph, x, dim // 2, END), columns(graph, x, 0, dim // 2)]
     across = graph.op("Mul", graph.op("Concat", *halves, axis=-1), tables[1])
     return graph.op("Add", graph.op("Mul", x, tables[0]), across)
 
 
-def _scaled(graph: Graph, query: str, dim: int) -> str:
+def scaled(graph: Graph, query: str, dim: int) -> str:
     scale = graph.once("attention.scale", lambda: graph.constant(np.array(dim**-0.5, np.float32)))
     return graph.op("Mul", query, scale)
 
 
-def _split(graph: Graph, x: str, heads: int, dim: int) -> str:
+def split(graph: Graph, x: str, heads: int, dim: int) -> str:
     """(1, S, H * Dh) to (1, H, S, Dh)."""
-    return graph.op("Transpose", _apart(graph, x, heads, dim), perm=[0, 2, 1, 3])
+    return graph.op("Transpose", apart(graph, x, heads, dim), perm=[0, 2, 1, 3])
 
 
-def _apart(graph: Graph, x: str, heads: int, dim: int) -> str:
-    return _reshape(graph, x, [1, -1, heads, dim])
+def apart(graph: Graph, x: str, heads: int, dim: int) -> str:
+    return reshape(graph, x, [1, -1, heads, dim])
 
 
-def _join(graph: Graph, x: str, width: int) -> str:
+def join(graph: Graph, x: str, width: int) -> str:
     """(1, H, S, Dh) to (1, S, H * Dh)."""
-    return _reshape(graph, graph.op("Transpose", x, perm=[0, 2, 1, 3]), [1, -1, width])
+    return reshape(graph, graph.op("Transpose", x, perm=[0, 2, 1, 3]), [1, -1, width])
 
 
-def _reshape(graph: Graph, x: str, shape: list[int]) -> str:
+def reshape(graph: Graph, x: str, shape: list[int]) -> str:
     return graph.op("Reshape", x, graph.once(f"shape.{shape}", lambda: graph.constant(np.array(shape))))
 
 
-def _columns(graph: Graph, x: str, start: int, stop: int) -> str:
+def columns(graph: Graph, x: str, start: int, stop: int) -> str:
     bounds = [graph.once(f"index.{at}", lambda at=at: graph.constant(np.array([at]))) for at in (start, stop, -1)]
     return graph.op("Slice", x, *bounds)

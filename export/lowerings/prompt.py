@@ -41,16 +41,13 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     query = _turn(graph, query, tables, heads)
     key = _turn(graph, key, tables, kv_heads)
     before = []
-    for part, rows in (("key", key), ("value", value)):
-        steps = cache.steps(layer, part)
-        _code(graph, rows, steps, new_rows(layer, part))
+    for part, rows in zip(CACHE_PARTS, (key, value), strict=True):
+        code(graph, rows, cache, layer, part)
         codes = graph.op("Cast", past(layer, part), to=FLOAT)
-        worth = steps.reshape(1, kv_heads, 1, config.head_dim)
-        before.append(graph.op("Mul", codes, graph.initializer(f"cache.{layer}.{part}", worth)))
+        before.append(graph.op("Mul", codes, worth(graph, config, cache, layer, part)))
     if kv_heads < heads:
         key, value = (_spread(graph, rows, config) for rows in (key, value))
-        of_head = graph.once("spread", lambda: graph.constant(np.arange(heads) // (heads // kv_heads)))
-        before = [graph.op("Gather", rows, of_head, axis=1) for rows in before]
+        before = [graph.op("Gather", rows, head_of_query(graph, config), axis=1) for rows in before]
     inputs = [query, key, value, "", "", "", *before]
     outputs = [graph.fresh(name) for name in ("attention", "all.key", "all.value")]
     return graph.ops("MultiHeadAttention", inputs, outputs, ORT_DOMAIN, num_heads=heads, unidirectional=1)[0]
@@ -61,11 +58,27 @@ def _turn(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
     return graph.op("RotaryEmbedding", rows, PAST_LENGTH, *tables, domain=ORT_DOMAIN, num_heads=heads)
 
 
-def _code(graph: Graph, rows: str, steps: np.ndarray, out: str) -> None:
-    """Rows as int8. One scale for each channel is slow in QuantizeLinear where channels lie side by side."""
+def code(graph: Graph, rows: str, cache: CacheForm, layer: int, part: str) -> None:
+    """Hand (1, S, kv heads * head_dim) rows out as int8.
+
+    One scale for each channel is slow in QuantizeLinear where channels lie side by side.
+    """
     one = graph.once("cache.one", lambda: graph.constant(np.array(1, np.float32)))
     zero = graph.once("cache.zero", lambda: graph.constant(np.array(0, np.int8)))
-    graph.op("QuantizeLinear", graph.op("Mul", rows, graph.constant(1 / steps)), one, zero, out=out)
+    rows = graph.op("Mul", rows, graph.constant(1 / cache.steps(layer, part)))
+    graph.op("QuantizeLinear", rows, one, zero, out=new_rows(layer, part))
+
+
+def worth(graph: Graph, config: ModelConfig, cache: CacheForm, layer: int, part: str) -> str:
+    """What a code of the past is worth, (1, kv heads, 1, head_dim)."""
+    steps = cache.steps(layer, part).reshape(1, config.num_key_value_heads, 1, config.head_dim)
+    return graph.initializer(f"cache.{layer}.{part}", steps)
+
+
+def head_of_query(graph: Graph, config: ModelConfig) -> str:
+    """Which key and value head each query head reads."""
+    readers = config.num_attention_heads // config.num_key_value_heads
+    return graph.once("spread", lambda: graph.constant(np.arange(config.num_attention_heads) // readers))
 
 
 def _spread(graph: Graph, rows: str, config: ModelConfig) -> str:
