@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import openvino
 
 FEWEST_WEIGHTS = 65536  # of a matrix that is worth being left where it is
+# Rows of a prompt at a time: what a graph needs for values between operators grows with them, and stays with it.
+MOST_ROWS = 256
 WIDEST = 2**20  # columns of a matrix, not said exactly
 
 
@@ -80,22 +82,18 @@ class OpenVinoGraph:
             self._request.set_tensor(name, _in_place(constant))
         self._profile_to, self._events = profile_to, []
 
-    def run(self, outputs: Sequence[str], feed: Mapping[str, np.ndarray], lets_go: object = None) -> list[np.ndarray]:
+    def run(self, outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run once.
 
         Args:
             outputs: names of what is wanted.
             feed: every input.
-            lets_go: whether to give memory for values between operators back; ONNX Runtime's `RunOptions` say so.
         """
         begin = time.perf_counter()
         results = self._request.infer({name: np.ascontiguousarray(value) for name, value in feed.items()}, True)
         if self._profile_to is not None:
             self._note(begin, time.perf_counter())
-        wanted = [results[name] for name in outputs]
-        if lets_go:
-            self._compiled.release_memory()
-        return wanted
+        return [results[name] for name in outputs]
 
     def _note(self, begin: float, end: float) -> None:
         run = {"name": "model_run", "ts": begin * 1e6, "dur": (end - begin) * 1e6}

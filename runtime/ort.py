@@ -10,7 +10,8 @@ import onnxruntime as ort
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.targets import has_int8_cache
+from mobilevlm.engines.openvino import MOST_ROWS
+from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
 
 from .kv_cache import empty_buffers
 from .ort_graphs import open_graphs, weights_path
@@ -43,7 +44,9 @@ class OrtRunner:
         self._prefill = None
         if stages.PREFILL in layers:
             parts = layers[stages.PREFILL]
-            self._prefill = Prefill({part: graphs[part] for part in parts}, parts, self._decoder_pages, buffers)
+            most_rows = MOST_ROWS if precisions[stages.PREFILL] == INT8_AMX else None
+            opened = {part: graphs[part] for part in parts}
+            self._prefill = Prefill(opened, parts, self._decoder_pages, buffers, most_rows)
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""

@@ -26,6 +26,7 @@ class Prefill:
         layers: of the decoder in each.
         decoder: its weights, which make room.
         cache: the decoder's buffers, by layer and part.
+        most_rows: that graphs are given at a time; None for any number.
     """
 
     def __init__(
@@ -34,27 +35,37 @@ class Prefill:
         layers: Mapping[str, range],
         decoder: Pages,
         cache: Mapping[tuple[int, str], np.ndarray],
+        most_rows: int | None,
     ):
         self._graphs, self._layers, self._decoder, self._cache = graphs, layers, decoder, cache
-        self._last = list(layers)[-1]
+        self._most_rows, self._last = most_rows, list(layers)[-1]
         # Behind a longer past buffers are larger than those of the last time, which would stay beside them.
-        self._options = ort.RunOptions()
-        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._shrink = ort.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run (S, D) float32 rows behind the first `past` of the cache: (V,) float32 logits of the last."""
-        name, rows = stages.INPUTS_EMBEDS, np.ascontiguousarray(inputs_embeds)[None]
+        pieces = -(-len(inputs_embeds) // (self._most_rows or len(inputs_embeds)))
+        rows = np.array_split(inputs_embeds, pieces)
         for graph, opened in self._graphs.items():
             session, pages = opened.result()
-            caches = [(layer, part) for layer in self._layers[graph] for part in stages.CACHE_PARTS]
-            feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
-            feed |= {name: rows, stages.PAST_LENGTH: np.array([past])}
-            last = stages.LOGITS if graph == self._last else None
-            wanted = [last or stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
             self._decoder.release(pages.size)
-            rows, *new = session.run(wanted, feed, self._options if past and last else None)
-            for key, codes in zip(caches, new, strict=True):
-                write_rows(self._cache[key], past, codes)
-            name = stages.HIDDEN_STATES
+            before, handed_on = past, []
+            for piece in rows:  # all of them through some layers: weights are read once
+                handed_on.append(self._run(graph, session, np.ascontiguousarray(piece)[None], before)[0])
+                before += len(piece)
+            rows = handed_on
             pages.release()
-        return rows[0]
+        return rows[-1]
+
+    def _run(self, graph: str, session: Session, rows: np.ndarray, past: int) -> np.ndarray:
+        caches = [(layer, part) for layer in self._layers[graph] for part in stages.CACHE_PARTS]
+        last, first = graph == self._last, 0 in self._layers[graph]
+        feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
+        feed |= {stages.INPUTS_EMBEDS if first else stages.HIDDEN_STATES: rows, stages.PAST_LENGTH: np.array([past])}
+        wanted = [stages.LOGITS if last else stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
+        options = [self._shrink] if past and last and isinstance(session, ort.InferenceSession) else []
+        rows, *new = session.run(wanted, feed, *options)
+        for key, codes in zip(caches, new, strict=True):
+            write_rows(self._cache[key], past, codes)
+        return rows
