@@ -28,12 +28,26 @@ if TYPE_CHECKING:
 FEWEST_WEIGHTS = 65536  # of a matrix that is worth being left where it is
 # Rows of a prompt at a time: what a graph needs for values between operators grows with them, and stays with it.
 MOST_ROWS = 256
+WITHOUT = "--precision vision=int8,prefill=int8,decoder=int4"
 WIDEST = 2**20  # columns of a matrix, not said exactly
 
 
 def is_installed() -> bool:
     """Whether there is an OpenVINO to run graphs on."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def require_package(wanted_by: Path) -> None:
+    """Refuse what cannot run here.
+
+    Raises:
+        UserError: OpenVINO is not installed.
+    """
+    if not is_installed():
+        raise UserError(
+            f"{wanted_by} runs on OpenVINO, which is not installed: pip install 'mobilevlm[amx]', or build with "
+            f"{WITHOUT}, which needs ONNX Runtime alone"
+        )
 
 
 def open_stage(path: Path, stage: str, profile_to: Path | None = None) -> OpenVinoGraph:
@@ -58,11 +72,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, path: Path, maps_weights: bool, in_float32: bool, profile_to: Path | None = None):
-        if not is_installed():
-            raise UserError(
-                f"{path} runs on OpenVINO, which is not installed: pip install 'mobilevlm[amx]', or build with "
-                "--precision vision=int8,prefill=int8,decoder=int4, which needs ONNX Runtime alone"
-            )
+        require_package(path)
         import openvino
 
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": profile_to is not None}
@@ -73,9 +83,10 @@ class OpenVinoGraph:
             self._mapped = _as_inputs(model) if maps_weights else {}
             self._compiled = _core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
             raise UserError(
-                f"OpenVINO {openvino.__version__} cannot load {path}: {error}. Build the bundle again, or with "
-                "--precision vision=int8,prefill=int8,decoder=int4, which needs ONNX Runtime alone"
+                f"OpenVINO {openvino.__version__} cannot load {path}: {reason}. Build the bundle again, or with "
+                f"{WITHOUT}, which needs ONNX Runtime alone"
             ) from None
         self._request = self._compiled.create_infer_request()
         for name, constant in self._mapped.items():

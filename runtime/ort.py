@@ -10,11 +10,11 @@ import onnxruntime as ort
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.openvino import MOST_ROWS
+from mobilevlm.engines.openvino import MOST_ROWS, require_package
 from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
 
 from .kv_cache import empty_buffers
-from .ort_graphs import open_graphs, weights_path
+from .ort_graphs import open_graphs, opens_slowly, weights_path
 from .prefill import FEWEST_ROWS, Prefill
 
 
@@ -23,14 +23,18 @@ class OrtRunner:
 
     def __init__(self, bundle: Bundle, profile_to: Path | None = None):
         self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
+        if INT8_AMX in precisions.values():
+            require_package(bundle.directory)
         layers = {stage: stages.parts(stage, config.num_hidden_layers) for stage in precisions}
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
-        # A prefill's are still being opened when this returns: the first question needs them last.
+        # Slow ones are still being opened when this returns: somebody has to ask first.
         graphs = open_graphs(bundle, layers, profile_to)
         self._decoder, self._decoder_pages = graphs[stages.DECODER].result()
         if bundle.has_vision:
-            self._vision, self._vision_pages = graphs[stages.VISION].result()
+            self._vision = graphs[stages.VISION]
+            if not opens_slowly(bundle, stages.VISION):
+                self._vision.result()  # or what is wrong with it
         buffers = empty_buffers(config, self.max_context, has_int8_cache(precisions))
         # An OrtValue over the numpy buffer, not a copy of it: binding it as past and present updates it in place.
         self._caches = {key: ort.OrtValue.ortvalue_from_numpy(buffer) for key, buffer in buffers.items()}
@@ -50,9 +54,10 @@ class OrtRunner:
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
-        self._decoder_pages.release(self._vision_pages.size)  # never in memory on top of all of the decoder's
-        embeds = self._vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
-        self._vision_pages.release()
+        vision, pages = self._vision.result()
+        self._decoder_pages.release(pages.size)  # never in memory on top of all of the decoder's
+        embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
+        pages.release()
         return embeds
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ def weights_path(bundle: Bundle, part: str) -> Path:
 def open_graphs(
     bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
 ) -> dict[str, Future[tuple[Session, Pages]]]:
-    """Open a bundle's graphs, two at a time: ONNX Runtime opens each on one core. A prefill's go on being opened.
+    """Open a bundle's graphs, two at a time: each is opened on one core. Slow ones go on being opened.
 
     Args:
         bundle: where they are.
@@ -40,14 +40,22 @@ def open_graphs(
         By name, a session and where its weights lie. Asking for one that cannot be loaded raises `BundleError`.
     """
     _share_memory()
-    later = {part: stages.PREFILL for part in parts.get(stages.PREFILL, ())}
-    first = {part: stage for stage, names in parts.items() for part in names if part not in later}
+    slow = {stage for stage in parts if opens_slowly(bundle, stage)}
+    first, later = (
+        {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
+        for late in (False, True)
+    )
     pool, opened = ThreadPoolExecutor(2), {}
     for group in (first, later):  # not all at once: the first would take as long as all
         wait(opened.values())
         opened |= {part: pool.submit(_session, bundle, stage, part, profile_to) for part, stage in group.items()}
     pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
     return opened
+
+
+def opens_slowly(bundle: Bundle, stage: str) -> bool:
+    """Whether a stage is opened behind the others: OpenVINO compiles, and a prefill's graphs are many."""
+    return stage == stages.PREFILL or bundle.manifest.precision[stage] == INT8_AMX
 
 
 @cache

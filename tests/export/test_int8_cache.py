@@ -10,11 +10,12 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
+from mobilevlm.engines.openvino import open_stage
 from mobilevlm.engines.stages import CACHE_PARTS
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder
 from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import gqa, prompt
+from mobilevlm.export.lowerings import gqa, openvino, prompt
 from mobilevlm.export.observed import Observed
 from mobilevlm.export.precisions import precision
 from mobilevlm.model import empty_model, expected_shapes
@@ -23,6 +24,12 @@ from mobilevlm.tensors import random_tensors
 from tests.export.test_architectures import CASES, MODEL
 
 ROWS, FIRST, SECOND = 48, 21, 13
+OPENVINO = "prefill for OpenVINO"
+WAYS = [
+    *product(("decoder", "prefill"), repeat=2),
+    *((OPENVINO, way) for way in ("decoder", OPENVINO)),
+    *((f"{OPENVINO} on OpenVINO", way) for way in ("decoder", f"{OPENVINO} on OpenVINO")),
+]
 NAMES = ("plain", "grouped heads", "heads of 80", "other rope and epsilon", "tied embeddings")
 
 
@@ -41,12 +48,13 @@ class Decoder:
         observed = Observed(config, tensors, [self.embeds])
         self.cache = CacheForm(ROWS, lambda layer, part: observed.cache_steps(layer, part).numpy())
         self.sessions = {}
-        for name, lowering in (("decoder", gqa), ("prefill", prompt)):
+        for name, lowering in (("decoder", gqa), ("prefill", prompt), (OPENVINO, openvino)):
             path = directory / f"{name}.onnx"
             with Graph(name, tensors, precision("fp32"), directory / f"{name}.weights") as graph:
                 write_decoder(graph, config, lowering, self.cache, range(config.num_hidden_layers))
                 graph.save(path)
             self.sessions[name] = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.sessions[f"{OPENVINO} on OpenVINO"] = open_stage(path, stages.PREFILL)
 
     def reference(self) -> tuple[np.ndarray, dict]:
         """Logits after the first rows and after all; the cache of all, (1, KV, S, Dh)."""
@@ -65,7 +73,7 @@ class Decoder:
     def run(self, way: str, cache: dict, embeds: np.ndarray, past: int) -> np.ndarray:
         session = self.sessions[way]
         feed = {stages.INPUTS_EMBEDS: embeds}
-        if way == "prefill":
+        if way != "decoder":
             feed |= {stages.past(*key): buffer[:, :, :past] for key, buffer in cache.items()}
             feed |= {stages.PAST_LENGTH: np.array([past])}
             logits, *rows = session.run([stages.LOGITS, *(stages.new_rows(*key) for key in cache)], feed)
@@ -87,7 +95,7 @@ def decoder(request, tmp_path_factory):
     return Decoder(replace(MODEL, vision=None, mm_vision_tower=None, **change), tmp_path_factory.mktemp("decoder"))
 
 
-@pytest.mark.parametrize("ways", list(product(("decoder", "prefill"), repeat=2)), ids=" then ".join)
+@pytest.mark.parametrize("ways", WAYS, ids=" then ".join)
 def test_logits_and_rows_are_those_of_the_float32_cache(decoder, ways):
     """A fresh prompt and rows behind it, whoever runs which; and what is kept are the rows' codes."""
     logits, expected = decoder.reference()

@@ -20,7 +20,8 @@ from tests.conftest import DEMO, build
 from tests.export.outliers import with_outliers
 
 DEFAULT = "vision=int8,prefill=int8,decoder=int4"  # whose kv cache is int8
-QUANTIZED = ("int8", "int4", DEFAULT)
+AMX = "vision=int8_amx,prefill=int8_amx,decoder=int4"  # the default where the CPU has AMX
+QUANTIZED = ("int8", "int4", DEFAULT, AMX)
 
 
 def heavy_tailed(rows: int, columns: int) -> np.ndarray:
@@ -76,13 +77,14 @@ def test_blocks_of_zeros_and_of_one_sign_stay_exact():
     np.testing.assert_allclose(unpacked(*int4.quantize(weight), weight.shape[1]), weight, atol=1e-5)
 
 
-def test_int8_keeps_small_tokens_beside_a_massive_one(tmp_path):
+@pytest.mark.parametrize("name", ["int8", "int8_amx"])
+def test_int8_keeps_small_tokens_beside_a_massive_one(name, tmp_path):
     """With one scale for all rows a token of a thousand times the size would leave the others nothing."""
     weight = heavy_tailed(256, 512)
     x = np.random.default_rng(2).standard_normal((9, 512)).astype(np.float32)
     x[0] *= 1000
     x[5] = 0
-    y, expected = linear("int8", weight, x, tmp_path), x @ weight.T
+    y, expected = linear(name, weight, x, tmp_path), x @ weight.T
     assert not y[5].any()
     for row in (0, *range(1, 5), *range(6, 9)):
         assert np.abs(y[row] - expected[row]).mean() < 0.03 * np.abs(expected[row]).mean()
@@ -166,7 +168,7 @@ def test_int4_is_the_decoders_alone(quantized):
     assert same == ["vision.onnx", "vision.weights"]
 
 
-@pytest.mark.parametrize("name, decoder", [("int8", 0.1), ("int4", 0.6), (DEFAULT, 0.6)])
+@pytest.mark.parametrize("name, decoder", [("int8", 0.1), ("int4", 0.6), (DEFAULT, 0.6), (AMX, 0.6)])
 def test_stages_are_close_to_float32_with_and_without_outliers(quantized, name, decoder):
     """Channels thirty times the others change nothing in float32, and hardly anything here."""
     most = {"vision": 0.1, "decoder": decoder}

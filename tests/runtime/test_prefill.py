@@ -14,17 +14,17 @@ from mobilevlm.runtime.prefill import FEWEST_ROWS
 from tests.conftest import DEMO, build_here
 
 INT4 = "vision=int8,decoder=int4"
-MIX = "vision=int8,prefill=int8,decoder=int4"
+MIX = "vision=int8,prefill={},decoder=int4"
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
+@pytest.fixture(scope="module", params=["int8", "int8_amx"])
+def bundles(request, tmp_path_factory):
     """int4 with a prefill in two parts, int4 without one, int8."""
     root = tmp_path_factory.mktemp("prefill")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "PREFILL_LAYERS", 4)
         yield {
-            name: build_here("--model", DEMO, out=root / str(n), precision=name)
+            name: build_here("--model", DEMO, out=root / str(n), precision=name.format(request.param))
             for n, name in enumerate((MIX, INT4, "int8"))
         }
 
@@ -66,6 +66,27 @@ def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
     assert off < 0.5 * other  # an int8 cache, whose steps are made for embeddings, beside a float32 one
 
 
+@pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
+def test_a_prompt_in_pieces_is_the_prompt(runners, past):
+    """Pieces find in the cache what came before: the logits and codes of one piece, but for roundings to codes."""
+    prefill, prompt = runners[MIX]._prefill, rows(FEWEST_ROWS + 39, 4)
+    found = {}
+    for most in (None, 48):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prefill, "_most_rows", most)
+            if past:
+                runners[MIX].decode(rows(past, 0), 0)
+            logits = runners[MIX].decode(prompt, past).copy()
+            codes = [buffer[0, :, : past + len(prompt)].astype(int) for buffer in runners[MIX]._buffers.values()]
+            found[most] = logits, np.stack(codes)
+    (whole, whole_codes), (pieces, pieces_codes) = found.values()
+    assert np.abs(pieces - whole).mean() < 0.05 * np.abs(whole).mean()
+    # A piece attends to codes of the rows before it, one prompt to the rows themselves.
+    assert np.abs(pieces_codes - whole_codes).mean() < 1.0
+    other = runners[MIX].decode(rows(FEWEST_ROWS + 39, 5), past)
+    assert np.abs(other - whole).mean() > 0.2 * np.abs(whole).mean()
+
+
 def test_few_rows_are_run_by_the_decoder(runners):
     for count in (1, FEWEST_ROWS - 1):
         prompt = rows(count, 2)
@@ -79,7 +100,7 @@ def test_weights_take_turns_in_memory(runners, bundles):
     runner, size = runners[MIX], runners[MIX]._bundle.config.vision.image_size
     _, first = runner._prefill._graphs["prefill.0"].result()
     for part, pages, work in (
-        ("vision", runner._vision_pages, lambda: runner.encode_image(np.zeros((1, 3, size, size), np.float32))),
+        ("vision", runner._vision.result()[1], lambda: runner.encode_image(np.zeros((1, 3, size, size), np.float32))),
         ("prefill.0", first, lambda: runner.decode(rows(FEWEST_ROWS, 3), 0)),
     ):
         runner.decode(rows(1, 3), 0)

@@ -1,0 +1,118 @@
+"""OpenVINO on graphs of `int8_amx` against ONNX Runtime on the same files; and what it says when it cannot."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto
+
+from mobilevlm.engines import machine, openvino, stages
+from mobilevlm.engines.openvino import OpenVinoGraph
+from mobilevlm.errors import UserError
+from mobilevlm.export.graph import Graph
+from mobilevlm.export.magnitudes import Magnitudes
+from mobilevlm.export.precisions import int8_amx
+from mobilevlm.pages import Pages
+from mobilevlm.runtime.bench.profile import operator_times
+
+WIDTH, OUT = 512, 384
+
+
+def values(seed: int = 0) -> np.ndarray:
+    """Rows, of which one is a hundred times the others, and one nothing."""
+    x = np.random.default_rng(seed).standard_normal((1, 37, WIDTH)).astype(np.float32)
+    x[0, 3] *= 100
+    x[0, 8] = 0
+    return x
+
+
+def write(directory: Path, seen: Magnitudes | None) -> Path:
+    """A linear layer with a bias, its input as large as `seen` says."""
+    draw = torch.Generator().manual_seed(1)
+    tensors = {"layer.weight": torch.randn(OUT, WIDTH, generator=draw), "layer.bias": torch.randn(OUT, generator=draw)}
+    with Graph("one", tensors, int8_amx, directory / "one.weights", magnitudes=lambda name: seen) as graph:
+        graph.input("x", TensorProto.FLOAT, [1, "rows", WIDTH])
+        graph.op("Identity", graph.linear("x", "layer"), out="y")
+        graph.output("y", TensorProto.FLOAT, [1, "rows", OUT])
+        graph.save(directory / "one.onnx")
+    return directory / "one.onnx"
+
+
+def magnitudes(x: np.ndarray) -> Magnitudes:
+    seen = Magnitudes()
+    seen.add(torch.from_numpy(x))
+    return seen
+
+
+@pytest.mark.parametrize("maps_weights", [False, True])
+@pytest.mark.parametrize("ranges", ["known", "of each row"])
+def test_it_computes_what_onnx_runtime_does(maps_weights, ranges, tmp_path):
+    """Integer products are exact on both; several lengths through one compiled graph."""
+    path = write(tmp_path, magnitudes(values()[:, 10:]) if ranges == "known" else None)
+    graph = OpenVinoGraph(path, maps_weights, in_float32=True)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for seed, rows in ((0, slice(None)), (1, slice(5)), (2, slice(8, 9))):
+        x = values(seed)[:, rows]
+        (got,), (expected,) = graph.run(["y"], {"x": x}), session.run(["y"], {"x": x})
+        # Where a value lies between two codes, division and product may be rounded to different ones.
+        assert np.abs(got - expected).max() < 2e-3 * np.abs(expected).max()
+        assert np.abs(got - expected).mean() < 1e-4 * np.abs(expected).mean() + 1e-5
+
+
+def test_values_that_one_range_does_not_fit_have_one_for_each_row(tmp_path):
+    x = values()
+    graphs = {}
+    for name, shown in (("fits", x[:, 10:]), ("does not", x * np.linspace(1, 40, WIDTH, dtype=np.float32) ** 2)):
+        (tmp_path / name).mkdir()
+        path = write(tmp_path / name, magnitudes(shown))
+        graphs[name] = b"ReduceMax" in path.read_bytes()
+    assert graphs == {"fits": False, "does not": True}
+
+
+def test_mapped_weights_are_read_from_their_file(tmp_path):
+    """They are in memory after a run, as pages of the file that can be let go, and what is in the file counts."""
+    path = write(tmp_path, None)
+    mapped = OpenVinoGraph(path, maps_weights=True, in_float32=True)
+    pages = Pages((tmp_path / "one.weights").resolve())
+    assert pages.size >= WIDTH * OUT
+    (before,) = mapped.run(["y"], {"x": values()})
+    pages.release()
+    (again,) = mapped.run(["y"], {"x": values()})
+    np.testing.assert_array_equal(again, before)
+    with (tmp_path / "one.weights").open("r+b") as file:
+        file.write(bytes(WIDTH * OUT))
+    (zeros,) = mapped.run(["y"], {"x": values()})
+    assert np.ptp(zeros, axis=1).max() == 0  # the bias alone
+
+
+def test_a_profile_is_of_every_run(tmp_path):
+    graph = OpenVinoGraph(write(tmp_path, None), False, True, tmp_path / "profile.json")
+    for _ in range(3):
+        graph.run(["y"], {"x": values()})
+    rows = operator_times([json.loads((tmp_path / "profile.json").read_text())])
+    assert {"FullyConnected", "MatMul"} & {re.sub("Quantized|Legacy", "", row.operator) for row in rows}
+    assert sum(row.share for row in rows) == pytest.approx(1)
+
+
+def test_without_it_the_message_names_both_ways_out(tmp_path, monkeypatch):
+    path = write(tmp_path, None)
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    with pytest.raises(UserError, match=r"pip install 'mobilevlm\[amx\]'.*--precision vision=int8,prefill=int8"):
+        openvino.open_stage(path, stages.VISION)
+
+
+def test_a_damaged_graph_is_named(tmp_path):
+    path = write(tmp_path, None)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"one\.onnx.*Build the bundle again"):
+        openvino.open_stage(path, stages.VISION)
+
+
+def test_amx_is_seen_as_pytorch_sees_it():
+    if not Path("/proc/cpuinfo").exists():
+        pytest.skip("only Linux tells")
+    assert machine.has_amx() == torch.cpu._is_amx_tile_supported()
