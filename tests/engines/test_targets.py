@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
+import torch
 
 from mobilevlm.engines.targets import STAGES_WITH_PRECISION, TARGETS, parse_precision
 from mobilevlm.errors import UserError
@@ -38,13 +40,17 @@ def test_precision_option():
     assert parse_precision(None, host) == host.default_precision
     assert parse_precision("fp16", host) == {"vision": "fp16", "decoder": "fp16"}
     assert parse_precision("vision=fp32, decoder=fp16", host) == {"vision": "fp32", "decoder": "fp16"}
-    assert host.default_precision == {"vision": "int8", "prefill": "int8", "decoder": "int4"}
+    rows = "int8_amx" if torch.cpu._is_amx_tile_supported() and find_spec("openvino") else "int8"
+    assert host.default_precision == {"vision": rows, "prefill": rows, "decoder": "int4"}
     assert parse_precision("vision=fp16", host) == host.default_precision | {"vision": "fp16"}
-    assert parse_precision("decoder=fp16", host) == {"vision": "int8", "decoder": "fp16"}
+    assert parse_precision("decoder=fp16", host) == {"vision": rows, "decoder": "fp16"}
     assert parse_precision("vision=int8,decoder=int4", host) == {"vision": "int8", "decoder": "int4"}
     assert parse_precision("int4", host) == {"vision": "int8", "decoder": "int4"}  # int4 is the decoder's alone
     assert parse_precision("int8", host) == {"vision": "int8", "decoder": "int8"}
-    assert parse_precision("prefill=int8,decoder=int4", host) == host.default_precision
+    assert parse_precision("prefill=int8,decoder=int4", host) == host.default_precision | {"prefill": "int8"}
+    for name in ("int8", "int8_amx"):
+        mix = f"vision={name},prefill={name},decoder=int4"
+        assert parse_precision(mix, host) == {"vision": name, "prefill": name, "decoder": "int4"}
 
 
 def test_only_a_quantised_precision_for_all_stages_gives_a_stage_another():
@@ -68,7 +74,7 @@ def test_only_a_quantised_precision_for_all_stages_gives_a_stage_another():
         ("vision=int4", "no vision=int4, because vision=int8 is quicker there and more exact: use vision=int8$"),
         ("vision=int4,decoder=int4", "use vision=int8$"),
         ("fp16,fp32", "twice"),
-        ("prefill=int8,decoder=fp32", "a prefill of its own is prefill=int8 beside decoder=int4"),
+        ("prefill=int8,decoder=fp32", "a prefill of its own is prefill=int8(_amx)? beside decoder=int4"),
         ("prefill=fp16", "prefill=fp16 beside decoder=int4"),
         ("int8,prefill=int8", "prefill=int8 beside decoder=int8"),
     ],

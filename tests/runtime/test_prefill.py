@@ -68,23 +68,20 @@ def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
 
 @pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
 def test_a_prompt_in_pieces_is_the_prompt(runners, past):
-    """Pieces find in the cache what came before: the logits and codes of one piece, but for roundings to codes."""
-    prefill, prompt = runners[MIX]._prefill, rows(FEWEST_ROWS + 39, 4)
-    found = {}
-    for most in (None, 48):
+    """Pieces find in the cache what came before: logits and codes of one piece, but for attending to codes."""
+    runner, prompt, another = runners[MIX], rows(FEWEST_ROWS + 39, 4), rows(FEWEST_ROWS + 39, 5)
+    logits, codes = {}, {}
+    for name, asked, most in (("whole", prompt, None), ("pieces", prompt, 48), ("another", another, None)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(prefill, "_most_rows", most)
+            patch.setattr(runner._prefill, "_most_rows", most)
             if past:
-                runners[MIX].decode(rows(past, 0), 0)
-            logits = runners[MIX].decode(prompt, past).copy()
-            codes = [buffer[0, :, : past + len(prompt)].astype(int) for buffer in runners[MIX]._buffers.values()]
-            found[most] = logits, np.stack(codes)
-    (whole, whole_codes), (pieces, pieces_codes) = found.values()
-    assert np.abs(pieces - whole).mean() < 0.05 * np.abs(whole).mean()
-    # A piece attends to codes of the rows before it, one prompt to the rows themselves.
-    assert np.abs(pieces_codes - whole_codes).mean() < 1.0
-    other = runners[MIX].decode(rows(FEWEST_ROWS + 39, 5), past)
-    assert np.abs(other - whole).mean() > 0.2 * np.abs(whole).mean()
+                runner.decode(rows(past, 0), 0)
+            logits[name] = runner.decode(asked, past).copy()
+        buffers = [buffer[0, :, past : past + len(prompt)] for buffer in runner._buffers.values()]
+        codes[name] = np.stack(buffers).astype(int)
+    for found in (logits, codes):
+        off, usual = (np.abs(found[name] - found["whole"]).mean() for name in ("pieces", "another"))
+        assert off < 0.4 * usual, (off, usual)  # a wrong place or mask makes it another prompt
 
 
 def test_few_rows_are_run_by_the_decoder(runners):
