@@ -1,7 +1,7 @@
 """Graphs of precision `int8_amx` on OpenVINO, which has kernels for an Intel CPU's matrix unit, AMX.
 
 OpenVINO copies constant weights into a layout of its own. Those that a graph's input stands for instead are read where
-they lie, a tenth slower: mapped from their file, and out of memory again while they are not in use (`pages.Pages`).
+they lie, a tenth slower: mapped from their file, whose pages the system takes back when memory is short.
 API: https://docs.openvino.ai/2026/api/ie_python_api/api.html
 """
 

@@ -14,11 +14,13 @@ class Pages:
     """Where a file is mapped into this process, looked up once: it takes the system as long as a layer to run.
 
     A mapping that was written to is left alone: its pages are nowhere else. Only where the system tells what is mapped
-    (Linux); elsewhere there is nothing to give back.
+    (Linux); elsewhere there is nothing to give back. None for what stays: the system takes clean pages when it is short.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         self._ranges: list[tuple[int, int]] = []
+        if path is None:
+            return
         try:
             lines = Path("/proc/self/smaps").read_text().splitlines()
         except OSError:

@@ -53,8 +53,10 @@ def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tup
 
 def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:
     """Put (1, S, kv heads * head_dim) rows into a cache buffer, behind the first `past`."""
-    heads, head_dim = buffer.shape[1], buffer.shape[3]
-    buffer[0, :, past : past + rows.shape[1]] = rows[0].reshape(-1, heads, head_dim).swapaxes(0, 1)
+    heads, count = buffer.shape[1], rows.shape[1]
+    # Eight bytes at a time: a row of a head has sixteen values or a multiple of that.
+    words = np.ascontiguousarray(rows[0]).view(np.int64).reshape(count, heads, -1)
+    buffer.view(np.int64)[0, :, past : past + count] = words.swapaxes(0, 1)
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

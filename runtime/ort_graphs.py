@@ -69,7 +69,7 @@ def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> 
     if bundle.manifest.precision[stage] == INT8_AMX:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
         graph = open_stage(bundle.path(stages.onnx_file(part)), stage, profile)
-        return graph, Pages(weights_path(bundle, part))
+        return graph, Pages(None)  # taking turns would cost a prompt an eighth of its time
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # A graph's threads would spin on after its run, in the way of the next graph's.

@@ -102,8 +102,11 @@ def test_weights_take_turns_in_memory(runners, bundles):
     ):
         runner.decode(rows(1, 3), 0)
         before, taken = resident(bundles[MIX] / "decoder.weights"), pages.size
-        assert before and taken
+        assert before
         work()
+        if not taken:  # OpenVINO's stay
+            assert part != "vision" and runner._bundle.manifest.precision["prefill"] == "int8_amx"
+            continue
         assert resident(bundles[MIX] / f"{part}.weights") == 0
         assert resident(bundles[MIX] / "decoder.weights") <= max(0, before - taken) + MAP_ALIGNMENT
 
