@@ -14,7 +14,7 @@ class Pages:
     """Where a file is mapped into this process, looked up once: it takes the system as long as a layer to run.
 
     A mapping that was written to is left alone: its pages are nowhere else. Only where the system tells what is mapped
-    (Linux); elsewhere there is nothing to give back. None for what stays: the system takes clean pages when it is short.
+    (Linux); elsewhere there is nothing to give back. None for a file that stays: the system takes its pages when short.
     """
 
     def __init__(self, path: Path | None):

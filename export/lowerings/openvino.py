@@ -6,6 +6,7 @@ the form below.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from mobilevlm.engines.stages import CACHE_PARTS, PAST_LENGTH, past
 from ..cache import CacheForm
 from ..graph import Graph
 from . import prompt
-from .delta import END, columns, join, quick_gelu, scaled, silu, split, vision_attention
+from .delta import END, columns, join, quick_gelu, scaled, silu, split
 from .gqa import last_position
 from .strided import add_norm, norm
 
@@ -33,6 +34,19 @@ class Positions:
     cos: str
     sin: str
     mask: str
+
+
+def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
+    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width).
+
+    One product makes all three, which are told apart behind the move that each needs anyhow.
+    """
+    dim = width // heads
+    shape = graph.once("qkv", lambda: graph.constant(np.array([1, -1, len(layers), heads, dim])))
+    qkv = graph.op("Transpose", graph.op("Reshape", graph.linear(x, *layers), shape), perm=[2, 0, 3, 1, 4])
+    query, key, value = (graph.op("Gather", qkv, _index(graph, part), axis=0) for part in range(len(layers)))
+    scores = graph.op("MatMul", scaled(graph, query, dim), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+    return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), width)
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Positions:
@@ -75,6 +89,10 @@ def _turn(graph: Graph, x: str, at: Positions, dim: int) -> str:
     turned = [graph.op("Mul", columns(graph, x, dim // 2, END), minus), columns(graph, x, 0, dim // 2)]
     across = graph.op("Mul", graph.op("Concat", *turned, axis=-1), at.sin)
     return graph.op("Add", graph.op("Mul", x, at.cos), across)
+
+
+def _index(graph: Graph, at: int) -> str:
+    return graph.once(f"index.{at}", lambda: graph.scalar(f"index.{at}", np.int64(at)))
 
 
 def _first_two(graph: Graph) -> str:
