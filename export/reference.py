@@ -125,6 +125,7 @@ class Reference:
         output = self._model(inputs_embeds=inputs, use_cache=True, logits_to_keep=len(tokens))
         cache = output.past_key_values.layers[-1]
         last = self._model.config.num_hidden_layers - 1
+        self._record("answer", torch.tensor(tokens[:-1]))
         self._record("tokens", output.logits[0].argmax(-1))
         self._record(stages.LOGITS, output.logits[0])
         self._record(stages.present(last, "key"), cache.keys)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.verify import Finding, verify
 from tests.conftest import ROOT, run
@@ -28,6 +30,28 @@ def test_one_that_computes_something_else(bundle_copy, monkeypatch):
     with Session(bundle_copy) as session:
         found, _, _ = verify(session)
     assert [finding.is_good for finding in found] == [True, False]
+
+
+def test_pytorch_is_followed_where_it_followed_another_answer(bundle_copy, monkeypatch):
+    """A quantised decoder may have chosen other tokens than PyTorch, which was then asked what comes behind those."""
+    monkeypatch.setattr("mobilevlm.engines.bundle.check_files", lambda *_: None)
+    path = bundle_copy / "golden.safetensors"
+    golden = load_file(path)
+    assert golden["answer"].tolist() == golden["tokens"][:-1].tolist()  # float32 chose PyTorch's
+    golden["answer"] = golden["answer"] + 1
+    save_file(golden, path)
+    with Session(bundle_copy) as session:
+        (_, off), *_ = verify(session)
+        assert not off.is_good
+        runner, ids = session._runner, golden["input_ids"]
+        embeds = runner.encode_image(golden["pixel_values"])
+        rows = [embeds if token == IMAGE_TOKEN_INDEX else session._rows(int(token)) for token in ids]
+        prompt = np.concatenate([*rows, *(session._rows(int(token)) for token in golden["answer"])])
+        first = len(prompt) - len(golden["answer"])
+        golden["logits"] = np.stack([runner.decode(prompt[:end], 0).copy() for end in range(first, len(prompt) + 1)])
+        save_file(golden, path)
+        (_, off), *_ = verify(session)
+        assert off.is_good
 
 
 def test_what_is_no_number_is_not_good():
