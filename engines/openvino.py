@@ -37,7 +37,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def require_package(wanted_by: Path) -> None:
+def require_package(wanted_by: Path | str) -> None:
     """Refuse what cannot run here.
 
     Raises:

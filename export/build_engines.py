@@ -25,12 +25,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines import openvino
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.candidates import AUTO, choose_command
 from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.qnn import require_package
 from mobilevlm.engines.socs import SOCS, Soc, find_soc
-from mobilevlm.engines.targets import TARGETS, TENSORRT, Target, candidate_names, parse_precision
+from mobilevlm.engines.targets import INT8_AMX, TARGETS, TENSORRT, Target, candidate_names, parse_precision
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 
@@ -111,6 +112,8 @@ def build(arguments: argparse.Namespace) -> None:
     _require_export_packages()
     if soc is not None:
         require_package()
+    if INT8_AMX in precisions.values():
+        openvino.require_package(f"precision {INT8_AMX}")
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
         from mobilevlm.checkpoint import open_checkpoint

@@ -18,6 +18,7 @@ from mobilevlm.export.magnitudes import Magnitudes
 from mobilevlm.export.precisions import int8_amx
 from mobilevlm.pages import Pages
 from mobilevlm.runtime.bench.profile import operator_times
+from tests.conftest import DEMO, build_here
 
 WIDTH, OUT = 512, 384
 
@@ -103,6 +104,13 @@ def test_without_it_the_message_names_both_ways_out(tmp_path, monkeypatch):
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'mobilevlm\[amx\]'.*--precision vision=int8,prefill=int8"):
         openvino.open_stage(path, stages.VISION)
+
+
+def test_a_build_says_so_before_it_writes_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    with pytest.raises(UserError, match=r"precision int8_amx runs on OpenVINO.*pip install"):
+        build_here("--model", DEMO, out=tmp_path / "bundle", precision="vision=int8_amx,decoder=int4")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_graph_is_named(tmp_path):
