@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .stages import MANIFEST_FILE, REPORT_FILE
+from mobilevlm.pages import read_in_large_pages
+
+from .stages import MANIFEST_FILE, REPORT_FILE, weights_file
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
 SEEN_FILE = ".seen.json"
@@ -87,6 +89,8 @@ def _remember(directory: Path, modified: dict[str, list[int]]) -> None:
 
 
 def _sha256(path: Path) -> str:
+    if path.suffix == weights_file(""):  # which are mapped and read whole
+        read_in_large_pages(path)
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 22):
