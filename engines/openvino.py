@@ -1,19 +1,18 @@
 """Graphs of precision `int8_amx` on OpenVINO, which has kernels for an Intel CPU's matrix unit, AMX.
 
-OpenVINO copies constant weights into a layout of its own. Those that a graph's input stands for instead are read where
-they lie, a tenth slower: mapped from their file, whose pages the system takes back when memory is short.
 API: https://docs.openvino.ai/2026/api/ie_python_api/api.html
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +24,11 @@ from .stages import PREFILL
 if TYPE_CHECKING:
     import openvino
 
-FEWEST_WEIGHTS = 65536  # of a matrix that is worth being left where it is
+    Turns = cycle[openvino.InferRequest]  # two requests of a compiled graph, which share all but inputs and outputs
+
 # Rows of a prompt at a time: what a graph needs for values between operators grows with them, and stays with it.
 MOST_ROWS = 256
 WITHOUT = "--precision vision=int8,prefill=int8,decoder=int4"
-WIDEST = 2**20  # columns of a matrix, not said exactly
 
 
 def is_installed() -> bool:
@@ -50,12 +49,31 @@ def require_package(wanted_by: Path | str) -> None:
         )
 
 
-def open_stage(path: Path, stage: str, profile_to: Path | None = None) -> OpenVinoGraph:
-    """A stage's graph: a prefill's weights, which are many, stay in their file; see `OpenVinoGraph`.
+class Alike:
+    """Compiles graphs that differ in their weights alone once; such graphs are not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[str, str], Turns] = {}
+        self._lock = Lock()
+
+    def turns(self, model: openvino.Model, settings: Mapping[str, Any]) -> Turns:
+        """What runs a graph whose weights are inputs, or another of its form."""
+        from .openvino_layers import form_of
+
+        form = form_of(model), str(settings)
+        with self._lock:
+            if form not in self._turns:
+                self._turns[form] = _compiled(model, settings)
+            return self._turns[form]
+
+
+def open_stage(path: Path, stage: str, alike: Alike, profile_to: Path | None = None) -> OpenVinoGraph:
+    """A stage's graph: of a prefill's, which are many, those that are alike are compiled once.
 
     A picture's rows, nearly three times a usual prompt's, are quicker in bfloat16; a prompt's are as quick in float32.
     """
-    return OpenVinoGraph(path, maps_weights=stage == PREFILL, in_float32=stage == PREFILL, profile_to=profile_to)
+    many = stage == PREFILL
+    return OpenVinoGraph(path, alike=alike if many else None, in_float32=many, profile_to=profile_to)
 
 
 class OpenVinoGraph:
@@ -63,7 +81,8 @@ class OpenVinoGraph:
 
     Args:
         path: the ONNX file, its weights beside it.
-        maps_weights: whether int8 weights are left in their file, to be read from there.
+        alike: others that it may be alike, all its weights being inputs then; None for a graph of its own, of whose
+            weights most are copied into a layout that is quicker.
         in_float32: whether what is not int8 is float32, even where bfloat16 is quicker.
         profile_to: gets the times of all runs in the form of ONNX Runtime's profiles; None for none.
 
@@ -71,26 +90,29 @@ class OpenVinoGraph:
         UserError: OpenVINO is not installed, or refuses the file.
     """
 
-    def __init__(self, path: Path, maps_weights: bool, in_float32: bool, profile_to: Path | None = None):
+    def __init__(self, path: Path, alike: Alike | None, in_float32: bool, profile_to: Path | None = None):
         require_package(path)
         import openvino
+
+        from .openvino_layers import in_place, is_long, is_weight, weights_as_inputs
 
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": profile_to is not None}
         if in_float32:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             model = _core().read_model(path)
-            self._mapped = _as_inputs(model) if maps_weights else {}
-            self._compiled = _core().compile_model(model, "CPU", settings)
+            self._inputs, self._outputs = (
+                {port.any_name: number for number, port in enumerate(ports)} for ports in (model.inputs, model.outputs)
+            )
+            self._constants = weights_as_inputs(model, is_weight if alike else is_long)
+            self._weights = {number: in_place(constant) for number, constant in self._constants.items()}
+            self._turns = alike.turns(model, settings) if alike else _compiled(model, settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
                 f"OpenVINO {openvino.__version__} cannot load {path}: {reason}. Build the bundle again, or with "
                 f"{WITHOUT}, which needs ONNX Runtime alone"
             ) from None
-        self._request = self._compiled.create_infer_request()
-        for name, constant in self._mapped.items():
-            self._request.set_tensor(name, _in_place(constant))
         self._profile_to, self._events = profile_to, []
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -99,19 +121,25 @@ class OpenVinoGraph:
         Args:
             outputs: names of what is wanted.
             feed: every input.
+
+        Returns:
+            Views of memory that the run after the next, of this graph or one alike, writes anew: they can be what the
+            next one reads.
         """
         begin = time.perf_counter()
-        results = self._request.infer({name: np.ascontiguousarray(value) for name, value in feed.items()}, True)
+        values = {self._inputs[name]: np.ascontiguousarray(value) for name, value in feed.items()}
+        request = next(self._turns)
+        results = request.infer(self._weights | values, share_inputs=True, share_outputs=True)
         if self._profile_to is not None:
-            self._note(begin, time.perf_counter())
-        return [results[name] for name in outputs]
+            self._note(request, begin, time.perf_counter())
+        return [results[self._outputs[name]] for name in outputs]
 
-    def _note(self, begin: float, end: float) -> None:
+    def _note(self, request: openvino.InferRequest, begin: float, end: float) -> None:
         run = {"name": "model_run", "ts": begin * 1e6, "dur": (end - begin) * 1e6}
         nodes = [
             {"cat": "Node", "name": one.node_name, "ts": run["ts"], "dur": one.real_time.total_seconds() * 1e6}
             | {"args": {"op_name": one.node_type}}
-            for one in self._request.get_profiling_info()
+            for one in request.get_profiling_info()
             if one.real_time
         ]
         self._events += [run, *nodes]
@@ -125,35 +153,6 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
-def _as_inputs(model: openvino.Model) -> dict[str, Any]:
-    """Put inputs in the place of a model's large int8 constants: the constants by the inputs' names."""
-    import openvino
-    from openvino import opset13
-
-    found = {}
-    for node in model.get_ops():
-        if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.i8:
-            continue
-        out = node.output(0)
-        if np.prod(out.shape) < FEWEST_WEIGHTS:
-            continue
-        # Where all of a size is known, OpenVINO sets memory aside for the input, in vain.
-        shape = openvino.PartialShape([out.shape[0], openvino.Dimension(1, WIDEST)])
-        name = node.get_friendly_name()
-        stand_in = opset13.parameter(shape, np.int8, name=name)
-        stand_in.output(0).get_tensor().set_names({name})
-        for reader in list(out.get_target_inputs()):
-            reader.replace_source_output(stand_in.output(0))
-        model.add_parameters([stand_in])
-        found[name] = node
-    model.validate_nodes_and_infer_types()
-    return found
-
-
-def _in_place(constant: Any) -> openvino.Tensor:
-    """A constant's values where they are, in its file: nobody writes them, and OpenVINO takes arrays that one could."""
-    import openvino
-
-    view = constant.data
-    values = (ctypes.c_int8 * view.size).from_address(view.ctypes.data)
-    return openvino.Tensor(np.ctypeslib.as_array(values).reshape(view.shape), shared_memory=True)
+def _compiled(model: openvino.Model, settings: Mapping[str, Any]) -> Turns:
+    compiled = _core().compile_model(model, "CPU", dict(settings))
+    return cycle([compiled.create_infer_request() for _ in range(2)])

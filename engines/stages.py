@@ -3,7 +3,7 @@
 | stage        | tensors                                                                       |
 |--------------|-------------------------------------------------------------------------------|
 | vision       | pixel_values (1, 3, H, H) -> image_embeds (1, N, D)                           |
-| embed_tokens | ids -> rows of a memory-mapped table (V, D); no graph                         |
+| embed_tokens | ids -> rows of a stored table (V, D); no graph                                |
 | decoder      | inputs_embeds (1, S, D), kv cache, positions -> logits (1, V) of the last one |
 | prefill      | the decoder once more, for many rows: files of `PREFILL_LAYERS` layers each,  |
 |              | which hand hidden_states (1, S, D) on; some bundles have it                   |
@@ -32,7 +32,8 @@ TOP_LOGITS, TOP_TOKENS = "top_logits", "top_tokens"
 TOP_COUNT = 64  # K: what greedy choice and usual sampling look at
 
 CACHE_PARTS = ("key", "value")
-PREFILL_LAYERS = 6  # in a file: of the weights, what is in memory at a time
+# In a file, by precision: of the weights, what is in memory at a time. OpenVINO's files are alike, a layer each.
+PREFILL_LAYERS = {"int8": 6, "int8_amx": 1}
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"
 REPORT_FILE = "report.md"
@@ -40,12 +41,13 @@ MANIFEST_FILE = "bundle.json"
 TIMING_CACHE_FILE = "timing.cache"  # what TensorRT measured here: the next build is quicker
 
 
-def parts(stage: str, layers: int) -> dict[str, range]:
+def parts(stage: str, layers: int, precision: str) -> dict[str, range]:
     """A stage's graphs by name, and the layers in each of a decoder that has so many."""
     if stage != PREFILL:
         return {stage: range(layers)}
-    starts = range(0, layers, PREFILL_LAYERS)
-    return {f"{PREFILL}.{n}": range(start, min(start + PREFILL_LAYERS, layers)) for n, start in enumerate(starts)}
+    step = PREFILL_LAYERS[precision]
+    starts = range(0, layers, step)
+    return {f"{PREFILL}.{n}": range(start, min(start + step, layers)) for n, start in enumerate(starts)}
 
 
 def decoder_parts(layers: int, pieces: int) -> dict[str, range]:

@@ -53,7 +53,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
         progress.set_description(f"writing {stage} {name}")
         weights = even if name in QUANTIZED else tensors
         of_stage = moments if stage == stages.DECODER else no_moments
-        for part, layers in stages.parts(stage, config.num_hidden_layers).items():
+        for part, layers in stages.parts(stage, config.num_hidden_layers, name).items():
             final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
             packs = plan.target.prepacks(name)
             plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
-from mobilevlm.engines.openvino import OpenVinoGraph, open_stage
+from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 
 HALF_MAX = float(np.finfo(np.float16).max)
@@ -77,14 +77,15 @@ class CpuStages:
         self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
 
     def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
-        for part, layers in stages.parts(stage, self._config.num_hidden_layers).items():
-            path, name = self._directory / stages.onnx_file(part), self._precisions[stage]
-            yield open_stage(path, stage) if name == INT8_AMX else open_session(path, name in QUANTIZED), layers
+        name, alike = self._precisions[stage], Alike()
+        for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
+            path = self._directory / stages.onnx_file(part)
+            yield open_stage(path, stage, alike) if name == INT8_AMX else open_session(path, name in QUANTIZED), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
         ((vision, _),) = self._graphs(stages.VISION)
-        return vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0]
+        return vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0].copy()
 
     def prefill(self, rows: np.ndarray) -> np.ndarray | None:
         """See `Stages`: through graphs that hand rows on."""
@@ -96,7 +97,8 @@ class CpuStages:
             feed = {stages.past(layer, part): nothing for layer in layers for part in stages.CACHE_PARTS}
             ends = self._config.num_hidden_layers - 1 in layers
             wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES]
-            (values,) = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+            (out,) = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+            values = out.copy()  # OpenVINO's are the graph's own
             name = stages.HIDDEN_STATES
         return values
 

@@ -12,6 +12,7 @@ import ctypes
 import mmap
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 MADV_DONTNEED, MADV_HUGEPAGE, MADV_POPULATE_READ = 4, 14, 22
@@ -41,7 +42,7 @@ class Pages:
                 bounds = (begin, end - begin) if mapping[3] == str(path) else None
             elif bounds and line.startswith("Anonymous:") and line.split()[1] == "0":
                 self._ranges.append(bounds)
-                self._advise(*bounds, MADV_HUGEPAGE)  # for what is not in memory yet
+                _advise(*bounds, MADV_HUGEPAGE)  # for what is not in memory yet
 
     @property
     def size(self) -> int:
@@ -54,12 +55,8 @@ class Pages:
         for begin, length in self._ranges:
             if left <= 0:
                 break
-            self._advise(begin, length, MADV_DONTNEED)
+            _advise(begin, length, MADV_DONTNEED)
             left -= length
-
-    @staticmethod
-    def _advise(begin: int, length: int, advice: int) -> None:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), advice)
 
 
 def read_in_large_pages(path: Path) -> None:
@@ -76,3 +73,12 @@ def read_in_large_pages(path: Path) -> None:
             with mmap.mmap(file.fileno(), min(WINDOW, size - begin), access=mmap.ACCESS_READ, offset=begin) as window:
                 window.madvise(mmap.MADV_HUGEPAGE)
                 window.madvise(MADV_POPULATE_READ)
+
+
+def _advise(begin: int, length: int, advice: int) -> None:
+    _libc().madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), advice)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

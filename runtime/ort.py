@@ -25,7 +25,7 @@ class OrtRunner:
         self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
         if INT8_AMX in precisions.values():
             require_package(bundle.directory)
-        layers = {stage: stages.parts(stage, config.num_hidden_layers) for stage in precisions}
+        layers = {stage: stages.parts(stage, config.num_hidden_layers, name) for stage, name in precisions.items()}
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
         # Slow ones are still being opened when this returns: somebody has to ask first.
@@ -58,7 +58,7 @@ class OrtRunner:
         self._decoder_pages.release(pages.size)  # never in memory on top of all of the decoder's
         embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
         pages.release()
-        return embeds
+        return embeds.copy()  # OpenVINO's are the graph's own
 
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""
@@ -66,6 +66,8 @@ class OrtRunner:
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
         rows = len(inputs_embeds)
+        if self._bundle.has_vision:
+            self._vision.result()  # while its weights are copied, all of the decoder's would be the most memory of all
         if self._prefill is not None and rows >= FEWEST_ROWS:
             return self._prefill.run(inputs_embeds, past)
         self._last_row[0] = past + rows - 1

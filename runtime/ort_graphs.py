@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.openvino import OpenVinoGraph, open_stage
+from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
 from mobilevlm.pages import Pages
 
@@ -45,10 +45,10 @@ def open_graphs(
         {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
         for late in (False, True)
     )
-    pool, opened = ThreadPoolExecutor(2), {}
+    pool, opened, alike = ThreadPoolExecutor(2), {}, Alike()
     for group in (first, later):  # not all at once: the first would take as long as all
         wait(opened.values())
-        opened |= {part: pool.submit(_session, bundle, stage, part, profile_to) for part, stage in group.items()}
+        opened |= {part: pool.submit(_session, bundle, stage, part, alike, profile_to) for part, stage in group.items()}
     pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
     return opened
 
@@ -65,11 +65,13 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
 
 
-def _session(bundle: Bundle, stage: str, part: str, profile_to: Path | None) -> tuple[Session, Pages]:
+def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Path | None) -> tuple[Session, Pages]:
     if bundle.manifest.precision[stage] == INT8_AMX:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
-        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, profile)
-        return graph, Pages(None)  # taking turns would cost a prompt an eighth of its time
+        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, alike, profile)
+        pages = Pages(weights_path(bundle, part))
+        pages.release()  # most of a picture's weights have been copied
+        return graph, pages
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # A graph's threads would spin on after its run, in the way of the next graph's.

@@ -46,13 +46,16 @@ class Prefill:
     def run(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
         """Run (S, D) float32 rows behind the first `past` of the cache: (V,) float32 logits of the last."""
         pieces = -(-len(inputs_embeds) // (self._most_rows or len(inputs_embeds)))
-        rows = np.array_split(inputs_embeds, pieces)
+        rows, room = np.array_split(inputs_embeds, pieces), 0
         for graph, opened in self._graphs.items():
             session, pages = opened.result()
-            self._decoder.release(pages.size)
+            if pages.size > room:
+                self._decoder.release(pages.size)
+                room = pages.size
             before, handed_on = past, []
             for piece in rows:  # all of them through some layers: weights are read once
-                handed_on.append(self._run(graph, session, np.ascontiguousarray(piece)[None], before)[0])
+                out = self._run(graph, session, np.ascontiguousarray(piece)[None], before)[0]
+                handed_on.append(out if pieces == 1 else out.copy())  # or the piece after the next takes its place
                 before += len(piece)
             rows = handed_on
             pages.release()

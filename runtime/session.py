@@ -24,6 +24,7 @@ from mobilevlm.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
 from mobilevlm.tokenizer import Tokenizer
 
 from .dialogue import Dialogue
+from .embed_tokens import EmbedTokens
 from .kv_cache import CachedPrefix
 from .likeliest import Likeliest
 from .reply import Prompt, Reply
@@ -51,7 +52,7 @@ class Session:
         self.config = self.bundle.config
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
-        self._table = np.load(self.bundle.path(stages.EMBED_TOKENS_FILE), mmap_mode="r")
+        self._table = EmbedTokens(self.bundle.path(stages.EMBED_TOKENS_FILE))
         if self._table.shape != (self.config.vocab_size, self.config.hidden_size):
             raise BundleError(
                 f"{self.bundle.path(stages.EMBED_TOKENS_FILE)} has shape {self._table.shape}, its model needs "
@@ -74,6 +75,7 @@ class Session:
         """Give the engines and their memory back."""
         if self._runner is not None:
             self._runner.close()
+            self._table.close()
         self._runner = self._table = None
         self._image_embeds.clear()
 
@@ -174,7 +176,7 @@ class Session:
         return digest, embeds, milliseconds
 
     def _rows(self, token: int) -> np.ndarray:
-        return self._table[token][None].astype(np.float32)
+        return self._table.rows([token])
 
     def run_prompt(
         self, owner: object, inputs_embeds: Rows, keys: Sequence[Hashable]

@@ -19,7 +19,7 @@ DEVICE_MODULES = {
 DEVICE_MODULES |= {"mobilevlm.tokenizer_files", "mobilevlm.config_types", "mobilevlm.pages", "mobilevlm.presets"}
 ALLOWED = {
     "mobilevlm": set(),
-    "engines": {"mobilevlm.config", "mobilevlm.errors", "mobilevlm.commands"},
+    "engines": {"mobilevlm.config", "mobilevlm.errors", "mobilevlm.commands", "mobilevlm.pages"},
     "export": {"engines", "mobilevlm"},
     "runtime": {"engines"} | DEVICE_MODULES,
     "train": {"mobilevlm"},

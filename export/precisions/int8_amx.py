@@ -2,8 +2,8 @@
 
 What a layer reads has one scale, found on calibration data, where int8 leaves enough of it (see `tensorrt_int8`), which
 costs nothing to apply. Elsewhere rows are divided by their largest value first, so that one scale fits all of them, and
-the product is multiplied by it again. Weights lie as their checkpoint has them, (out, in): OpenVINO reads them in that
-form where they are mapped from a file (`engines/openvino.py`).
+the product is multiplied by it again, and by the weights' scales: all that layers differ in can be inputs of one graph
+then (`engines/openvino_layers.py`). Weights lie as their checkpoint has them, (out, in), and can be read in that form.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ TABLE_DTYPE = np.float16
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMul of rows and a weight, both decoded from int8: one product of codes where a runtime has that."""
     codes, scales = quantize(transposed(graph, names))
-    stored = graph.initializer(f"{names[0]}.codes", codes.T), graph.initializer(f"{names[0]}.scales", scales)
-    weight = graph.op("Transpose", graph.op("DequantizeLinear", *stored, axis=0), perm=[1, 0])
-    seen = graph.magnitudes(names[0])
+    stored, seen = graph.initializer(f"{names[0]}.codes", codes.T), graph.magnitudes(names[0])
     if seen is not None and seen.int8_db >= LEAST_DB:
-        return graph.op("MatMul", graph.once(f"{x}.values", lambda: _coded(graph, x, seen.largest / LARGEST)), weight)
+        rows = graph.once(f"{x}.values", lambda: _coded(graph, x, seen.largest / LARGEST))
+        return _product(graph, rows, stored, graph.initializer(f"{names[0]}.scales", scales), axis=0)
     rows, largest = graph.once(f"{x}.rows", lambda: _coded_rows(graph, x))
-    return graph.op("Mul", graph.op("MatMul", rows, weight), largest)
+    y = _product(graph, rows, stored, _number(graph, 1 / LARGEST))
+    return graph.op("Mul", graph.op("Mul", y, graph.initializer(f"{names[0]}.scales", scales * LARGEST)), largest)
+
+
+def _product(graph: Graph, rows: str, codes: str, scales: str, **axis: int) -> str:
+    weight = graph.op("DequantizeLinear", codes, scales, **axis)
+    return graph.op("MatMul", rows, graph.op("Transpose", weight, perm=[1, 0]))
 
 
 def _coded_rows(graph: Graph, x: str) -> tuple[str, str]:
@@ -47,6 +52,10 @@ def _coded_rows(graph: Graph, x: str) -> tuple[str, str]:
 
 def _coded(graph: Graph, x: str, step: float) -> str:
     """Values through int8."""
-    scale = graph.once(f"step.{step}", lambda: graph.scalar(f"step.{step}", np.float32(step)))
+    scale = _number(graph, step)
     zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+
+def _number(graph: Graph, value: float) -> str:
+    return graph.once(f"number.{value}", lambda: graph.scalar(f"number.{value}", np.float32(value)))

@@ -12,6 +12,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
+from ..embed_tokens import EmbedTokens
 from ..rows import Block, Rows
 from ..runner import Runner, open_runner, scores
 from ..sampling import Sampler, Sampling
@@ -34,7 +35,7 @@ class Engine:
         """
         self.directory, self.plan, self._wait_s = directory, plan, longest_wait_s
         self._runner: Runner | None = None
-        self._table: np.ndarray | None = None
+        self._table: EmbedTokens | None = None
         self._sampler, self._token = Sampler(Sampling()), 0
 
     def load(self, profile_to: Path | None = None) -> float:
@@ -65,7 +66,7 @@ class Engine:
 
     def _make_inputs(self, bundle: Bundle) -> None:
         config, draws = bundle.config, np.random.default_rng(SEED)
-        self._table = np.load(bundle.path(EMBED_TOKENS_FILE), mmap_mode="r")
+        self._table = EmbedTokens(bundle.path(EMBED_TOKENS_FILE))
         self._pixel_values = None
         if bundle.has_vision:
             size = config.vision.image_size
@@ -146,4 +147,4 @@ class Engine:
         return Rows([image_embeds, self._rows(self._ids[:text])])
 
     def _rows(self, ids: Any) -> np.ndarray:
-        return self._table[np.atleast_1d(ids)].astype(np.float32)
+        return self._table.rows(np.atleast_1d(ids))

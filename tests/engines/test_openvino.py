@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto
 
 from mobilevlm.engines import machine, openvino, stages
-from mobilevlm.engines.openvino import OpenVinoGraph
+from mobilevlm.engines.openvino import Alike, OpenVinoGraph
 from mobilevlm.errors import UserError
 from mobilevlm.export.graph import Graph
 from mobilevlm.export.magnitudes import Magnitudes
@@ -31,16 +31,16 @@ def values(seed: int = 0) -> np.ndarray:
     return x
 
 
-def write(directory: Path, seen: Magnitudes | None) -> Path:
+def write(directory: Path, seen: Magnitudes | None, name: str = "one", seed: int = 1, after: str = "Identity") -> Path:
     """A linear layer with a bias, its input as large as `seen` says."""
-    draw = torch.Generator().manual_seed(1)
+    draw = torch.Generator().manual_seed(seed)
     tensors = {"layer.weight": torch.randn(OUT, WIDTH, generator=draw), "layer.bias": torch.randn(OUT, generator=draw)}
-    with Graph("one", tensors, int8_amx, directory / "one.weights", magnitudes=lambda name: seen) as graph:
+    with Graph(name, tensors, int8_amx, directory / f"{name}.weights", magnitudes=lambda name: seen) as graph:
         graph.input("x", TensorProto.FLOAT, [1, "rows", WIDTH])
-        graph.op("Identity", graph.linear("x", "layer"), out="y")
+        graph.op(after, graph.linear("x", "layer"), out="y")
         graph.output("y", TensorProto.FLOAT, [1, "rows", OUT])
-        graph.save(directory / "one.onnx")
-    return directory / "one.onnx"
+        graph.save(directory / f"{name}.onnx")
+    return directory / f"{name}.onnx"
 
 
 def magnitudes(x: np.ndarray) -> Magnitudes:
@@ -49,12 +49,12 @@ def magnitudes(x: np.ndarray) -> Magnitudes:
     return seen
 
 
-@pytest.mark.parametrize("maps_weights", [False, True])
+@pytest.mark.parametrize("alike", [None, Alike()], ids=["a graph of its own", "weights as inputs"])
 @pytest.mark.parametrize("ranges", ["known", "of each row"])
-def test_it_computes_what_onnx_runtime_does(maps_weights, ranges, tmp_path):
+def test_it_computes_what_onnx_runtime_does(alike, ranges, tmp_path):
     """Integer products are exact on both; several lengths through one compiled graph."""
     path = write(tmp_path, magnitudes(values()[:, 10:]) if ranges == "known" else None)
-    graph = OpenVinoGraph(path, maps_weights, in_float32=True)
+    graph = OpenVinoGraph(path, alike, in_float32=True)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     for seed, rows in ((0, slice(None)), (1, slice(5)), (2, slice(8, 9))):
         x = values(seed)[:, rows]
@@ -74,13 +74,33 @@ def test_values_that_one_range_does_not_fit_have_one_for_each_row(tmp_path):
     assert graphs == {"fits": False, "does not": True}
 
 
+def test_graphs_that_differ_in_weights_alone_are_compiled_once(tmp_path):
+    """Two of them in turns, the second on what the first returned, beside one with another operator: all are right."""
+    alike = Alike()
+    paths = [write(tmp_path, None, f"layer.{seed}", seed) for seed in range(2)]
+    paths.append(write(tmp_path, None, "other", 2, after="Neg"))
+    graphs = [OpenVinoGraph(path, alike, in_float32=True) for path in paths]
+    sessions = [ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in paths]
+    assert len(alike._turns) == 2
+    for _ in range(3):
+        got = expected = values()
+        for graph, session in zip(graphs, sessions, strict=True):
+            (got,), (expected,) = graph.run(["y"], {"x": widened(got)}), session.run(["y"], {"x": widened(expected)})
+            assert np.abs(got - expected).mean() < 0.01 * np.abs(expected).mean()
+
+
+def widened(rows: np.ndarray) -> np.ndarray:
+    """As many columns as the layer reads."""
+    return np.pad(rows, [(0, 0), (0, 0), (0, WIDTH - rows.shape[-1])])
+
+
 def test_mapped_weights_are_read_from_their_file(tmp_path):
     """They are in memory after a run, as pages of the file that can be let go, and what is in the file counts."""
     path = write(tmp_path, None)
-    mapped = OpenVinoGraph(path, maps_weights=True, in_float32=True)
+    mapped = OpenVinoGraph(path, Alike(), in_float32=True)
     pages = Pages((tmp_path / "one.weights").resolve())
     assert pages.size >= WIDTH * OUT
-    (before,) = mapped.run(["y"], {"x": values()})
+    before = mapped.run(["y"], {"x": values()})[0].copy()
     pages.release()
     (again,) = mapped.run(["y"], {"x": values()})
     np.testing.assert_array_equal(again, before)
@@ -91,7 +111,7 @@ def test_mapped_weights_are_read_from_their_file(tmp_path):
 
 
 def test_a_profile_is_of_every_run(tmp_path):
-    graph = OpenVinoGraph(write(tmp_path, None), False, True, tmp_path / "profile.json")
+    graph = OpenVinoGraph(write(tmp_path, None), None, True, tmp_path / "profile.json")
     for _ in range(3):
         graph.run(["y"], {"x": values()})
     rows = operator_times([json.loads((tmp_path / "profile.json").read_text())])
@@ -103,7 +123,7 @@ def test_without_it_the_message_names_both_ways_out(tmp_path, monkeypatch):
     path = write(tmp_path, None)
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'mobilevlm\[amx\]'.*--precision vision=int8,prefill=int8"):
-        openvino.open_stage(path, stages.VISION)
+        openvino.open_stage(path, stages.VISION, Alike())
 
 
 def test_a_build_says_so_before_it_writes_anything(tmp_path, monkeypatch):
@@ -117,7 +137,7 @@ def test_a_damaged_graph_is_named(tmp_path):
     path = write(tmp_path, None)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"one\.onnx.*Build the bundle again"):
-        openvino.open_stage(path, stages.VISION)
+        openvino.open_stage(path, stages.VISION, Alike())
 
 
 def test_amx_is_seen_as_pytorch_sees_it():

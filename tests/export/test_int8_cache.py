@@ -10,7 +10,7 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.openvino import open_stage
+from mobilevlm.engines.openvino import Alike, open_stage
 from mobilevlm.engines.stages import CACHE_PARTS
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder
@@ -54,7 +54,7 @@ class Decoder:
                 write_decoder(graph, config, lowering, self.cache, range(config.num_hidden_layers))
                 graph.save(path)
             self.sessions[name] = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.sessions[f"{OPENVINO} on OpenVINO"] = open_stage(path, stages.PREFILL)
+        self.sessions[f"{OPENVINO} on OpenVINO"] = open_stage(path, stages.PREFILL, Alike())
 
     def reference(self) -> tuple[np.ndarray, dict]:
         """Logits after the first rows and after all; the cache of all, (1, KV, S, Dh)."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilevlm.pages import Pages
+from mobilevlm.pages import WINDOW, Pages, read_in_large_pages
+from mobilevlm.runtime.embed_tokens import EmbedTokens
 from mobilevlm.runtime.kv_cache import empty_buffers
 from tests.export.test_architectures import MODEL
 
@@ -66,3 +67,34 @@ def test_as_much_as_was_asked_for_leaves_memory(tmp_path):
     assert pages.size == 64 * MIB
     pages.release(22 * MIB)
     assert 20 * MIB < held - resident() < 28 * MIB
+
+
+def test_a_file_that_was_written_is_read_again_in_large_pages(tmp_path):
+    content = np.random.default_rng(0).integers(0, 256, WINDOW + 4 * MIB + 5, np.uint8)
+    content.tofile(tmp_path / "weights")
+    read_in_large_pages(tmp_path / "weights")
+    mapped = np.memmap(tmp_path / "weights", np.uint8, "c")
+    assert np.array_equal(mapped, content)
+    entry = next(
+        one for one in Path("/proc/self/smaps").read_text().split("VmFlags") if f"{tmp_path / 'weights'}\n" in one
+    )
+    large = next(1024 * int(line.split()[1]) for line in entry.splitlines() if line.startswith("FilePmdMapped"))
+    if not large:
+        pytest.skip("this system has no large pages for files")
+    assert large >= WINDOW
+
+
+def test_rows_of_the_table_are_read_as_they_are_asked_for(tmp_path):
+    """What the file holds, whatever its type; mapped, such rows would bring a good part of it into memory."""
+    rng = np.random.default_rng(0)
+    for dtype in (np.float16, np.float32):
+        stored = rng.standard_normal((8192, 2048), np.float32).astype(dtype)
+        np.save(tmp_path / "table.npy", stored)
+        ids = rng.integers(0, 8192, 300)
+        expected, held = stored[ids].astype(np.float32), resident()
+        table = EmbedTokens(tmp_path / "table.npy")
+        rows = table.rows(ids)
+        table.close()
+        assert resident() - held < 3 * rows.nbytes
+        assert table.shape == stored.shape and rows.dtype == np.float32
+        np.testing.assert_array_equal(rows, expected)
