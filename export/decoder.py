@@ -47,8 +47,8 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
             x, residual = (lowering.last_position(graph, value) for value in (x, residual))
         x = graph.linear(x, f"{name}self_attn.o_proj")
         x, residual = lowering.add_norm(graph, x, residual, f"{name}post_attention_layernorm.weight", epsilon)
-        gate, up = graph.linear(x, f"{name}mlp.gate_proj"), graph.linear(x, f"{name}mlp.up_proj")
-        x = graph.linear(graph.op("Mul", lowering.silu(graph, gate), up), f"{name}mlp.down_proj")
+        gate, (up, factors) = graph.linear(x, f"{name}mlp.gate_proj"), graph.up_to_factors(x, f"{name}mlp.up_proj")
+        x = graph.linear(graph.op("Mul", lowering.silu(graph, gate), up), f"{name}mlp.down_proj", factors=factors)
         if layer + 1 == layers.stop and not last:
             graph.blocks[f"model.layers.{layer}"] = graph.op("Add", x, residual, out=NEXT_HIDDEN_STATES)
             graph.output(NEXT_HIDDEN_STATES, graph.kind, [1, "sequence", config.hidden_size])

@@ -131,15 +131,25 @@ class Graph:
         """Add a checkpoint tensor as it is, in the graph's dtype: norms, biases, convolutions."""
         return name if self.has(name) else self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
 
-    def linear(self, x: str, *names: str) -> str:
+    def linear(self, x: str, *names: str, factors: str | None = None) -> str:
         """`x @ weight.T + bias` in the stage's precision.
 
         Args:
             x: (..., in) float32.
             names: checkpoint layers without `.weight`; several are packed side by side into one output.
+            factors: what the rows of `x` are still to be multiplied by, from `up_to_factors`; None for nothing.
         """
-        y = self.product(x, *names)
+        y = self.product(x, *names) if factors is None else self.precision.linear(self, x, names, factors)
         return self.op("Add", y, self.bias(*names)) if f"{names[0]}.bias" in self.tensors else y
+
+    def up_to_factors(self, x: str, *names: str) -> tuple[str, str | None]:
+        """`linear`, and what its rows are still to be multiplied by: None where a precision multiplies them anyhow.
+
+        One that divides rows by their largest value has no need of it before.
+        """
+        if not hasattr(self.precision, "up_to_factors") or f"{names[0]}.bias" in self.tensors:
+            return self.linear(x, *names), None
+        return self.precision.up_to_factors(self, x, names)
 
     def product(self, x: str, *names: str) -> str:
         """`linear` without its bias."""

@@ -24,16 +24,24 @@ BYTES = 1.06
 TABLE_DTYPE = np.float16
 
 
-def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
+def linear(graph: Graph, x: str, names: tuple[str, ...], factors: str | None = None) -> str:
     """MatMul of rows and a weight, both decoded from int8: one product of codes where a runtime has that."""
+    y, own = up_to_factors(graph, x, names)
+    if own and factors:  # a number for each row, sooner multiplied than rows
+        own, factors = graph.op("Mul", own, factors), None
+    return graph.op("Mul", y, own or factors) if own or factors else y
+
+
+def up_to_factors(graph: Graph, x: str, names: tuple[str, ...]) -> tuple[str, str | None]:
+    """`linear`, and what its rows are still to be multiplied by, (1, S, 1); None for nothing."""
     codes, scales = quantize(transposed(graph, names))
     stored, seen = graph.initializer(f"{names[0]}.codes", codes.T), graph.magnitudes(names[0])
     if seen is not None and seen.int8_db >= LEAST_DB:
         rows = graph.once(f"{x}.values", lambda: _coded(graph, x, seen.largest / LARGEST))
-        return _product(graph, rows, stored, graph.initializer(f"{names[0]}.scales", scales), axis=0)
+        return _product(graph, rows, stored, graph.initializer(f"{names[0]}.scales", scales), axis=0), None
     rows, largest = graph.once(f"{x}.rows", lambda: _coded_rows(graph, x))
     y = _product(graph, rows, stored, _number(graph, 1 / LARGEST))
-    return graph.op("Mul", graph.op("Mul", y, graph.initializer(f"{names[0]}.scales", scales * LARGEST)), largest)
+    return graph.op("Mul", y, graph.initializer(f"{names[0]}.scales", scales * LARGEST)), largest
 
 
 def _product(graph: Graph, rows: str, codes: str, scales: str, **axis: int) -> str:
