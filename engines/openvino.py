@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilevlm.errors import UserError
+from mobilevlm.pages import trim_heap
 
 from .stages import PREFILL
 
@@ -155,4 +156,5 @@ def _core() -> openvino.Core:
 
 def _compiled(model: openvino.Model, settings: Mapping[str, Any]) -> Turns:
     compiled = _core().compile_model(model, "CPU", dict(settings))
+    trim_heap()  # of what compiling took
     return cycle([compiled.create_infer_request() for _ in range(2)])

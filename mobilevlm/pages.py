@@ -12,6 +12,7 @@ import ctypes
 import mmap
 import os
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -73,6 +74,12 @@ def read_in_large_pages(path: Path) -> None:
             with mmap.mmap(file.fileno(), min(WINDOW, size - begin), access=mmap.ACCESS_READ, offset=begin) as window:
                 window.madvise(mmap.MADV_HUGEPAGE)
                 window.madvise(MADV_POPULATE_READ)
+
+
+def trim_heap() -> None:
+    """Give back what was freed on the C library's heap, where that is GNU's: elsewhere it stays for what comes next."""
+    if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
+        _libc().malloc_trim(0)
 
 
 def _advise(begin: int, length: int, advice: int) -> None:
