@@ -76,6 +76,20 @@ def read_in_large_pages(path: Path) -> None:
                 window.madvise(MADV_POPULATE_READ)
 
 
+def is_in_memory(path: Path) -> bool:
+    """Whether the middle of a file is; it is said to be where the system does not tell."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return True
+    with path.open("rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], path.stat().st_size // 2, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system that cannot tell
+            pass
+    return True
+
+
 def trim_heap() -> None:
     """Give back what was freed on the C library's heap, where that is GNU's: elsewhere it stays for what comes next."""
     if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):

@@ -13,7 +13,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
-from mobilevlm.pages import Pages
+from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages
 
 from .xnnpack import placement_here
 
@@ -66,10 +66,13 @@ def _share_memory() -> None:
 
 
 def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Path | None) -> tuple[Session, Pages]:
+    weights = weights_path(bundle, part)
+    if not is_in_memory(weights):  # before it is mapped: opening reads most of it
+        read_in_large_pages(weights)
     if bundle.manifest.precision[stage] == INT8_AMX:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
         graph = open_stage(bundle.path(stages.onnx_file(part)), stage, alike, profile)
-        pages = Pages(weights_path(bundle, part))
+        pages = Pages(weights)
         pages.release()  # most of a picture's weights have been copied
         return graph, pages
     options = ort.SessionOptions()
@@ -95,7 +98,7 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
     path = bundle.path(stages.onnx_file(part))
     try:
         session = ort.InferenceSession(str(path), options, providers=list(placed.providers))
-        pages = Pages(weights_path(bundle, part))
+        pages = Pages(weights)
         pages.release()  # loading reads more of it than running does
         return session, pages
     except Exception as error:

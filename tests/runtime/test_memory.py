@@ -1,6 +1,7 @@
 """What stays in memory: rows of the kv cache that were written, pages of weights that are being read."""
 
 import ctypes
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilevlm.pages import WINDOW, Pages, read_in_large_pages, trim_heap
+from mobilevlm.pages import WINDOW, Pages, is_in_memory, read_in_large_pages, trim_heap
 from mobilevlm.runtime.embed_tokens import EmbedTokens
 from mobilevlm.runtime.kv_cache import empty_buffers
 from tests.export.test_architectures import MODEL
@@ -83,6 +84,19 @@ def test_a_file_that_was_written_is_read_again_in_large_pages(tmp_path):
     if not large:
         pytest.skip("this system has no large pages for files")
     assert large >= WINDOW
+
+
+def test_what_was_read_is_in_memory_and_what_was_let_go_is_not(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(8 * MIB))
+    assert is_in_memory(path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if is_in_memory(path):
+        pytest.skip("this file system keeps its files in memory, or does not tell")
+    path.read_bytes()
+    assert is_in_memory(path)
 
 
 def test_rows_of_the_table_are_read_as_they_are_asked_for(tmp_path):
