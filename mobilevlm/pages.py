@@ -25,13 +25,11 @@ class Pages:
     """Where a file is mapped into this process, looked up once: it takes the system as long as a layer to run.
 
     A mapping that was written to is left alone: its pages are nowhere else. Only where the system tells what is mapped
-    (Linux); elsewhere there is nothing to give back. None for a file that stays: the system takes its pages when short.
+    (Linux); elsewhere there is nothing to give back.
     """
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path: Path):
         self._ranges: list[tuple[int, int]] = []
-        if path is None:
-            return
         try:
             lines = Path("/proc/self/smaps").read_text().splitlines()
         except OSError:
