@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 
@@ -22,10 +23,7 @@ class EmbedTokens:
         stored = np.load(path, mmap_mode="r")
         self.shape, self._dtype, self._begin = stored.shape, stored.dtype, stored.offset
         self._file = path.open("rb")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        finalize(self, self._file.close)  # with the last reference to this, whatever became of who opened it
 
     def rows(self, ids: Iterable[int]) -> np.ndarray:
         """(S,) ids below V to (S, D) float32."""

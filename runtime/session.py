@@ -75,7 +75,6 @@ class Session:
         """Give the engines and their memory back."""
         if self._runner is not None:
             self._runner.close()
-            self._table.close()
         self._runner = self._table = None
         self._image_embeds.clear()
 

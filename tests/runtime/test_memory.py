@@ -109,7 +109,6 @@ def test_rows_of_the_table_are_read_as_they_are_asked_for(tmp_path):
         expected, held = stored[ids].astype(np.float32), resident()
         table = EmbedTokens(tmp_path / "table.npy")
         rows = table.rows(ids)
-        table.close()
         assert resident() - held < 3 * rows.nbytes
         assert table.shape == stored.shape and rows.dtype == np.float32
         np.testing.assert_array_equal(rows, expected)
