@@ -1,7 +1,7 @@
 """Graphs whose weights are inputs: a decoder's layers are alike then, and one compiled graph is all of them.
 
-Memory for what flows between operators is one layer's, too. Weights are read where they lie in their mapped file, a
-tenth slower than in the layout that OpenVINO copies constants into.
+Memory for what flows between operators is one layer's, too. Weights are read where they lie in their mapped file,
+slower than in the layout that OpenVINO copies constants into.
 API: https://docs.openvino.ai/2026/api/ie_python_api/api.html
 """
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 MADV_DONTNEED, MADV_HUGEPAGE, MADV_POPULATE_READ = 4, 14, 22
 WINDOW = 64 * 2**20  # of a file, mapped at a time; smaller files are not worth reading twice
-MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*)")
+MAPPING = re.compile(r"(?P<begin>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<allowed>\S+) \S+ \S+ \S+ +(?P<path>.*)")
 
 
 class Pages:
@@ -31,17 +31,17 @@ class Pages:
     def __init__(self, path: Path):
         self._ranges: list[tuple[int, int]] = []
         try:
-            lines = Path("/proc/self/smaps").read_text().splitlines()
+            maps = Path("/proc/self/maps").read_text().splitlines()
+            mappings = [found for line in maps if (found := MAPPING.fullmatch(line)) and found["path"] == str(path)]
+            # What was written to takes the system milliseconds to say, and is asked where writing is allowed.
+            written = _written(path) if any("w" in found["allowed"] for found in mappings) else set()
         except OSError:
             return
-        bounds = None
-        for line in lines:
-            if (mapping := MAPPING.fullmatch(line)) is not None:
-                begin, end = (int(bound, 16) for bound in mapping.groups()[:2])
-                bounds = (begin, end - begin) if mapping[3] == str(path) else None
-            elif bounds and line.startswith("Anonymous:") and line.split()[1] == "0":
-                self._ranges.append(bounds)
-                _advise(*bounds, MADV_HUGEPAGE)  # for what is not in memory yet
+        for found in mappings:
+            begin, end = int(found["begin"], 16), int(found["end"], 16)
+            if begin not in written:
+                self._ranges.append((begin, end - begin))
+                _advise(begin, end - begin, MADV_HUGEPAGE)  # for what is not in memory yet
 
     @property
     def size(self) -> int:
@@ -92,6 +92,17 @@ def trim_heap() -> None:
     """Give back what was freed on the C library's heap, where that is GNU's: elsewhere it stays for what comes next."""
     if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
         _libc().malloc_trim(0)
+
+
+def _written(path: Path) -> set[int]:
+    """Where mappings of a file begin that have pages of their own."""
+    found, begin = set(), None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if (mapping := MAPPING.fullmatch(line)) is not None:
+            begin = int(mapping["begin"], 16) if mapping["path"] == str(path) else None
+        elif begin is not None and line.startswith("Anonymous:") and line.split()[1] != "0":
+            found.add(begin)
+    return found
 
 
 def _advise(begin: int, length: int, advice: int) -> None:

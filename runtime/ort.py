@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.openvino import MOST_ROWS, require_package
 from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
@@ -26,6 +26,11 @@ class OrtRunner:
         if INT8_AMX in precisions.values():
             require_package(bundle.directory)
         layers = {stage: stages.parts(stage, config.num_hidden_layers, name) for stage, name in precisions.items()}
+        if missing := [part for parts in layers.values() for part in parts if not self._has(part)]:
+            raise BundleError(
+                f"{bundle.directory} was built by another version, which wrote no {stages.onnx_file(missing[0])}. "
+                f"Build it again: {bundle.manifest.command}"
+            )
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
         # Slow ones are still being opened when this returns: somebody has to ask first.
@@ -91,6 +96,9 @@ class OrtRunner:
             binding.bind_ortvalue_input(stages.past(layer, part), buffer)
             binding.bind_ortvalue_output(stages.present(layer, part), buffer)
         return binding
+
+    def _has(self, part: str) -> bool:
+        return stages.onnx_file(part) in self._bundle.manifest.files
 
     def _size(self, part: str) -> int:
         return weights_path(self._bundle, part).stat().st_size

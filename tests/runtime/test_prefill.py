@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.export.graph import MAP_ALIGNMENT
 from mobilevlm.runtime.ort import OrtRunner
 from mobilevlm.runtime.prefill import FEWEST_ROWS
@@ -32,6 +32,15 @@ def bundles(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def runners(bundles):
     return {name: OrtRunner(Bundle.open(directory)) for name, directory in bundles.items()}
+
+
+def test_layers_in_files_of_another_version_are_refused(tmp_path):
+    """Until a layer had a file of its own, six were in one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(stages.PREFILL_LAYERS, "int8_amx", 6)
+        build_here("--model", DEMO, out=tmp_path / "old", precision=MIX.format("int8_amx"))
+    with pytest.raises(BundleError, match=r"another version, which wrote no prefill\.1\.onnx\. Build it again: python"):
+        OrtRunner(Bundle.open(tmp_path / "old"))
 
 
 def rows(count: int, seed: int) -> np.ndarray:
