@@ -3,6 +3,7 @@
 #   bash run.sh demo          set up, build the host bundle of the shipped demo model, answer about a picture
 #   bash run.sh test          set up, lint, run the tests
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
+#   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
 #       ARCH: mobilevlm1.7b, mobilevlm3b, mobilevlm_v2_1.7b or mobilevlm_v2_3b
@@ -13,7 +14,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -50,8 +51,11 @@ demo() {
 }
 
 run_tests() {
-    local marks="not slow"
-    [ "${1:-}" = --slow ] && { marks=""; shift; }
+    local marks="not slow and not emulated"
+    case "${1:-}" in
+        --slow) marks="not emulated"; shift ;;
+        --emulated) marks=emulated; shift ;;
+    esac
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/python -m pytest -m "$marks" "$@"

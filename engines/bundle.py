@@ -48,13 +48,15 @@ class Manifest:
         num_image_tokens: rows an image takes, 0 without vision.
         command: the command line that builds this bundle again.
         versions: of the packages that built it.
-        verification: stage to {tensor: {max_abs_diff, mean_abs_diff, max_abs_reference, tolerance}}.
+        verification: stage to {tensor: {snr_db, floor_db, max_abs_diff, mean_abs_diff, max_abs_reference, tolerance}}.
         files: name to size and sha256 of every file but this one.
         parts: graphs that the decoder is cut into, and the first layer of each and the one behind its last; only of
             lowerings that cut it.
         compiled: system, architecture and SDK that the graphs are compiled for; nothing where they are operators.
         tensorrt: what the graphs were compiled with on this machine, see `tensorrt/record.py`; nothing before that.
         spare: files that the device it is compiled for does without, and that may be missing there: what was compiled.
+        machine: what decides how the build's own stages were computed, see `machine.fingerprint`; nothing in bundles
+            of older versions.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
 
@@ -73,6 +75,7 @@ class Manifest:
     compiled: dict[str, str] = field(default_factory=dict)
     tensorrt: dict[str, Any] = field(default_factory=dict)
     spare: list[str] = field(default_factory=list)
+    machine: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     seal: str = ""
 

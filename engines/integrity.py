@@ -16,8 +16,10 @@ from .stages import MANIFEST_FILE, REPORT_FILE, weights_file
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
 SEEN_FILE = ".seen.json"
+# Machines that the bundle was found right on (`runtime/verdicts.py`).
+CHECKED_FILE = ".checked.json"
 # Not hashed: the report is for people, nothing runs from it, and an evaluation adds to it.
-UNRECORDED = (MANIFEST_FILE, SEEN_FILE, REPORT_FILE)
+UNRECORDED = (MANIFEST_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,20 @@
-"""This machine's memory, and what a bundle will ask of it."""
+"""This machine: its memory and what a bundle asks of it, and what decides how a bundle is computed here."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mobilevlm.errors import UserError
+
+from .cpu import this_cpu
+
+# Packages that run graphs; JetPack's TensorRT is no package of Python's registry everywhere, but its bindings are.
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "openvino", "tensorrt")
 
 
 def peak_rss_bytes() -> int:
@@ -55,9 +63,15 @@ def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str
 
 
 def has_amx() -> bool:
-    """Whether this is an Intel CPU with a matrix unit for int8; Linux tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.startswith("flags") and "amx_int8" in line.split() for line in lines)
+    """Whether this is a CPU with a matrix unit for int8."""
+    return "amx_int8" in this_cpu().features
+
+
+def fingerprint() -> dict[str, str]:
+    """What decides how a bundle's graphs are computed here: the CPU, the cores in use, and the runtimes' versions."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cpu": str(this_cpu()), "cores": str(cores)}
+    for package in RUNTIMES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -36,6 +36,9 @@ CACHE_PARTS = ("key", "value")
 PREFILL_LAYERS = {"int8": 6, "int8_amx": 1}
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"
+# In it: inputs of the sample, PyTorch's outputs, and under BUILT and a name what the build's own stages gave. A prompt
+# is run in two parts, all but QUESTION_ROWS by the prefill where there is one; FIRST_LOGITS are those of the first.
+FIRST_LOGITS, BUILT, QUESTION_ROWS = "first_logits", "built.", 8
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
 TIMING_CACHE_FILE = "timing.cache"  # what TensorRT measured here: the next build is quicker

@@ -12,10 +12,10 @@ from .openvino import is_installed
 from .stages import DECODER, PREFILL, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
-# Precisions before which channels are evened out, and after which weights are laid out for the CPU
-# (`export/balance.py`, `export/prepack.py`).
+# Precisions before which channels are equalised (`export/balance.py`).
 INT8_AMX = "int8_amx"  # which OpenVINO runs
-QUANTIZED = ("int8", INT8_AMX, "int4", "int4_symmetric")
+INT4 = ("int4", "int4_symmetric")
+QUANTIZED = ("int8", INT8_AMX, *INT4)
 # What a prefill of its own can have, and the decoder it goes with: one that is slower at many rows.
 PREFILL_PRECISIONS, PREFILL_DECODER = ("int8", INT8_AMX), "int4"
 # For many rows on the CPU of this machine: see README's tables.
@@ -39,7 +39,6 @@ class Target:
             exactness alike is left out. A prefill of its own has one of `PREFILL_PRECISIONS`.
         default_precision: stage to precision when none is asked for.
         default_context: rows of the kv cache when none are asked for; None for all that the model knows.
-        lays_out: whether quantised weights are laid out for the CPU of the machine that builds.
         xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
         engine_layers: most layers of the decoder in one engine, where building all at once takes more memory than there
             is; None for all of them.
@@ -53,7 +52,6 @@ class Target:
     precisions: dict[str, tuple[str, ...]]
     default_precision: dict[str, str]
     default_context: int | None = None
-    lays_out: bool = False
     xnnpack: bool = False
     engine_layers: int | None = None
 
@@ -68,10 +66,6 @@ class Target:
     def fixes_ranges(self, precision: str) -> bool:
         """Whether it cannot do without calibration data: a layer's values have one range, whatever comes."""
         return self.backend == "qnn" or self.backend == TENSORRT and precision == "int8"
-
-    def prepacks(self, precision: str) -> bool:
-        """Whether a stage's weights are laid out for this CPU: OpenVINO does that itself, or does without."""
-        return self.lays_out and precision in QUANTIZED and precision != INT8_AMX
 
     def offers_to_xnnpack(self, stage: str, precision: str) -> bool:
         """Whether XNNPACK is asked first: it takes products of floats whose sizes are all known beforehand."""
@@ -92,7 +86,6 @@ TARGETS = {
             precisions={VISION: ("fp32", "fp16", INT8_AMX, "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
             # The quickest in README's table.
             default_precision={VISION: QUICKEST_INT8, PREFILL: QUICKEST_INT8, DECODER: PREFILL_DECODER},
-            lays_out=True,
         ),
         Target(
             name="snapdragon",

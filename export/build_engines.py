@@ -156,7 +156,8 @@ def build(arguments: argparse.Namespace) -> None:
             write_all(plans)
         else:
             for item in write_bundle(plan):
-                print(item, file=sys.stderr)
+                if not item.is_of_form:  # those are in the report
+                    print(item, file=sys.stderr)
             print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
     _say_what_is_next(plan, bool(others))
     print(plan.out)

@@ -19,15 +19,14 @@ from .observed import Observed
 from .observed_vision import shows_pictures, vision_magnitudes
 from .plan import BuildPlan
 from .precisions import precision
-from .prepack import prepack
-from .sensitivity import Sensitivity
 from .vision import write_vision
+from .written_weights import Written
 
 OPENVINO = "openvino"  # the lowering of what it runs
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensitivity]:
-    """Write vision, decoder and, where it has one, a prefill into a directory; there is nothing to say of blocks."""
+def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
+    """Write vision, decoder and, where it has one, a prefill into a directory."""
     config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
     even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
     magnitudes = dict.fromkeys(plan.precisions, no_magnitudes)
@@ -48,21 +47,18 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
         else:
             write_decoder(graph, config, lowering, cache, layers)
 
+    sources, graphs = {}, {}
     # The decoder before its prefill: what its layers read is known while they are run, and only once.
     for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
         progress.set_description(f"writing {stage} {name}")
-        weights = even if name in QUANTIZED else tensors
+        sources[stage] = even if name in QUANTIZED else tensors
         of_stage = moments if stage == stages.DECODER else no_moments
-        for part, layers in stages.parts(stage, config.num_hidden_layers, name).items():
-            final = directory / stages.onnx_file(part), directory / stages.weights_file(part)
-            packs = plan.target.prepacks(name)
-            plain = (directory / "plain.onnx", directory / "plain.weights") if packs else final
+        parts = stages.parts(stage, config.num_hidden_layers, name)
+        graphs[stage] = list(parts)
+        for part, layers in parts.items():
             seen = {"moments": of_stage, "magnitudes": magnitudes[stage]}
-            with Graph(stage, weights, precision(name), plain[1], progress.update, **seen) as graph:
+            external = directory / stages.weights_file(part)
+            with Graph(stage, sources[stage], precision(name), external, progress.update, **seen) as graph:
                 write(graph, stage, layers)
-                graph.save(plain[0])
-            if packs:
-                prepack(plain[0], *final)
-                for path in plain:
-                    path.unlink()
-    return []
+                graph.save(directory / stages.onnx_file(part))
+    return Written(sources, graphs)

@@ -25,20 +25,23 @@ from .lowerings import delta
 from .observed import Observed
 from .observed_vision import pictures
 from .plan import BuildPlan
-from .sensitivity import Sensitivity
 from .vision import write_vision
+from .written_weights import BYTE_NOISE, Written
 
 SAMPLES = 2  # pictures, and conversations, that coded weights are compared with exact ones on
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensitivity]:
-    """Write vision and decoder into a directory; what their blocks lose."""
+def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
+    """Write vision and decoder into a directory."""
     even = Balanced(plan.checkpoint.tensors, plan.checkpoint.config)
     may_be_exact = plan.soc is not None and plan.soc.multiplies_16_bits
-    found = []
-    if stages.VISION in plan.precisions:
-        found += write_coded(_vision(plan, even), directory, may_be_exact, progress)
-    return found + write_coded(_decoder(plan, even), directory, may_be_exact, progress)
+    makers = {stages.VISION: _vision} if stages.VISION in plan.precisions else {}
+    sources, graphs, found = {}, {}, []
+    for name, make in (makers | {stages.DECODER: _decoder}).items():
+        stage = make(plan, even)
+        found += write_coded(stage, directory, may_be_exact, progress)
+        sources[name], graphs[name] = stage.tensors, [next(iter(files)) for files in stage.files.values()]
+    return Written(sources, graphs, BYTE_NOISE, keeps_names=False, sensitivity=found)
 
 
 def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:

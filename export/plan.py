@@ -101,7 +101,7 @@ def make_plan(
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
     weight_bytes = _weight_bytes(shapes, {stage: row.module(name) for stage, name in precisions.items()})
     parts = cut(checkpoint.config.num_hidden_layers, row, blocks, weight_bytes[DECODER])
-    _check_disk(directory, precisions, _needed_bytes(row, weight_bytes, precisions, soc))
+    _check_disk(directory, precisions, _needed_bytes(weight_bytes, precisions, soc))
     if row.backend != TENSORRT:  # whose float16 weights are cast one by one
         require_memory(weight_bytes, precisions)
     options = ["--target", target, "--precision", ",".join(f"{stage}={name}" for stage, name in precisions.items())]
@@ -186,14 +186,12 @@ def _weight_bytes(shapes: dict[str, tuple[int, ...]], modules: dict[str, str]) -
     return {stage: int(size) for stage, size in sizes.items()}
 
 
-def _needed_bytes(row: Target, weight_bytes: dict[str, int], precisions: dict[str, str], soc: Soc | None) -> int:
-    """Of disk, while the build is at its largest: prepacked graphs are written, and then again in both forms."""
+def _needed_bytes(weight_bytes: dict[str, int], precisions: dict[str, str], soc: Soc | None) -> int:
+    """Disk space of a build when it is at its largest."""
     if "a16w8" in precisions.values():  # graphs, a binary of each, and for a while exact weights to compare with
         copies = 1 if soc is None else 2 if soc.shares_weights else 3
         return copies * sum(weight_bytes.values()) + 4 * max(weight_bytes.values())
-    packed = {stage: size for stage, size in weight_bytes.items() if row.prepacks(precisions[stage])}
-    plain = max((size for stage, size in packed.items() if stage != PREFILL), default=0)  # a prefill's are smaller
-    return sum(weight_bytes.values()) + sum(packed.values()) + plain
+    return sum(weight_bytes.values())
 
 
 def _check_disk(directory: Path, precisions: dict[str, str], needed: int) -> None:

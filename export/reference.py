@@ -50,6 +50,11 @@ def make_sample(checkpoint: Checkpoint) -> Sample:
     return Sample(torch.from_numpy(picture[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
 
 
+def question_rows(rows: int) -> int:
+    """Rows at the end of a prompt of so many that are run behind the others, as a question behind a picture is."""
+    return min(stages.QUESTION_ROWS, rows // 2)
+
+
 def prompt_rows(checkpoint: Checkpoint) -> int:
     """Rows of the kv cache that the sample's prompt takes."""
     ids = make_sample(checkpoint).input_ids
@@ -86,6 +91,13 @@ def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] |
     return model
 
 
+def layers_of(model: MobileVLM) -> list[torch.nn.Module]:
+    """A model's layers, the decoder's and CLIP's."""
+    tower = getattr(model.model, "vision_tower", None)
+    clip = [] if tower is None else tower.vision_tower["vision_model"].encoder.layers
+    return [*model.model.layers, *clip]
+
+
 class Reference:
     """The PyTorch model of a checkpoint in float32, on one sample.
 
@@ -104,9 +116,7 @@ class Reference:
 
     def layers(self) -> list[torch.nn.Module]:
         """Those of the decoder and of CLIP."""
-        tower = getattr(self._model.model, "vision_tower", None)
-        clip = [] if tower is None else tower.vision_tower["vision_model"].encoder.layers
-        return [*self._model.model.layers, *clip]
+        return layers_of(self._model)
 
     def _embed(self, sample: Sample) -> torch.Tensor:
         ids = torch.tensor([sample.input_ids])
@@ -118,18 +128,21 @@ class Reference:
         return splice(ids, blocks, self._model.model.embed_tokens).inputs_embeds
 
     @torch.inference_mode()
-    def follow(self, tokens: list[int]) -> None:
-        """Run the prompt and an answer to it: records the logits of each of its tokens and the last layer's cache."""
+    def follow(self, tokens: list[int], first_rows: int) -> None:
+        """Run the prompt and an answer to it: records the logits of each of its tokens.
+
+        Args:
+            tokens: the answer.
+            first_rows: rows of the prompt that stages ran first; their last one's logits are recorded, too.
+        """
         answer = self._model.model.embed_tokens(torch.tensor([tokens[:-1]]))
         inputs = torch.cat([self.inputs_embeds, answer], dim=1)
-        output = self._model(inputs_embeds=inputs, use_cache=True, logits_to_keep=len(tokens))
-        cache = output.past_key_values.layers[-1]
-        last = self._model.config.num_hidden_layers - 1
+        kept = inputs.shape[1] - first_rows + 1
+        logits = self._model(inputs_embeds=inputs, use_cache=False, logits_to_keep=kept).logits[0]
         self._record("answer", torch.tensor(tokens[:-1]))
-        self._record("tokens", output.logits[0].argmax(-1))
-        self._record(stages.LOGITS, output.logits[0])
-        self._record(stages.present(last, "key"), cache.keys)
-        self._record(stages.present(last, "value"), cache.values)
+        self._record("tokens", logits[-len(tokens) :].argmax(-1))
+        self._record(stages.FIRST_LOGITS, logits[:1])
+        self._record(stages.LOGITS, logits[-len(tokens) :])
 
     def _record(self, name: str, value: torch.Tensor) -> None:
         if not torch.isfinite(value.float()).all():

@@ -15,7 +15,9 @@ from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
-from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
+from mobilevlm.engines.targets import INT4, INT8_AMX
+
+from .written_weights import WrittenGraph
 
 HALF_MAX = float(np.finfo(np.float16).max)
 # Of float16's range: other pictures and questions go further than the ones that were tried.
@@ -43,13 +45,13 @@ class Stages(Protocol):
         """(1, 3, H, H) to image_embeds (1, N, D)."""
 
     def prefill(self, rows: np.ndarray) -> np.ndarray | None:
-        """Run (S, D) rows through a prefill of its own, (1, V) logits of the last; None without one."""
+        """Run (S, D) rows through a separate prefill into the kv cache: (1, V) logits of the last; None without one."""
 
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
         """Run (S, D) rows behind the first `past` of the kv cache: (1, V) logits of the last."""
 
-    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
-        """The last layer's cache in the reference's form, by its output's name: what of it can be compared."""
+    def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
+        """The first rows of the kv cache by layer and part, (1, kv heads, rows, head_dim), of the written weights."""
 
     def others(self) -> Mapping[str, Stages]:
         """The same decoder in other forms that the bundle has, by what they are reported as."""
@@ -80,7 +82,8 @@ class CpuStages:
         name, alike = self._precisions[stage], Alike()
         for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
             path = self._directory / stages.onnx_file(part)
-            yield open_stage(path, stage, alike) if name == INT8_AMX else open_session(path, name in QUANTIZED), layers
+            packs = name in INT4  # whose kernels read packed weights alone
+            yield open_stage(path, stage, alike) if name == INT8_AMX else open_session(path, packs), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
@@ -94,12 +97,16 @@ class CpuStages:
         name, values = stages.INPUTS_EMBEDS, rows[None]
         nothing = np.zeros((1, self._config.num_key_value_heads, 0, self._config.head_dim), np.int8)
         for session, layers in self._graphs(stages.PREFILL):
-            feed = {stages.past(layer, part): nothing for layer in layers for part in stages.CACHE_PARTS}
+            keys = [(layer, part) for layer in layers for part in stages.CACHE_PARTS]
+            feed = {stages.past(*key): nothing for key in keys}
             ends = self._config.num_hidden_layers - 1 in layers
-            wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES]
-            (out,) = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+            wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in keys)]
+            out, *new = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
             values = out.copy()  # OpenVINO's are the graph's own
             name = stages.HIDDEN_STATES
+            for key, quantized in zip(keys, new, strict=True):
+                heads = quantized.reshape(len(rows), self._config.num_key_value_heads, -1)
+                self._buffers[key][0, :, : len(rows)] = heads.swapaxes(0, 1)
         return values
 
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
@@ -117,11 +124,17 @@ class CpuStages:
         self._decoder.run_with_iobinding(binding)
         return binding.get_outputs()[0].numpy()
 
-    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
-        """See `Stages`: values are balanced with the layer that reads them, or codes, where weights are quantised."""
-        last, quantized = self._config.num_hidden_layers - 1, self._precisions[stages.DECODER] in QUANTIZED
-        parts = [] if has_int8_cache(self._precisions) else ["key"] if quantized else stages.CACHE_PARTS
-        return {stages.present(last, part): self._buffers[last, part][:, :, :rows] for part in parts}
+    def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
+        """See `Stages`: an int8 cache's rows are dequantised."""
+        graph = WrittenGraph(self._directory / stages.onnx_file(stages.DECODER))
+        found = {}
+        for (layer, part), buffer in self._buffers.items():
+            values = buffer[:, :, :rows].astype(np.float32)
+            if buffer.dtype == np.int8:
+                steps = graph.array(f"cache.{layer}.{part}").reshape(1, values.shape[1], 1, -1)
+                values = values * steps
+            found[layer, part] = values
+        return found
 
     def others(self) -> dict[str, Stages]:
         """See `Stages`."""
@@ -163,9 +176,13 @@ class NpuStages:
         """See `Stages`."""
         return self._decoder.decode(rows, past)[None]
 
-    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
-        """See `Stages`: all of it is codes."""
-        return {}
+    def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
+        """See `Stages`: weights are in steps of the cache, so that a value is a whole number."""
+        found = {}
+        for (layer, part), buffer in self._decoder.buffers.items():
+            values = buffer.swapaxes(2, 3) if part == "key" else buffer
+            found[layer, part] = values[:, :, :rows].astype(np.float32) - 128
+        return found
 
     def others(self) -> dict[str, Stages]:
         """See `Stages`."""
@@ -176,11 +193,16 @@ class NpuStages:
         return []
 
 
-def open_session(path: Path, prepacked: bool = False) -> ort.InferenceSession:
-    """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too."""
+def open_session(path: Path, packs: bool = False) -> ort.InferenceSession:
+    """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too.
+
+    Args:
+        path: of the ONNX file.
+        packs: whether weights are packed for the kernels nevertheless, in memory.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if not prepacked:  # those are mapped in the form that the kernels read
+    if not packs:
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
     # Constant folding would turn float16 weights, or codes, into float32 ones in memory.

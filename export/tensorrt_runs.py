@@ -98,11 +98,10 @@ class TensorrtStages:
         """See `Stages`."""
         return self._decoder.decode(rows, past)
 
-    def last_cache(self, rows: int) -> dict[str, np.ndarray]:
-        """See `Stages`: values are balanced with the layer that reads them where weights are quantised."""
-        last, balanced = self._config.num_hidden_layers - 1, self._precisions[stages.DECODER] in ("int8", "int4")
-        parts = stages.CACHE_PARTS[: 1 if balanced else 2]
-        return {stages.present(last, part): self._decoder.head_major(last, part, rows) for part in parts}
+    def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
+        """See `Stages`."""
+        keys = [(layer, part) for layer in range(self._config.num_hidden_layers) for part in stages.CACHE_PARTS]
+        return {key: self._decoder.head_major(*key, rows) for key in keys}
 
     def others(self) -> dict[str, TensorrtStages]:
         """See `Stages`: the lowering of newer versions."""

@@ -25,18 +25,18 @@ from .observed_vision import vision_magnitudes
 from .plan import BuildPlan
 from .precisions import precision
 from .precisions.a16w4 import HEADS
-from .sensitivity import Sensitivity
 from .smoothing import Smoothed
 from .typed import in_float32
 from .vision import write_vision
+from .written_weights import FLOAT16_NOISE, Written
 
 OPSET, INT4_OPSET, FUSED_OPSET = 20, 21, 24
 # Versions of TensorRT that a graph is written for: the oldest, and those before and behind what changed.
 VERSIONS = {stages.VISION: ("10.3", "10.16", "11.4"), DELTA: ("10.3", "10.16", "11.4"), FUSED: ("10.16", "11.4")}
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensitivity]:
-    """Write vision and decoder into a directory; there is nothing to say of blocks.
+def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
+    """Write vision and decoder into a directory.
 
     Raises:
         UserError: a graph that TensorRT would refuse, which is a mistake of ours: names node, rule and remedy.
@@ -83,7 +83,9 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> list[Sensi
                 if layers.stop == config.num_hidden_layers:
                     write_likeliest(one, config)
                 save(one, directory, stages.lowered_graph(part, form), form)
-    return []
+    graphs = {stage: [stage] for stage in plan.precisions if stage != stages.DECODER}
+    graphs[stages.DECODER] = [stages.lowered_graph(part, DELTA) for part in plan.parts]
+    return Written(weights, graphs, FLOAT16_NOISE)
 
 
 def save(graph: Graph, directory: Path, name: str, form: str) -> None:

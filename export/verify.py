@@ -1,75 +1,34 @@
-"""Every stage against PyTorch, before a bundle exists: the chain of truth's link from checkpoint to engine."""
+"""Every stage against PyTorch, before a bundle exists: the chain of truth's link from checkpoint to engine.
+
+Three comparisons, each of which finds what the others cannot: the weights that were written, with the checkpoint's
+(`weight_check.py`); what the stages compute, with PyTorch on the weights that were written, layer by layer of the kv
+cache (`written_form.py`); and with PyTorch on the checkpoint's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
-from mobilevlm.errors import UserError
+from mobilevlm.engines.embed_tokens import as_float32
+from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 
+from .differences import Difference, Verification, VerificationError, difference, require, require_room
+from .form_check import Form, compare_with_forms
 from .precisions import precision
-from .reference import Reference, make_sample, prompt_rows
-from .stage_runs import HALF_MAX, HEADROOM, Peak, Stages
+from .reference import Reference, make_sample, prompt_rows, question_rows
+from .stage_runs import Stages
+from .stage_weights import check_stages
+from .written_weights import Written
+
+__all__ = ["Difference", "Verification", "VerificationError", "rows_needed", "verify"]
 
 DECODE_STEPS = 4
-EXACT_DB = 200.0  # where nothing differs
-
-
-class VerificationError(UserError):
-    """A stage differs from PyTorch by more than its precision allows; names stage, tensor, max and mean difference."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How one tensor of one stage compares with PyTorch.
-
-    The tolerance is a fraction of `max_abs_reference`; `snr_db` is the reference's power over that of the difference,
-    in decibels.
-    """
-
-    stage: str
-    tensor: str
-    max_abs_diff: float
-    mean_abs_diff: float
-    max_abs_reference: float
-    snr_db: float
-    tolerance: float
-
-    @property
-    def allowed(self) -> float:
-        """Largest acceptable `max_abs_diff`."""
-        return self.tolerance * self.max_abs_reference
-
-    @property
-    def acceptable(self) -> bool:
-        """False also for NaN, which compares false with everything."""
-        return self.max_abs_diff <= self.allowed
-
-    def __str__(self) -> str:
-        return (
-            f"stage {self.stage}, tensor {self.tensor}: max difference {self.max_abs_diff:.3g}, mean "
-            f"{self.mean_abs_diff:.3g}, allowed {self.allowed:.3g}"
-        )
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a bundle records of its check.
-
-    Attributes:
-        differences: how each tensor compares.
-        golden: the sample's inputs and PyTorch's outputs.
-        peaks: how large float16 values got.
-    """
-
-    differences: list[Difference]
-    golden: dict[str, np.ndarray]
-    peaks: list[Peak]
 
 
 def rows_needed(checkpoint: Checkpoint) -> int:
@@ -77,102 +36,104 @@ def rows_needed(checkpoint: Checkpoint) -> int:
     return prompt_rows(checkpoint) + DECODE_STEPS
 
 
-def verify(checkpoint: Checkpoint, written: Stages, table: np.ndarray, modules: Mapping[str, str]) -> Verification:
+def verify(
+    checkpoint: Checkpoint,
+    written: Written,
+    directory: Path,
+    runs: Stages,
+    table: np.ndarray,
+    modules: Mapping[str, str],
+    cache_rows: int,
+) -> Verification:
     """Compare a build's stages with PyTorch.
 
     Args:
         checkpoint: the truth.
-        written: what runs the stages, on a kv cache of at least `rows_needed` rows.
-        table: the embedding table, (V, D).
+        written: the graphs, and the tensors they were written from.
+        directory: where they are.
+        runs: what runs them, on a kv cache of at least `rows_needed` rows.
+        table: the stored embedding table, V rows (`engines/embed_tokens.py`).
         modules: stage to the module of its precision, for the tolerances.
+        cache_rows: of the kv cache that the graphs were written for.
 
     Raises:
-        VerificationError: a difference is beyond its tolerance, or a value nearly beyond float16.
+        VerificationError: a weight is not the checkpoint's, a difference is beyond its floor or tolerance, or a value
+            nearly beyond float16.
         UserError: PyTorch itself computes something that is not finite.
     """
+    noise = check_stages(checkpoint, written, directory, table, cache_rows)
     with tqdm(desc="verifying against PyTorch", unit="layer", disable=None) as progress:
         sample = make_sample(checkpoint)
         reference = Reference(checkpoint, sample, progress.update)
-        progress.total = len(reference.layers()) + DECODE_STEPS + 1
-        outputs = {}
+        progress.total = len(reference.layers()) * (1 + len(written.graphs)) + DECODE_STEPS + 1
+        outputs: dict[str, dict[str, np.ndarray]] = {}
         if sample.pixel_values is not None:
-            outputs[stages.VISION] = {stages.IMAGE_EMBEDS: written.encode_image(sample.pixel_values.numpy())}
-        rows = reference.inputs_embeds.numpy()[0]
-        prefilled = written.prefill(rows)
+            outputs[stages.VISION] = {stages.IMAGE_EMBEDS: runs.encode_image(sample.pixel_values.numpy())}
+        rows = _prompt(sample.input_ids, table, reference.golden.get(stages.IMAGE_EMBEDS))
+        first = len(rows) - question_rows(len(rows))
+        tokens, prefilled, outputs[stages.DECODER] = _answer(runs, table, rows, first, None, progress.update)
         if prefilled is not None:
-            outputs[stages.PREFILL] = {stages.LOGITS: prefilled}
-        tokens, outputs[stages.DECODER] = _decode(written, table, rows, progress.update)
-        for name, other in written.others().items():
-            outputs[name] = _follow(other, table, rows, tokens)
-        reference.follow(tokens)
-
-    def tolerance(stage: str) -> float:
-        return precision(modules[stage.split(".")[0]]).TOLERANCE
-
-    differences = [
-        _difference(stage, name, got, _beginning(reference.golden[name], got), tolerance(stage))
-        for stage, tensors in outputs.items()
-        for name, got in tensors.items()
-    ]
-    _require(differences)
-    peaks = written.peaks()
+            outputs[stages.PREFILL] = {stages.FIRST_LOGITS: prefilled}
+        caches = {stages.DECODER: runs.caches(len(rows) + DECODE_STEPS)}
+        for name, other in runs.others().items():
+            _, _, outputs[name] = _answer(other, table, rows, first, tokens, progress.update)
+            caches[name] = other.caches(len(rows) + DECODE_STEPS)
+        reference.follow(tokens, first)
+        form = Form(checkpoint, written, directory, noise, progress.update)
+        answer = [as_float32(table[[token]]) for token in tokens[:-1]]
+        all_rows = np.concatenate([rows, *answer])[None]
+        found = compare_with_forms(form, reference.golden, all_rows, outputs, caches, first)
+    for stage, tensors in outputs.items():
+        for name, got in tensors.items():
+            tolerance = precision(modules[stage.split(".")[0]]).TOLERANCE
+            found.append(difference(stage, name, got, reference.golden[name], tolerance, form.floor(stage)))
+    require(found)
+    peaks = runs.peaks()
     require_room(peaks)
-    return Verification(differences, reference.golden, peaks)
+    built = {f"{stages.BUILT}{name}": got for one in _own(outputs) for name, got in one.items()}
+    return Verification(found, reference.golden | built, peaks)
 
 
-def _decode(
-    written: Stages, table: np.ndarray, rows: np.ndarray, on_step: Callable[[], object]
-) -> tuple[list[int], dict[str, np.ndarray]]:
-    """Prefill, then greedy decode steps: their tokens, and outputs by the names the reference has them under."""
-    tokens, logits, past = [], [], 0
-    for _ in range(DECODE_STEPS + 1):
-        logits.append(written.decode(rows, past))
-        past += len(rows)
-        tokens.append(int(logits[-1].argmax()))
-        rows = table[tokens[-1]][None].astype(np.float32)
-        on_step()
-    return tokens, {stages.LOGITS: np.concatenate(logits)} | written.last_cache(past)
+def _prompt(ids: list[int], table: np.ndarray, image_embeds: np.ndarray | None) -> np.ndarray:
+    """Rows (S, D) float32 of a prompt, as a runtime takes them from the stored table; the picture's are PyTorch's."""
+    return np.concatenate(
+        [image_embeds[0] if token == IMAGE_TOKEN_INDEX else as_float32(table[[token]]) for token in ids]
+    )
 
 
-def _follow(other: Stages, table: np.ndarray, rows: np.ndarray, tokens: list[int]) -> dict[str, np.ndarray]:
-    """Another form of the decoder on the same prompt and answer: its outputs."""
-    logits, past = [other.decode(rows, 0)], len(rows)
-    for token in tokens[:-1]:
-        logits.append(other.decode(table[token][None].astype(np.float32), past))
-        past += 1
-    return {stages.LOGITS: np.concatenate(logits)} | other.last_cache(past)
+def _own(outputs: Mapping[str, dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Outputs of the stages that a device runs the sample through."""
+    return [outputs[stage] for stage in (stages.VISION, stages.DECODER, stages.PREFILL) if stage in outputs]
 
 
-def _beginning(reference: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """As much of the reference as was computed: a prefill has no later steps."""
-    return reference[tuple(slice(size) for size in got.shape)]
+def _answer(
+    runs: Stages,
+    table: np.ndarray,
+    rows: np.ndarray,
+    first: int,
+    tokens: list[int] | None,
+    on_step: Callable[[], object],
+) -> tuple[list[int], np.ndarray | None, dict[str, np.ndarray]]:
+    """Run a prompt in two parts, then an answer token by token.
 
+    Args:
+        runs: the stages.
+        table: of embeddings.
+        rows: (S, D), the prompt.
+        first: rows of the first part.
+        tokens: the answer; None for the likeliest ones.
+        on_step: called after each.
 
-def _difference(stage: str, tensor: str, got: np.ndarray, reference: np.ndarray, tolerance: float) -> Difference:
-    diff, size = np.abs(got.astype(np.float64) - reference), np.abs(reference.astype(np.float64))
-    noise = max(np.square(diff).sum(), np.finfo(float).tiny)
-    snr_db = min(10 * np.log10(np.square(size).sum() / noise), EXACT_DB) if size.any() else 0.0
-    figures = diff.max(), diff.mean(), size.max(), snr_db, tolerance
-    return Difference(stage, tensor, *map(float, figures))
-
-
-def _require(differences: list[Difference]) -> None:
-    bad = [item for item in differences if not item.acceptable]
-    if bad:
-        detail = "; ".join(map(str, bad))
-        raise VerificationError(f"the exported model differs from PyTorch: {detail}. Try a higher --precision")
-
-
-def require_room(peaks: list[Peak]) -> None:
-    """Refuse values that float16 has no room for.
-
-    Raises:
-        VerificationError: names the graph, the node and the precision that helps.
+    Returns:
+        The answer, logits of the prefill's last row where there is one, and the decoder's outputs by name.
     """
-    for peak in peaks:
-        if not peak.fits:
-            raise VerificationError(
-                f"graph {peak.graph}, node {peak.node}: values get as large as {peak.largest:.3g} on the sample, too "
-                f"close to the end of float16 ({HALF_MAX:.0f}, to be {HEADROOM:.0f} times as much). Build this stage "
-                f"with --precision {peak.graph.split('.')[0]}=fp32"
-            )
+    prefilled = runs.prefill(rows[:first])
+    outputs = {} if prefilled is not None else {stages.FIRST_LOGITS: runs.decode(rows[:first], 0)}
+    rows, past, logits, answer = rows[first:], first, [], []
+    for step in range(DECODE_STEPS + 1):
+        logits.append(runs.decode(rows, past))
+        past += len(rows)
+        answer.append(int(logits[-1].argmax()) if tokens is None else tokens[step])
+        rows = as_float32(table[[answer[-1]]])
+        on_step()
+    return answer, prefilled, outputs | {stages.LOGITS: np.concatenate(logits)}

@@ -20,7 +20,8 @@ from mobilevlm import __version__
 from mobilevlm.checkpoint import TOKENIZER_FILES
 from mobilevlm.engines import qnn, stages
 from mobilevlm.engines.bundle import write_manifest
-from mobilevlm.engines.machine import peak_rss_bytes
+from mobilevlm.engines.embed_tokens import as_int8, int8_row
+from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
 from mobilevlm.engines.staging import staged
 from mobilevlm.engines.targets import TENSORRT
 from mobilevlm.errors import UserError
@@ -34,10 +35,10 @@ from .precisions import precision
 from .report import render_report
 from .report_npu import render_npu
 from .report_tensorrt import render_peaks, render_weights
-from .sensitivity import Sensitivity
 from .stage_runs import CpuStages, NpuStages, Stages
 from .tensorrt_runs import TensorrtStages
 from .verify import Difference, rows_needed, verify
+from .written_weights import Written
 from .xnnpack_coverage import coverage, render_coverage
 
 TABLE_ROWS = 4096  # converted at a time
@@ -55,17 +56,18 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
     """
     start = time.perf_counter()
     with staged(plan.out, plan.overwrite) as directory:
-        sensitivity = _write_stages(plan, directory)
+        written = _write_stages(plan, directory)
         _write_tokenizer(plan, directory)
         table = np.load(directory / stages.EMBED_TOKENS_FILE, mmap_mode="r")
         modules = {stage: plan.target.module(name) for stage, name in plan.precisions.items()}
-        result = verify(plan.checkpoint, _written(plan, directory), table, modules)
+        runs = _runs(plan, directory)
+        result = verify(plan.checkpoint, written, directory, runs, table, modules, plan.max_context)
         compiled, spare = compile_stages(plan, directory) if plan.soc else ([], [])
         golden = {name: np.ascontiguousarray(value) for name, value in result.golden.items()}
         (directory / stages.GOLDEN_FILE).write_bytes(save(golden))
         seconds, peak = time.perf_counter() - start, peak_rss_bytes()
         report = render_report(plan, directory, result.differences, seconds, peak)
-        report += render_npu(plan, sensitivity, compiled) if plan.target.backend == "qnn" else ""
+        report += render_npu(plan, written.sensitivity, compiled) if plan.target.backend == "qnn" else ""
         if plan.target.backend == TENSORRT:
             report += render_weights(directory) + render_peaks(result.peaks)
         if plan.target.xnnpack:
@@ -89,6 +91,7 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
             parts={part: [layers.start, layers.stop] for part, layers in plan.parts.items()},
             compiled={"soc": plan.soc.name, "htp": str(plan.soc.htp)} | qnn.versions() if plan.soc else {},
             spare=spare,
+            machine=fingerprint(),
         )
     return result.differences
 
@@ -103,17 +106,17 @@ def versions() -> dict[str, str]:
     }
 
 
-def _write_stages(plan: BuildPlan, directory: Path) -> list[Sensitivity]:
+def _write_stages(plan: BuildPlan, directory: Path) -> Written:
     with tqdm(total=sum(plan.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
-        found = WRITERS[plan.target.backend].write_stages(plan, directory, progress)
+        written = WRITERS[plan.target.backend].write_stages(plan, directory, progress)
         progress.set_description("writing embed_tokens")
         dtype = precision(plan.target.module(plan.precisions[stages.DECODER])).TABLE_DTYPE
         table = plan.checkpoint.tensors["model.embed_tokens.weight"]
         _write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
-        return found
+        return written
 
 
-def _written(plan: BuildPlan, directory: Path) -> Stages:
+def _runs(plan: BuildPlan, directory: Path) -> Stages:
     config = plan.checkpoint.config
     if plan.target.backend == "ort":
         return CpuStages(directory, config, plan.precisions, plan.max_context)
@@ -124,18 +127,22 @@ def _written(plan: BuildPlan, directory: Path) -> Stages:
 
 def _write_table(weight: torch.Tensor, path: Path, dtype: type[np.generic], on_bytes) -> None:
     # Written, not mapped: a full disk is then an error instead of a killed process.
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    is_int8 = dtype == np.int8
+    stored = int8_row(weight.shape[1]) if is_int8 else np.dtype(dtype)
+    largest = np.finfo(np.float32 if is_int8 else dtype).max
+    header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False}
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(weight.shape)})
+        shape = (len(weight),) if is_int8 else tuple(weight.shape)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
         for row in range(0, len(weight), TABLE_ROWS):
             exact = to_numpy(weight[row : row + TABLE_ROWS])
-            if not np.abs(exact).max() <= np.finfo(dtype).max:  # also when it is no number
+            if not np.abs(exact).max() <= largest:  # also when it is no number
                 raise UserError(
                     f"model.embed_tokens.weight holds {np.abs(exact).max():g} in rows {row} to {row + len(exact) - 1}, "
-                    f"{np.dtype(dtype).name} ends at {np.finfo(dtype).max:g}: the checkpoint is damaged, or needs "
+                    f"{np.dtype(dtype).name} ends at {largest:g}: the checkpoint is damaged, or needs "
                     "--precision decoder=fp32"
                 )
-            rows = exact.astype(dtype)
+            rows = as_int8(exact) if is_int8 else exact.astype(dtype)
             file.write(np.ascontiguousarray(rows).data)
             on_bytes(rows.nbytes)
 

@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
     self.add_argument("--seed", type=int, metavar="N", help="makes sampling reproducible")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
+    self.add_argument(
+        "--no-check", action="store_true", help="do not run the bundle's sample when it is new on this machine"
+    )
+    self.add_argument("--verbose", action="store_true", help="say what this CPU is and how the stages compare here")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
     return self
 
@@ -68,14 +72,32 @@ def chat(arguments: argparse.Namespace) -> None:
     from mobilevlm.runtime.session import Session
 
     _status(f"opening {arguments.engine}")
-    with Session(arguments.engine, on_cpu=arguments.on_cpu) as session:
+    with Session(arguments.engine, on_cpu=arguments.on_cpu, check=not arguments.no_check) as session:
         _status("")
+        if arguments.verbose:
+            _describe(session)
         if arguments.prompt is None:
             from mobilevlm.runtime.console import Console
 
             Console(session, arguments.conv_mode, sampling, arguments.max_new_tokens, arguments.image).run()
         else:
             _answer_once(session, arguments, sampling)
+
+
+def _describe(session) -> None:
+    """Say on stderr what runs the bundle, and on what."""
+    from mobilevlm.engines.machine import fingerprint
+
+    manifest = session.bundle.manifest
+    precisions = ", ".join(f"{stage} {name}" for stage, name in manifest.precision.items())
+    print(f"bundle: {manifest.name} for {manifest.target}, {precisions}", file=sys.stderr)
+    for name, value in fingerprint().items():
+        there = manifest.machine.get(name)
+        print(f"{name}: {value}" + (f" (built with {there})" if there not in (None, value) else ""), file=sys.stderr)
+    for stage, tensors in manifest.verification.items():
+        if not stage.endswith(".form"):
+            figures = ", ".join(f"{tensor} {one['snr_db']:.1f} dB" for tensor, one in tensors.items())
+            print(f"stage {stage} against PyTorch, at the build: {figures}", file=sys.stderr)
 
 
 def _status(text: str) -> None:

@@ -73,7 +73,7 @@ class OrtRunner:
         rows = len(inputs_embeds)
         if self._bundle.has_vision:
             self._vision.result()  # while its weights are copied, all of the decoder's would be the most memory of all
-        if self._prefill is not None and rows >= FEWEST_ROWS:
+        if rows >= FEWEST_ROWS and self._prefill is not None:
             return self._prefill.run(inputs_embeds, past)
         self._last_row[0] = past + rows - 1
         self._total[...] = past + rows
@@ -84,6 +84,10 @@ class OrtRunner:
             binding = self._bind(np.ascontiguousarray(inputs_embeds)[None])
         self._decoder.run_with_iobinding(binding)
         return self._logits[0]
+
+    def prefill(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows as `decode` runs many, however few they are."""
+        return self.decode(inputs_embeds, past) if self._prefill is None else self._prefill.run(inputs_embeds, past)
 
     def _bind(self, inputs_embeds: np.ndarray) -> ort.IOBinding:
         binding = self._decoder.io_binding()

@@ -18,19 +18,21 @@ import numpy as np
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
 from mobilevlm.tokenizer import Tokenizer
 
 from .dialogue import Dialogue
-from .embed_tokens import EmbedTokens
 from .kv_cache import CachedPrefix
 from .likeliest import Likeliest
 from .reply import Prompt, Reply
 from .rows import Block, Rows
 from .runner import open_runner, scores
 from .sampling import Sampler, Sampling
+from .self_check import require, run_sample
+from .verdicts import is_known_right, key_of, remember_right
 
 IMAGES_KEPT = 8  # image embeddings of about a megabyte each
 
@@ -38,15 +40,17 @@ IMAGES_KEPT = 8  # image embeddings of about a megabyte each
 class Session:
     """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once."""
 
-    def __init__(self, engine: str | Path, *, on_cpu: bool = False):
-        """Open a bundle.
+    def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True):
+        """Open a bundle; the first time on a machine, run its sample (`self_check.py`).
 
         Args:
             engine: its directory.
             on_cpu: whether graphs for an NPU or TensorRT should run on the CPU, to compare with; a CPU's do anyhow.
+            check: whether to run the sample where this bundle was not found right before.
 
         Raises:
-            BundleError: it is missing, incomplete, altered, or not for this machine.
+            BundleError: it is missing, incomplete, altered, not for this machine, or computes something else here than
+                where it was built.
         """
         self.bundle = Bundle.open(engine)
         self.config = self.bundle.config
@@ -64,6 +68,19 @@ class Session:
         self._cached = CachedPrefix()
         self._owner: object = None
         self._image_embeds: OrderedDict[str, Block] = OrderedDict()
+        if check:
+            self._check()
+
+    def _check(self) -> None:
+        key = key_of(self.bundle, self._runner)
+        if is_known_right(self.bundle, key):
+            return
+        try:
+            require(self.bundle, run_sample(self.bundle, self._runner, self._rows))
+        except BaseException:
+            self.close()
+            raise
+        remember_right(self.bundle, key)
 
     def __enter__(self) -> Session:
         return self

@@ -1,8 +1,9 @@
 """How a stage's linear layers are stored and computed: one module per precision, chosen by its file name.
 
 A precision module has `TOLERANCE`, the largest difference from PyTorch in float32 its stages may show, as a fraction of
-the largest reference value; `BYTES`, what a weight takes on disk; `TABLE_DTYPE`, in which the embedding table that goes
-with it is stored; and `linear(graph, x, names)`. It may have `up_to_factors`, see `Graph.up_to_factors`.
+the largest reference value (a second guard, behind decibels); `BYTES`, what a weight takes on disk; `TABLE_DTYPE`, in
+which the embedding table that goes with it is stored (int8: with a scale for each row); and `linear(graph, x, names)`.
+It may have `up_to_factors`, see `Graph.up_to_factors`.
 
 TensorRT's own, `tensorrt_…`, write strongly typed graphs, two of which may share weights: they ask whether these are
 there before they compute them (`Graph.has`). `Target.module` knows which is whose.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.56
-TABLE_DTYPE = np.float16
+TABLE_DTYPE = np.int8
 
 BLOCK = 128
 LEVELS = 15

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.65
-TABLE_DTYPE = np.float16
+TABLE_DTYPE = np.int8
 
 BLOCK = a16w4.BLOCK
 

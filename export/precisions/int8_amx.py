@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .fp32 import transposed
-from .int8 import LARGEST, SMALLEST_ROW, quantize
+from .int8 import LARGEST, SMALLEST_ROW, exact_scales, quantize
 from .tensorrt_int8 import LEAST_DB
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def linear(graph: Graph, x: str, names: tuple[str, ...], factors: str | None = N
 
 def up_to_factors(graph: Graph, x: str, names: tuple[str, ...]) -> tuple[str, str | None]:
     """`linear`, and what its rows are still to be multiplied by, (1, S, 1); None for nothing."""
-    codes, scales = quantize(transposed(graph, names))
+    weight = transposed(graph, names)
+    codes, scales = quantize(weight, exact_scales(weight))
     stored, seen = graph.initializer(f"{names[0]}.codes", codes.T), graph.magnitudes(names[0])
     if seen is not None and seen.int8_db >= LEAST_DB:
         rows = graph.once(f"{x}.values", lambda: _coded(graph, x, seen.largest / LARGEST))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
-from ..embed_tokens import EmbedTokens
 from ..rows import Block, Rows
 from ..runner import Runner, open_runner, scores
 from ..sampling import Sampler, Sampling

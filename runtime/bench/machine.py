@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from mobilevlm.engines.cpu import this_cpu
+
 from .limits import usable_cores
 
 BOARD = Path("/proc/device-tree/model")  # of an Arm board
@@ -14,12 +16,13 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def describe_machine() -> dict[str, str | int | float | None]:
-    """Processor or board, cores, memory in GiB, clock governor, system, and the versions that count.
+    """Processor or board, its int8 kernel, cores, memory in GiB, clock governor, system, and the versions that count.
 
     None is what the system does not tell: a virtual machine has no governor, Windows none of the files.
     """
     return {
         "cpu": _cpu_name(),
+        "int8_kernel": this_cpu().int8_kernel,
         "cores": usable_cores(),
         "memory_gib": _memory_gib(),
         "governor": _text(GOVERNOR).strip() or None,

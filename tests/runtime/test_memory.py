@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.pages import WINDOW, Pages, is_in_memory, read_in_large_pages, trim_heap
-from mobilevlm.runtime.embed_tokens import EmbedTokens
 from mobilevlm.runtime.kv_cache import empty_buffers
 from tests.export.test_architectures import MODEL
 

@@ -1,0 +1,62 @@
+"""The embedding table: token ids to rows. Stored as `.npy`, float32, float16, or int8 with a scale for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from weakref import finalize
+
+import numpy as np
+
+SCALE, VALUES, LARGEST = "scale", "values", 127
+
+
+def int8_row(width: int) -> np.dtype:
+    """A row of `width` values in int8: a value is `values * scale`."""
+    return np.dtype([(SCALE, "<f4"), (VALUES, "i1", (width,))])
+
+
+def as_int8(rows: np.ndarray) -> np.ndarray:
+    """(S, D) float32 to (S,) rows in int8, each with the smallest scale that reaches its largest value."""
+    out = np.empty(len(rows), int8_row(rows.shape[1]))
+    scales = np.abs(rows).max(1) / LARGEST
+    out[SCALE] = scales
+    out[VALUES] = np.rint(rows / np.where(scales > 0, scales, 1)[:, None])
+    return out
+
+
+def as_float32(stored: np.ndarray) -> np.ndarray:
+    """Stored rows to (S, D) float32."""
+    if stored.dtype.names is None:
+        return stored.astype(np.float32, copy=False)
+    return stored[VALUES].astype(np.float32) * stored[SCALE][:, None]
+
+
+class EmbedTokens:
+    """The table (V, D), of which only what is asked for is read.
+
+    Mapped, a row of kilobytes would bring up to 2 MiB of its neighbours into this process's memory.
+
+    Attributes:
+        shape: (V, D).
+    """
+
+    def __init__(self, path: Path):
+        """Open a table."""
+        stored = np.load(path, mmap_mode="r")
+        self._dtype, self._begin = stored.dtype, stored.offset
+        self._is_int8 = stored.dtype.names is not None
+        width = stored.dtype[VALUES].shape[0] if self._is_int8 else stored.shape[1]
+        self._count = 1 if self._is_int8 else width  # elements of a row
+        self.shape = len(stored), width
+        self._file = path.open("rb")
+        finalize(self, self._file.close)  # with the last reference to this, whatever became of who opened it
+
+    def rows(self, ids: Iterable[int]) -> np.ndarray:
+        """(S,) ids below V to (S, D) float32."""
+        return np.concatenate([self._row(int(token)) for token in ids])
+
+    def _row(self, token: int) -> np.ndarray:
+        self._file.seek(self._begin + token * self._count * self._dtype.itemsize)
+        stored = np.fromfile(self._file, self._dtype, self._count)
+        return as_float32(stored if self._is_int8 else stored.reshape(1, -1))

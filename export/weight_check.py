@@ -1,0 +1,202 @@
+"""Compares every weight that a build wrote with the checkpoint's, layer by layer, before anything runs.
+
+What a stage computes tells of a mistake in one row of one layer only where rounding is finer than that: behind int4
+weights it is lost. Weights themselves tell. A layer's quantised form is the checkpoint's weight and noise, so the
+least-squares gain of one on the other is near 1 in every row, column and block, whatever the precision and however its
+values were chosen; of rows or columns that were swapped, or another layer's, it is near 0, of a scale that is wrong by
+two it is 2. Where each weight was rounded to the nearest step, the error is known better: step² / 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mobilevlm.config import ModelConfig
+
+from .graph import to_numpy
+from .vision import CLIP
+from .written_weights import WrittenGraph, WrittenLinear
+
+# Smallest and largest gain. Of 256 weights with int4's noise of -14 dB it is within 0.15 of 1 in the row that GPTQ
+# moved most; one row's on another is below 0.3.
+ROW_GAIN, COLUMN_GAIN, BLOCK_GAIN = (0.6, 1.4), (0.88, 1.12), (0.5, 1.6)
+# Mean square error in twelfths of the step's square, of a row or column whose weights were rounded to the nearest.
+ROUNDING_ERROR = 2.0
+CHOSEN_BITS_DB = 25.0  # coarser weights may be chosen together, or ranges cut, so that errors are larger
+# Of a float's size: of one that was narrowed to float16, and of what was computed in float32 or float64 once more.
+HALF_ERROR, FLOAT_ERROR = 2.0**-10, 1e-6
+FLAT = 1e-3  # of a layer's usual row or column: what is smaller has no gain to speak of
+
+
+@dataclass(frozen=True)
+class WeightFault:
+    """A weight that is not the checkpoint's.
+
+    Attributes:
+        file: that it was read from.
+        layer: its name.
+        problem: what differs, with the figure and its bounds.
+    """
+
+    file: str
+    layer: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.layer}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class WeightCheck:
+    """What was found in a stage's graphs.
+
+    Attributes:
+        noise: layer to the power of its weights' error over that of its weights.
+        faults: weights that are not the checkpoint's.
+    """
+
+    noise: dict[str, float]
+    faults: list[WeightFault]
+
+
+def check_weights(
+    graphs: Mapping[str, WrittenGraph],
+    source: Mapping[str, torch.Tensor],
+    expected: Iterable[str],
+    tables: Mapping[str, np.ndarray],
+) -> WeightCheck:
+    """Compare a stage's graphs with the tensors they were written from.
+
+    Args:
+        graphs: by file name.
+        source: the checkpoint's tensors, equalised where the graphs' are.
+        expected: names of the weights that the stage has to hold.
+        tables: what else the graphs hold under a name of its own, see `tables_of`.
+    """
+    noise, faults, seen = {}, [], set()
+    for file, graph in graphs.items():
+        for name in graph.linears:
+            written, layers = graph.linear(name), packed_layers(graph, name, source)
+            seen |= {f"{layer}.weight" for layer in layers}
+            exact = np.concatenate([_matrix(source, layer) for layer in layers], axis=1)
+            noise[name], problem = _compare(written, exact)
+            faults += [WeightFault(file, name, problem)] if problem else []
+        for name in graph.others:
+            if name.endswith(".bias") and name in source:
+                names = [name, *_beside(name)]
+                got, seen = graph.array(name), seen | {name}
+                parts = [to_numpy(source[one]) for one in names if one in source]
+                wanted = np.concatenate(parts)[: got.size]  # alone, or side by side
+                seen |= set(names) if got.size > len(parts[0]) else set()
+            elif name in source:
+                got, wanted = graph.array(name), to_numpy(source[name])
+            elif name in tables:
+                got, wanted = graph.array(name), tables[name]
+            else:
+                continue
+            seen.add(name)
+            if got.dtype.kind == "f" and not is_close(got, wanted):
+                faults.append(WeightFault(file, name, "differs from the checkpoint's"))
+    faults += [WeightFault("all graphs", name, "is missing") for name in expected if name not in seen]
+    return WeightCheck(noise, faults)
+
+
+def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int) -> dict[str, np.ndarray]:
+    """Tables that graphs hold in another form than the checkpoint.
+
+    Args:
+        config: the model.
+        source: its tensors.
+        rows: of the kv cache, and so of RoPE's tables.
+    """
+    half = config.head_dim // 2
+    angles = np.arange(rows)[:, None] * config.rope_theta ** (-np.arange(half) / half)
+    tables = {"rope.cos": np.cos(angles), "rope.sin": np.sin(angles)}
+    if config.vision is not None:
+        positions = to_numpy(source[f"{CLIP}embeddings.position_embedding.weight"])
+        tables["position_embedding.patches"] = positions[1:]
+        tables["class_embedding"] = to_numpy(source[f"{CLIP}embeddings.class_embedding"]) + positions[0]
+    return tables
+
+
+def packed_layers(graph: WrittenGraph, name: str, source: Mapping[str, torch.Tensor]) -> list[str]:
+    """The layers that lie side by side in one product: query, key and value, or one alone."""
+    alone = source[f"{name}.weight"].shape[0]
+    return _qkv(name) if graph.width(name) > alone else [name]
+
+
+def _beside(bias: str) -> list[str]:
+    """Biases that may lie behind a query's."""
+    layer = bias.removesuffix(".bias")
+    return [f"{one}.bias" for one in _qkv(layer)[1:]] if layer.endswith("q_proj") else []
+
+
+def _qkv(query: str) -> list[str]:
+    return [query.removesuffix("q_proj") + f"{part}_proj" for part in "qkv"]
+
+
+def _matrix(source: Mapping[str, torch.Tensor], layer: str) -> np.ndarray:
+    weight = to_numpy(source[f"{layer}.weight"])
+    return weight.reshape(len(weight), -1).T
+
+
+def is_close(got: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether floats are the same, as far as the type of `got` can hold them."""
+    wanted = wanted.reshape(got.shape)
+    relative, least = (HALF_ERROR, 1e-7) if got.dtype == np.float16 else (FLOAT_ERROR, 1e-7)
+    return bool((np.abs(got.astype(np.float32) - wanted) <= relative * np.abs(wanted) + least).all())
+
+
+def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
+    """The error's power over the weight's, and what is wrong; nothing where nothing is."""
+    weight, step = written.weight, written.step
+    if weight.shape != exact.shape:
+        return 1.0, f"has the shape {weight.shape} and not {exact.shape}"
+    if not np.isfinite(weight).all():
+        return 1.0, "is not finite"
+    error = weight - exact
+    power = float(np.square(exact, dtype=np.float64).sum()) or 1.0
+    noise = float(np.square(error, dtype=np.float64).sum()) / power
+    if not step.any():
+        return noise, "" if is_close(weight.astype(written.stored), exact) else "differs from the checkpoint's"
+    for what, axis, (low, high) in (("row", 1, ROW_GAIN), ("column", 0, COLUMN_GAIN)):
+        gain = _gain(weight, exact, axis)
+        if not (low <= gain.min() and gain.max() <= high):
+            worst = int(np.abs(gain - 1).argmax())
+            return noise, f"{what} {worst} is {gain[worst]:.2f} times the checkpoint's, not {low:g} to {high:g}"
+    if written.block and (found := _worst_block(weight, exact, written.block)):
+        return noise, found
+    if -10 * np.log10(max(noise, 1e-12)) > CHOSEN_BITS_DB:
+        square, known = np.square(error), np.broadcast_to(np.square(step) / 12, error.shape)
+        for what, axis in (("row", 1), ("column", 0)):
+            ratio = square.mean(axis) / np.maximum(known.mean(axis), 1e-30)
+            if ratio.max() > ROUNDING_ERROR:
+                worst = int(ratio.argmax())
+                return noise, (
+                    f"{what} {worst} is off by {ratio[worst]:.1f} times what rounding explains, not {ROUNDING_ERROR:g}"
+                )
+    return noise, ""
+
+
+def _gain(weight: np.ndarray, exact: np.ndarray, axis: int) -> np.ndarray:
+    """Least-squares gain of the written on the exact weights along an axis; 1 where there is next to nothing."""
+    power = np.square(exact).sum(axis)
+    gain = (weight * exact).sum(axis) / np.maximum(power, 1e-30)
+    return np.where(power > FLAT * power.mean(), gain, 1.0)
+
+
+def _worst_block(weight: np.ndarray, exact: np.ndarray, block: int) -> str:
+    columns = weight.shape[1]
+    cut = [np.pad(value, ((0, -len(value) % block), (0, 0))).reshape(-1, block, columns) for value in (weight, exact)]
+    gain = _gain(*cut, axis=1)
+    low, high = BLOCK_GAIN
+    if low <= gain.min() and gain.max() <= high:
+        return ""
+    group, column = np.unravel_index(np.abs(gain - 1).argmax(), gain.shape)
+    return (
+        f"block {group} of column {column} is {gain[group, column]:.2f} times the checkpoint's, not {low:g} to {high:g}"
+    )

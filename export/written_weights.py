@@ -1,0 +1,217 @@
+"""Reads linear layers back from the ONNX files of a build, as their operators' documentation defines them, in numpy.
+
+A second implementation of what `precisions/` writes: it knows operators, not precisions, so that a layer whose
+quantised values, scales, offsets or file are wrong reads back as other weights than the checkpoint has.
+Operators: https://onnx.ai/onnx/operators/ and
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from mobilevlm.engines.stages import onnx_file
+
+from .sensitivity import Sensitivity
+
+SUFFIXES = (".codes", ".weight")
+INT4, INT8 = (TensorProto.INT4, TensorProto.UINT4), np.dtype(np.int8)
+
+# Of 24 bits, of float16's vectors, and of vectors in 8 bits: a few steps' squares.
+FLOAT32_NOISE, FLOAT16_NOISE, BYTE_NOISE = 1e-10, 1e-6, 1e-4
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a backend's writer has written.
+
+    Attributes:
+        sources: stage to the tensors its graphs were written from: the checkpoint's, equalised where the graphs' are.
+        graphs: stage to the names of its graphs; of several forms over the same weights, one.
+        arithmetic_noise: what a layer's own arithmetic adds beside the rounding of its product's weights and rows,
+            relative to its signal: sums of floats, and vectors (norms, biases) in fewer bits.
+        keeps_names: whether weights that are not a linear layer's have the checkpoint's names.
+        sensitivity: what quantising cost in each block, of backends that look at that.
+    """
+
+    sources: dict[str, Mapping[str, torch.Tensor]]
+    graphs: dict[str, list[str]]
+    arithmetic_noise: float = FLOAT32_NOISE
+    keeps_names: bool = True
+    sensitivity: list[Sensitivity] = field(default_factory=list)
+
+    def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
+        """A stage's graphs by file name."""
+        files = [onnx_file(name) for name in self.graphs[stage]]
+        return {name: WrittenGraph(directory / name) for name in files}
+
+
+@dataclass(frozen=True)
+class WrittenLinear:
+    """A linear layer, or several side by side, as a graph computes it.
+
+    Attributes:
+        name: its checkpoint name without `.weight`; of several, the first's.
+        weight: (K, N) float32.
+        step: the quantisation step of each weight, broadcastable to (K, N); zeros where weights are floats.
+        stored: type of the stored values.
+        activation: how the operator rounds what it reads: `float`; `row`, to int8 with a scale for each row; `block`,
+            to int8 with a scale for each `block` values; `tensor`, to int8 with the scale `activation_step`.
+        block: values of a block, 0 for other roundings.
+        activation_step: the scale of `tensor`, 0 for other roundings.
+    """
+
+    name: str
+    weight: np.ndarray
+    step: np.ndarray
+    stored: np.dtype
+    activation: str = "float"
+    block: int = 0
+    activation_step: float = 0.0
+
+
+class WrittenGraph:
+    """One ONNX file whose initializers are read when they are asked for.
+
+    Args:
+        path: the file, its external data beside it.
+    """
+
+    def __init__(self, path: Path):
+        graph = onnx.load(str(path), load_external_data=False).graph
+        self._directory = path.parent
+        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._makers = {out: node for node in graph.node for out in node.output}
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._linears = {name: node for node in graph.node if (name := self._layer_of(node))}
+
+    @property
+    def linears(self) -> list[str]:
+        """Names of the linear layers, in the order they run."""
+        return list(self._linears)
+
+    @property
+    def others(self) -> list[str]:
+        """Names of the initializers that belong to no linear layer."""
+        return [name for name in self._initializers if name.rpartition(".")[0] not in self._linears or ".bias" in name]
+
+    def array(self, name: str) -> np.ndarray:
+        """An initializer; int4 as int8 values."""
+        tensor = self._initializers[name]
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return numpy_helper.to_array(tensor)
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        path, offset = self._directory / where["location"], int(where.get("offset", 0))
+        shape = tuple(tensor.dims)
+        if tensor.data_type in INT4:
+            half = np.fromfile(path, np.uint8, -(-prod(shape) // 2), offset=offset)
+            values = np.stack([half & 15, half >> 4], -1).reshape(-1)[: prod(shape)].astype(np.int8)
+            values = values - 16 * (values > 7) if tensor.data_type == TensorProto.INT4 else values
+            return values.astype(np.int8).reshape(shape)
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.fromfile(path, dtype, prod(shape), offset=offset).reshape(shape)
+
+    def linear(self, name: str) -> WrittenLinear:
+        """Read a layer."""
+        node = self._linears[name]
+        if node.op_type == "MatMulIntegerToFloat":
+            return self._integer(name, node)
+        if node.op_type == "MatMulNBits":
+            return self._blocks(name, node)
+        return self._floats(name, node)
+
+    def __iter__(self) -> Iterator[WrittenLinear]:
+        return map(self.linear, self._linears)
+
+    def width(self, name: str) -> int:
+        """Outputs of a layer, without reading it."""
+        node = self._linears[name]
+        if node.op_type == "MatMulNBits":
+            return next(attribute.i for attribute in node.attribute if attribute.name == "N")
+        source, axis = node.input[1], 1
+        while source not in self._initializers:
+            axis = 1 - axis if self._makers[source].op_type == "Transpose" else axis
+            source = self._makers[source].input[0]
+        return self._initializers[source].dims[axis]
+
+    def _layer_of(self, node: NodeProto) -> str:
+        """The layer that a node is the product of; nothing for other nodes."""
+        if node.op_type not in ("MatMul", "MatMulIntegerToFloat", "MatMulNBits"):
+            return ""
+        source = node.input[1]
+        while source not in self._initializers:
+            maker = self._makers.get(source)
+            if maker is None or maker.op_type not in ("Cast", "DequantizeLinear", "Transpose"):
+                return ""
+            source = maker.input[0]
+        return next((source.removesuffix(one) for one in SUFFIXES if source.endswith(one)), "")
+
+    def _integer(self, name: str, node: NodeProto) -> WrittenLinear:
+        values, scales = self.array(node.input[1]).astype(np.float32), self.array(node.input[3])
+        if len(node.input) > 5 and node.input[5]:
+            values -= self.array(node.input[5]).astype(np.float32)
+        return WrittenLinear(name, values * scales, np.broadcast_to(scales, values.shape), INT8, "row")
+
+    def _blocks(self, name: str, node: NodeProto) -> WrittenLinear:
+        sizes = {attribute.name: attribute.i for attribute in node.attribute}
+        rows, columns, block = sizes["N"], sizes["K"], sizes["block_size"]
+        half, scales = self.array(node.input[1]), self.array(node.input[2]).reshape(rows, -1, 1)
+        values = np.stack([half & 15, half >> 4], -1).reshape(rows, -1, block).astype(np.float32)
+        if len(node.input) > 3 and node.input[3]:
+            points = self.array(node.input[3]).reshape(rows, -1)
+            points = np.stack([points & 15, points >> 4], -1).reshape(rows, -1)[:, : scales.shape[1]]
+            values -= points[..., None].astype(np.float32)
+        else:
+            values -= 8
+        weight = (values * scales).reshape(rows, -1)[:, :columns]
+        step = np.broadcast_to(scales, values.shape).reshape(rows, -1)[:, :columns]
+        activation = "block" if sizes.get("accuracy_level") == 4 else "float"
+        return WrittenLinear(name, np.ascontiguousarray(weight.T), step.T, half.dtype, activation, block)
+
+    def _floats(self, name: str, node: NodeProto) -> WrittenLinear:
+        weight, step, stored = self._value(node.input[1])
+        after = f"{name}.scales"
+        # A weight's scales may come behind the product.
+        if any(reader.op_type == "Mul" and after in reader.input for reader in self._readers.get(node.output[0], [])):
+            scales = self.array(after).astype(np.float32)
+            weight, step = weight * scales, step * scales
+        maker = self._makers.get(node.input[0])
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return WrittenLinear(name, weight, step, stored)
+        scale = float(self.array(maker.input[1]).reshape(-1)[0])
+        quantize = self._makers[maker.input[0]]
+        divided = self._makers.get(quantize.input[0])
+        if divided is not None and divided.op_type == "Div":  # by each row's largest value
+            return WrittenLinear(name, weight, step, stored, "row")
+        return WrittenLinear(name, weight, step, stored, "tensor", activation_step=scale)
+
+    def _value(self, name: str) -> tuple[np.ndarray, np.ndarray, np.dtype]:
+        """A (K, N) weight, its steps and its stored type, through what stands between initializer and product."""
+        if name in self._initializers:
+            value = self.array(name)
+            return value.astype(np.float32), np.zeros((1, 1), np.float32), value.dtype
+        maker = self._makers[name]
+        if maker.op_type == "Cast":
+            return self._value(maker.input[0])
+        if maker.op_type == "Transpose":
+            weight, step, stored = self._value(maker.input[0])
+            return weight.T, step.T, stored
+        values, scales = self.array(maker.input[0]).astype(np.float32), self.array(maker.input[1]).astype(np.float32)
+        attributes = {attribute.name: attribute.i for attribute in maker.attribute}
+        axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+        if block:
+            scales = np.repeat(scales, block, axis=axis)[tuple(map(slice, values.shape))]
+        elif scales.size > 1:
+            scales = np.expand_dims(scales.reshape(-1), 1 - axis)
+        return values * scales, np.broadcast_to(scales, values.shape), INT8

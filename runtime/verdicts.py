@@ -1,0 +1,54 @@
+"""Remembers on which machines a bundle was found right, so that it is checked once on each and not at every start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.integrity import CHECKED_FILE
+from mobilevlm.engines.machine import fingerprint
+
+MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
+
+
+def key_of(bundle: Bundle, runner: object) -> str:
+    """What a verdict holds for: the bundle's files, this machine, and what runs the stages."""
+    machine = ", ".join(f"{name} {value}" for name, value in fingerprint().items())
+    return f"{bundle.manifest.seal} {type(runner).__name__} on {machine}"
+
+
+def is_known_right(bundle: Bundle, key: str) -> bool:
+    """Whether a bundle was found right before."""
+    return any(key in _read(path) for path in _places(bundle))
+
+
+def remember_right(bundle: Bundle, key: str) -> None:
+    """Note that it was; where nothing can be written it is checked at every start."""
+    for path in _places(bundle):
+        known = [*(one for one in _read(path) if one != key), key][-MOST_MACHINES:]
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
+                partial.replace(path)
+                return
+            finally:
+                partial.unlink(missing_ok=True)
+
+
+def _places(bundle: Bundle) -> list[Path]:
+    """In the bundle, or for one that cannot be written to in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [bundle.path(CHECKED_FILE), Path(home) / "mobilevlm" / "checked" / f"{bundle.manifest.seal[:32]}.json"]
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [one for one in known if isinstance(one, str)] if isinstance(known, list) else []
