@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilevlm.checkpoint import Checkpoint
+from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.embed_tokens import LARGEST, as_float32
 from mobilevlm.model import expected_shapes
@@ -66,17 +67,17 @@ def _expected(checkpoint: Checkpoint, stage: str, with_others: bool) -> list[str
         is_vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
         if is_vision != (stage == stages.VISION) or name == EMBEDDING:
             continue
-        if any(part in name for part in NOT_WRITTEN) or _is_unused(name, config.num_vision_layers):
+        if any(part in name for part in NOT_WRITTEN) or _is_unused(name, config):
             continue
         if with_others or len(shape) == 2 and name.endswith(".weight"):
             names.append(name)
     return names
 
 
-def _is_unused(name: str, layers: int) -> bool:
+def _is_unused(name: str, config: ModelConfig) -> bool:
     """Whether a weight is of a layer behind the last that the projector reads."""
     where = name.partition(".encoder.layers.")[2]
-    return bool(where) and int(where.split(".")[0]) >= layers
+    return bool(where) and int(where.split(".")[0]) >= config.num_vision_layers
 
 
 def _table_faults(checkpoint: Checkpoint, table: np.ndarray) -> list[WeightFault]:

@@ -9,7 +9,7 @@ two it is 2. Where each weight was rounded to the nearest step, the error is kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from .written_weights import WrittenGraph, WrittenLinear
 # Smallest and largest gain. Of 256 weights with int4's noise of -14 dB it is within 0.15 of 1 in the row that GPTQ
 # moved most; one row's on another is below 0.3.
 ROW_GAIN, COLUMN_GAIN, BLOCK_GAIN = (0.6, 1.4), (0.88, 1.12), (0.5, 1.6)
+COLUMN_CORRELATION = 0.7  # int4's least is 0.86; a column of extremes has less, whatever its gain
 # Mean square error in twelfths of the step's square, of a row or column whose weights were rounded to the nearest.
 ROUNDING_ERROR = 2.0
 CHOSEN_BITS_DB = 25.0  # coarser weights may be chosen together, or ranges cut, so that errors are larger
@@ -158,22 +159,29 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
         return 1.0, f"has the shape {weight.shape} and not {exact.shape}"
     if not np.isfinite(weight).all():
         return 1.0, "is not finite"
-    error = weight - exact
-    power = float(np.square(exact, dtype=np.float64).sum()) or 1.0
-    noise = float(np.square(error, dtype=np.float64).sum()) / power
     if not step.any():
-        return noise, "" if is_close(weight.astype(written.stored), exact) else "differs from the checkpoint's"
+        good = is_close(weight.astype(written.stored), exact)
+        error = np.square(weight - exact, dtype=np.float64).sum() / (np.square(exact, dtype=np.float64).sum() or 1.0)
+        return float(error), "" if good else "differs from the checkpoint's"
+    sums = _Sums(weight, exact, written.block)
+    noise = float(sums.error(0).sum() / (sums.exact(0).sum() or 1.0))
     for what, axis, (low, high) in (("row", 1, ROW_GAIN), ("column", 0, COLUMN_GAIN)):
-        gain = _gain(weight, exact, axis)
+        gain = _gain(sums.both(axis), sums.exact(axis))
         if not (low <= gain.min() and gain.max() <= high):
             worst = int(np.abs(gain - 1).argmax())
             return noise, f"{what} {worst} is {gain[worst]:.2f} times the checkpoint's, not {low:g} to {high:g}"
-    if written.block and (found := _worst_block(weight, exact, written.block)):
+    alike = _gain(sums.both(0), np.sqrt(sums.exact(0) * sums.weight(0)))
+    if alike.min() < COLUMN_CORRELATION:
+        worst = int(alike.argmin())
+        found = f"{alike[worst]:.2f}, not {COLUMN_CORRELATION:g} or more"
+        return noise, f"column {worst} correlates with the checkpoint by {found}"
+    if written.block and (found := _worst_block(sums)):
         return noise, found
     if -10 * np.log10(max(noise, 1e-12)) > CHOSEN_BITS_DB:
-        square, known = np.square(error), np.broadcast_to(np.square(step) / 12, error.shape)
+        known = np.square(step) / 12  # steps are a column's here
         for what, axis in (("row", 1), ("column", 0)):
-            ratio = square.mean(axis) / np.maximum(known.mean(axis), 1e-30)
+            expected = np.broadcast_to(known, weight.shape).mean(axis) if axis else known[0]
+            ratio = sums.error(axis) / weight.shape[axis] / np.maximum(expected, 1e-30)
             if ratio.max() > ROUNDING_ERROR:
                 worst = int(ratio.argmax())
                 return noise, (
@@ -182,17 +190,33 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
     return noise, ""
 
 
-def _gain(weight: np.ndarray, exact: np.ndarray, axis: int) -> np.ndarray:
-    """Least-squares gain of the written on the exact weights along an axis; 1 where there is next to nothing."""
-    power = np.square(exact).sum(axis)
-    gain = (weight * exact).sum(axis) / np.maximum(power, 1e-30)
-    return np.where(power > FLAT * power.mean(), gain, 1.0)
+class _Sums:
+    """Sums of squares and products of two (K, N) matrices by row, by column, and by block of a column.
+
+    Each matrix is gone through once: a model has billions of weights.
+    """
+
+    def __init__(self, weight: np.ndarray, exact: np.ndarray, block: int):
+        one, other = torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(exact)
+        pairs = {"both": (one, other), "exact": (other, other), "weight": (one, one), "error": None}
+        self._sums: dict[str, list[np.ndarray]] = {}
+        for name, pair in pairs.items():
+            product = pair[0] * pair[1] if pair else (one - other).square_()
+            padded = torch.nn.functional.pad(product, (0, 0, 0, -len(product) % block)) if block else product
+            blocks = padded.view(-1, block or len(product), product.shape[1]).sum(1)
+            self._sums[name] = [value.double().numpy() for value in (blocks.sum(0), product.sum(1), blocks)]
+
+    def __getattr__(self, name: str) -> Callable[[int], np.ndarray]:
+        return self._sums[name].__getitem__
 
 
-def _worst_block(weight: np.ndarray, exact: np.ndarray, block: int) -> str:
-    columns = weight.shape[1]
-    cut = [np.pad(value, ((0, -len(value) % block), (0, 0))).reshape(-1, block, columns) for value in (weight, exact)]
-    gain = _gain(*cut, axis=1)
+def _gain(both: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Products over powers; 1 where there is next to nothing."""
+    return np.where(power > FLAT * power.mean(), both / np.maximum(power, 1e-30), 1.0)
+
+
+def _worst_block(sums: _Sums) -> str:
+    gain = _gain(sums.both(2), sums.exact(2))
     low, high = BLOCK_GAIN
     if low <= gain.min() and gain.max() <= high:
         return ""

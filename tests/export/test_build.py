@@ -164,4 +164,5 @@ def test_report_and_manifest_agree(bundle):
     report = (bundle / "report.md").read_text()
     for stage in manifest["verification"].values():
         for item in stage.values():
-            assert f"| {item['stage']} | {item['tensor']} | {item['max_abs_diff']:.2e} |" in report
+            assert f"| {item['stage']} | {item['tensor']} | {item['snr_db']:.1f} | {item['floor_db']:.1f} |" in report
+            assert item["snr_db"] >= item["floor_db"]

@@ -43,7 +43,8 @@ def test_a_stage_that_differs_fails_the_build(v1_copy, tmp_path):
     save_file(tensors, v1_copy / "model.safetensors")
     done = build("--model", v1_copy, "--precision", "fp16", out=tmp_path / "out")
     assert done.returncode == 2, done.stderr
-    assert "differs from PyTorch: stage decoder, tensor logits: max difference" in done.stderr
+    assert "differs from PyTorch: " in done.stderr and "stage decoder, tensor logits: " in done.stderr
+    assert " dB, at least " in done.stderr and "; max difference " in done.stderr
     assert ", mean " in done.stderr and ", allowed " in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
 
@@ -66,7 +67,7 @@ def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeyp
     else:
         norm = gqa.add_norm
         monkeypatch.setattr(gqa, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
-    with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: max difference .* mean"):
+    with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: .* dB, at least .*; max difference .* mean"):
         build_here("--model", v1_copy, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
 

@@ -181,9 +181,8 @@ def test_stages_are_close_to_float32_with_and_without_outliers(quantized, name, 
 
 
 @pytest.mark.parametrize("name, part", [("int8", 0.3), ("int4", 0.2)])
-def test_quantised_weights_are_small_and_laid_out_for_this_cpu(quantized, name, part):
-    """Both forms are in the file; loading takes the one that fits."""
+def test_quantised_weights_are_small_and_stored_once(quantized, name, part):
+    """Packing them for a CPU's kernels is for whoever runs them: a file for one CPU is as good on another."""
     sizes = [_manifest(quantized["plain", key])["files"]["decoder.weights"]["size"] for key in ("fp32", name)]
-    assert sizes[1] < 2 * part * sizes[0]
-    assert b"prepacked" in (quantized["plain", name] / "decoder.onnx").read_bytes()
-    assert not list(quantized["plain", name].glob("plain*"))
+    assert sizes[1] < part * sizes[0]
+    assert b"prepacked" not in (quantized["plain", name] / "decoder.onnx").read_bytes()

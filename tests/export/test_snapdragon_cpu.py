@@ -74,7 +74,7 @@ def test_xnnpack_is_missed_aloud_where_a_stage_would_use_it(bundles):
 
 
 def test_graphs_are_plain(bundles):
-    """Nothing in them is laid out for the CPU that built them: a host bundle's weights have a `prepacked_0` besides."""
+    """Nothing in them is laid out for the CPU that built them: no `prepacked_0` beside a weight."""
     for name in ("vision", "decoder"):
         model = onnx.load(bundles / "default" / stages.onnx_file(name), load_external_data=False)
         keys = {entry.key for tensor in model.graph.initializer for entry in tensor.external_data}

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from mobilevlm.engines.bundle import BundleError
+from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.runtime import Session
-from mobilevlm.runtime.verify import Finding, verify
+from mobilevlm.runtime.self_check import Finding
+from mobilevlm.runtime.verify import verify
 from tests.conftest import ROOT, run
 
 VERIFY = ROOT / "runtime" / "verify.py"
@@ -18,7 +21,11 @@ def test_a_good_bundle(bundles):
     for directory in bundles.values():
         with Session(directory) as session:
             found, same, of = verify(session)
-        assert [finding.tensor for finding in found] == ["image_embeds", "logits"]
+        assert [(one.stage, one.tensor, one.reference) for one in found] == [
+            (stage, tensor, reference)
+            for stage, tensor in (("vision", "image_embeds"), ("decoder", "first_logits"), ("decoder", "logits"))
+            for reference in ("PyTorch", "the build")
+        ]
         assert all(finding.is_good for finding in found) and same == of > 1
 
 
@@ -27,9 +34,13 @@ def test_one_that_computes_something_else(bundle_copy, monkeypatch):
     golden["logits"] += 1
     save_file(golden, bundle_copy / "golden.safetensors")
     monkeypatch.setattr("mobilevlm.engines.bundle.check_files", lambda *_: None)
-    with Session(bundle_copy) as session:
+    with Session(bundle_copy, check=False) as session:
         found, _, _ = verify(session)
-    assert [finding.is_good for finding in found] == [True, False]
+    assert [one.tensor for one in found if not one.is_good] == ["logits"]
+    (bundle_copy / CHECKED_FILE).unlink(missing_ok=True)
+    with pytest.raises(BundleError, match=r"computes something else here.*logits: .* dB against PyTorch, at least"):
+        Session(bundle_copy)
+    assert run(VERIFY, "--engine", bundle_copy).returncode == 2
 
 
 def test_pytorch_is_followed_where_it_followed_another_answer(bundle_copy, monkeypatch):
@@ -40,27 +51,29 @@ def test_pytorch_is_followed_where_it_followed_another_answer(bundle_copy, monke
     assert golden["answer"].tolist() == golden["tokens"][:-1].tolist()  # float32 chose PyTorch's
     golden["answer"] = golden["answer"] + 1
     save_file(golden, path)
-    with Session(bundle_copy) as session:
-        (_, off), *_ = verify(session)
-        assert not off.is_good
+    with Session(bundle_copy, check=False) as session:
+        found, *_ = verify(session)
+        assert not all(one.is_good for one in found)
         runner, ids = session._runner, golden["input_ids"]
-        embeds = runner.encode_image(golden["pixel_values"])
+        embeds = golden["image_embeds"][0]
         rows = [embeds if token == IMAGE_TOKEN_INDEX else session._rows(int(token)) for token in ids]
         prompt = np.concatenate([*rows, *(session._rows(int(token)) for token in golden["answer"])])
         first = len(prompt) - len(golden["answer"])
-        golden["logits"] = np.stack([runner.decode(prompt[:end], 0).copy() for end in range(first, len(prompt) + 1)])
+        logits = [runner.decode(prompt[:end], 0).copy() for end in range(first, len(prompt) + 1)]
+        golden["logits"] = golden["built.logits"] = np.stack(logits)
         save_file(golden, path)
-        (_, off), *_ = verify(session)
-        assert off.is_good
+        found, *_ = verify(session)
+        assert all(one.is_good for one in found)
 
 
 def test_what_is_no_number_is_not_good():
-    assert not Finding("logits", float("nan"), 1.0).is_good
+    assert not Finding("decoder", "logits", "PyTorch", float("nan"), 1.0).is_good
 
 
 def test_the_command(bundle):
     done = run(VERIFY, "--engine", bundle)
-    assert done.returncode == 0 and "logits: max difference" in done.stdout and "are PyTorch's" in done.stdout
+    assert done.returncode == 0 and "logits: " in done.stdout and "are PyTorch's" in done.stdout
+    assert "int8 on" in done.stdout
 
 
 @pytest.mark.parametrize("words", ([], ["--engine", "/nonexistent"]))
