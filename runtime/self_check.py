@@ -169,12 +169,14 @@ def require(bundle: Bundle, found: list[Finding]) -> None:
     bad = [finding for finding in found if not finding.is_good]
     if not bad:
         return
-    other = differences(bundle.manifest.machine)
+    other = differences(bundle.manifest.machine) if bundle.manifest.machine else {}
     if other:
         changed = "; ".join(f"{name} was {there}, here {here}" for name, (there, here) in other.items())
         cause = f"What differs from the machine of the build: {changed}. "
-    else:
+    elif bundle.manifest.machine:
         cause = "This machine is like the one of the build, so its files are not those that the build made. "
+    else:
+        cause = f"It is of a version that did not note where it was built; here is {fingerprint()['cpu']}. "
     built_with = bundle.manifest.versions.get("onnxruntime")
     version = f", or with ONNX Runtime {built_with} (pip install onnxruntime=={built_with})" * ("onnxruntime" in other)
     raise BundleError(
