@@ -30,6 +30,7 @@ ROUNDING_ERROR = 2.0
 CHOSEN_BITS_DB = 25.0  # coarser weights may be chosen together, or ranges cut, so that errors are larger
 # Of a float's size: of one that was narrowed to float16, and of what was computed in float32 or float64 once more.
 HALF_ERROR, FLOAT_ERROR = 2.0**-10, 1e-6
+ROWS = 128  # of layers without blocks, looked at together
 FLAT = 1e-3  # of a layer's usual row or column: what is smaller has no gain to speak of
 
 
@@ -193,18 +194,24 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
 class _Sums:
     """Sums of squares and products of two (K, N) matrices by row, by column, and by block of a column.
 
-    Each matrix is gone through once: a model has billions of weights.
+    Both are gone through once, a block at a time, which stays in a core's cache: a model has billions of weights.
     """
 
     def __init__(self, weight: np.ndarray, exact: np.ndarray, block: int):
-        one, other = torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(exact)
-        pairs = {"both": (one, other), "exact": (other, other), "weight": (one, one), "error": None}
-        self._sums: dict[str, list[np.ndarray]] = {}
-        for name, pair in pairs.items():
-            product = pair[0] * pair[1] if pair else (one - other).square_()
-            padded = torch.nn.functional.pad(product, (0, 0, 0, -len(product) % block)) if block else product
-            blocks = padded.view(-1, block or len(product), product.shape[1]).sum(1)
-            self._sums[name] = [value.double().numpy() for value in (blocks.sum(0), product.sum(1), blocks)]
+        size, (rows, columns) = block or ROWS, weight.shape
+        count = -(-rows // size)
+        by_row = {name: np.zeros(rows) for name in ("both", "exact", "weight", "error")}
+        by_block = {name: np.zeros((count, columns)) for name in by_row}
+        for number in range(count):
+            part = slice(number * size, (number + 1) * size)
+            one, other = weight[part], exact[part]
+            error = one - other
+            pairs = {"both": (one, other), "exact": (other, other), "weight": (one, one), "error": (error, error)}
+            for name, (left, right) in pairs.items():
+                product = left * right
+                product.sum(1, out=by_row[name][part])
+                product.sum(0, out=by_block[name][number])
+        self._sums = {name: [by_block[name].sum(0), by_row[name], by_block[name]] for name in by_row}
 
     def __getattr__(self, name: str) -> Callable[[int], np.ndarray]:
         return self._sums[name].__getitem__

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .fp32 import transposed
 
@@ -59,15 +58,15 @@ def exact_scales(weight: np.ndarray) -> np.ndarray:
     neighbours of one sign add up to 128 at most: 255 * 128 fits. A scale that takes their sum to 127 leaves room for
     rounding. It costs 0.7 to 1 dB of the weights; uint8 weights, which are exact too, have no VNNI kernel.
     """
-    matrix = torch.from_numpy(np.ascontiguousarray(weight))
-    largest = torch.zeros(weight.shape[1])
-    for rows in matrix.split(ROWS):
-        largest = torch.maximum(largest, rows.abs().amax(0))
+    largest = np.zeros(weight.shape[1], np.float32)
+    for start in range(0, len(weight), ROWS):
+        rows = weight[start : start + ROWS]
+        largest = np.maximum(largest, np.abs(rows).max(axis=0))
         if len(rows) > 1:
             one, other = rows[0 : len(rows) - 1 : 2], rows[1::2]
-            largest = torch.maximum(largest, (one.clamp(min=0) + other.clamp(min=0)).amax(0))
-            largest = torch.maximum(largest, -(one.clamp(max=0) + other.clamp(max=0)).amin(0))
-    return largest.numpy() / LARGEST
+            largest = np.maximum(largest, (np.maximum(one, 0) + np.maximum(other, 0)).max(axis=0))
+            largest = np.maximum(largest, -(np.minimum(one, 0) + np.minimum(other, 0)).min(axis=0))
+    return largest / LARGEST
 
 
 def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
