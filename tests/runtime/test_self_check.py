@@ -111,7 +111,7 @@ def test_the_command_line_says_what_it_checks_and_can_do_without(bundle_copy):
 
 
 def test_an_older_bundle_is_compared_with_what_its_build_noted(bundle_copy, ran, monkeypatch):
-    """No floors, no outputs of its own, no machine: decibels against PyTorch, 6 fewer."""
+    """No floors, no outputs of its own, no machine: decibels against PyTorch, 10 fewer."""
     from safetensors.numpy import load_file, save_file
 
     monkeypatch.setattr(bundles_module, "check_files", lambda *_: None)
