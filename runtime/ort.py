@@ -60,7 +60,7 @@ class OrtRunner:
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         vision, pages = self._vision.result()
-        self._decoder_pages.release(pages.size)  # never in memory on top of all of the decoder's
+        self._decoder_pages.release(pages.size)  # of a decoder of floats, whose weights are mapped
         embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
         pages.release()
         return embeds.copy()  # OpenVINO's are the graph's own

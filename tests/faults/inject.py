@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from mobilevlm.engines.stages import float32_file
+from mobilevlm.export.typed import in_float32
 from mobilevlm.export.written_weights import INT4, WrittenGraph
 
 NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization")
@@ -74,14 +76,21 @@ class StageFiles:
     @contextmanager
     def rewritten(self, change: Callable[[onnx.ModelProto], object]) -> Iterator[None]:
         """The graph with a change, while this lasts."""
-        before, model = self.path.read_bytes(), onnx.ModelProto()
+        model = onnx.ModelProto()
         model.CopyFrom(self.model)
         change(model)
+        written = {self.path: model}
+        twin = self.path.with_name(float32_file(self.path.stem))
+        if twin.is_file():  # of a graph for TensorRT, which the build makes of it and runs
+            written[twin] = in_float32(model)
+        before = {path: path.read_bytes() for path in written}
         try:
-            self.path.write_bytes(model.SerializeToString())
+            for path, one in written.items():
+                path.write_bytes(one.SerializeToString())
             yield
         finally:
-            self.path.write_bytes(before)
+            for path, content in before.items():
+                path.write_bytes(content)
 
     def _where(self, tensor: TensorProto) -> tuple[Path, int]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -115,8 +124,11 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
     def swapped(axis: int) -> tuple[str, np.ndarray]:
         name = pick([one for one in values if files.array(one).ndim > axis])
         value = files.array(name)
-        one, other = rng.choice(value.shape[axis], 2, replace=False)
         rows = np.moveaxis(value, axis, 0)
+        while True:
+            one, other = rng.choice(len(rows), 2, replace=False)
+            if _are_unlike(rows[one], rows[other]):  # words that are never said have the same row in a head
+                break
         rows[[one, other]] = rows[[other, one]]
         return name, value
 
@@ -139,11 +151,13 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
         value.reshape(-1)[int(rng.integers(value.size))] *= np.float32(factor)
         return name, value
 
+    def same_layers(name: str) -> list[str]:
+        kind = re.sub(r"layers\.\d+\.", "layers.*.", name)
+        return [one for one in values if one != name and re.sub(r"layers\.\d+\.", "layers.*.", one) == kind]
+
     def another() -> tuple[str, np.ndarray]:
-        name = pick([one for one in values if "layers." in one])
-        same = re.sub(r"layers\.\d+\.", "layers.*.", name)
-        others = [one for one in values if one != name and re.sub(r"layers\.\d+\.", "layers.*.", one) == same]
-        return name, files.array(pick(others))
+        name = pick([one for one in values if same_layers(one)])
+        return name, files.array(pick(same_layers(name)))
 
     def vector(names: list[str], change: Callable[[np.ndarray], np.ndarray]) -> tuple[str, np.ndarray]:
         name = pick(names)
@@ -153,8 +167,9 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
     found: dict[str, Callable[[], tuple[str, np.ndarray]]] = {
         "swapped rows": lambda: swapped(0),
         "a saturated column": saturated,
-        "another layer's weights": another,
     }
+    if any(map(same_layers, values)):
+        found["another layer's weights"] = another
     if any(files.array(one).ndim > 1 for one in values[:1]):
         found["swapped columns"] = lambda: swapped(1)
     if scales:
@@ -164,6 +179,12 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
     if biases:
         found["a bias that is missing"] = lambda: vector(biases, np.zeros_like)
     return found
+
+
+def _are_unlike(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.dtype == np.uint8:  # int4 in pairs
+        one, other = (np.stack([row & 15, row >> 4]) for row in (one, other))
+    return bool(np.corrcoef(one.astype(np.float64).ravel(), other.astype(np.float64).ravel())[0, 1] < 0.5)
 
 
 def graph_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Callable[[], tuple[str, Callable]]]:
