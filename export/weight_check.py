@@ -4,12 +4,13 @@ What a stage computes tells of a mistake in one row of one layer only where roun
 weights it is lost. Weights themselves tell. A layer's quantised form is the checkpoint's weight and noise, so the
 least-squares gain of one on the other is near 1 in every row, column and block, whatever the precision and however its
 values were chosen; of rows or columns that were swapped, or another layer's, it is near 0, of a scale that is wrong by
-two it is 2. Where each weight was rounded to the nearest step, the error is known better: step² / 12.
+two it is 2. 8-bit weights are rounded to the nearest
+step each, so that none is off by more than half of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +26,7 @@ from .written_weights import WrittenGraph, WrittenLinear
 # moved most, and in a block of 32 within 0.25; one row's on another is below 0.3.
 ROW_GAIN, COLUMN_GAIN, BLOCK_GAIN = (0.6, 1.4), (0.88, 1.12), (0.62, 1.5)
 COLUMN_CORRELATION = 0.7  # int4's least is 0.86; a column of extremes has less, whatever its gain
-# Mean square error in twelfths of the step's square, of a row or column whose weights were rounded to the nearest.
-ROUNDING_ERROR = 2.0
-CHOSEN_BITS_DB = 25.0  # coarser weights may be chosen together, or ranges cut, so that errors are larger
+NEAREST = 0.51  # of a step may a weight be off that was rounded to the nearest, as all of 8 bits are
 # Of a float's size: of one that was narrowed to float16, and of what was computed in float32 or float64 once more.
 HALF_ERROR, FLOAT_ERROR = 2.0**-10, 1e-6
 ROWS = 128  # of layers without blocks, looked at together
@@ -164,30 +163,22 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
         good = is_close(weight.astype(written.stored), exact)
         error = np.square(weight - exact, dtype=np.float64).sum() / (np.square(exact, dtype=np.float64).sum() or 1.0)
         return float(error), "" if good else "differs from the checkpoint's"
-    sums = _Sums(weight, exact, written.block)
+    sums = _Sums(weight, exact, step, written.block)
     noise = float(sums.error(0).sum() / (sums.exact(0).sum() or 1.0))
     for what, axis, (low, high) in (("row", 1, ROW_GAIN), ("column", 0, COLUMN_GAIN)):
-        gain = _gain(sums.both(axis), sums.exact(axis))
+        gain = sums.gain(axis)
         if not (low <= gain.min() and gain.max() <= high):
             worst = int(np.abs(gain - 1).argmax())
             return noise, f"{what} {worst} is {gain[worst]:.2f} times the checkpoint's, not {low:g} to {high:g}"
-    alike = _gain(sums.both(0), np.sqrt(sums.exact(0) * sums.weight(0)))
+    alike = sums.correlation(0)
     if alike.min() < COLUMN_CORRELATION:
         worst = int(alike.argmin())
         found = f"{alike[worst]:.2f}, not {COLUMN_CORRELATION:g} or more"
         return noise, f"column {worst} correlates with the checkpoint by {found}"
     if written.block and (found := _worst_block(sums)):
         return noise, found
-    if -10 * np.log10(max(noise, 1e-12)) > CHOSEN_BITS_DB:
-        known = np.square(step) / 12  # steps are a column's here
-        for what, axis in (("row", 1), ("column", 0)):
-            expected = np.broadcast_to(known, weight.shape).mean(axis) if axis else known[0]
-            ratio = sums.error(axis) / weight.shape[axis] / np.maximum(expected, 1e-30)
-            if ratio.max() > ROUNDING_ERROR:
-                worst = int(ratio.argmax())
-                return noise, (
-                    f"{what} {worst} is off by {ratio[worst]:.1f} times what rounding explains, not {ROUNDING_ERROR:g}"
-                )
+    if written.stored.kind == "i" and not written.block and sums.steps > NEAREST:
+        return noise, f"a weight is off by {sums.steps:.2f} of its step, not {NEAREST:g} or less"
     return noise, ""
 
 
@@ -195,35 +186,53 @@ class _Sums:
     """Sums of squares and products of two (K, N) matrices by row, by column, and by block of a column.
 
     Both are gone through once, a block at a time, which stays in a core's cache: a model has billions of weights.
+
+    Attributes:
+        steps: the largest difference in steps.
     """
 
-    def __init__(self, weight: np.ndarray, exact: np.ndarray, block: int):
+    def __init__(self, weight: np.ndarray, exact: np.ndarray, step: np.ndarray, block: int):
         size, (rows, columns) = block or ROWS, weight.shape
         count = -(-rows // size)
-        by_row = {name: np.zeros(rows) for name in ("both", "exact", "weight", "error")}
-        by_block = {name: np.zeros((count, columns)) for name in by_row}
+        names, step, self.steps = ("both", "exact", "weight", "error", "step"), np.broadcast_to(step, weight.shape), 0.0
+        by_row = {name: np.zeros(rows) for name in names}
+        by_block = {name: np.zeros((count, columns)) for name in names}
         for number in range(count):
             part = slice(number * size, (number + 1) * size)
-            one, other = weight[part], exact[part]
+            one, other, width = weight[part], exact[part], step[part]
             error = one - other
-            pairs = {"both": (one, other), "exact": (other, other), "weight": (one, one), "error": (error, error)}
-            for name, (left, right) in pairs.items():
+            self.steps = max(self.steps, float((np.abs(error) / width).max()))
+            pairs = (one, other), (other, other), (one, one), (error, error), (width, width)
+            for name, (left, right) in zip(names, pairs, strict=True):
                 product = left * right
                 product.sum(1, out=by_row[name][part])
                 product.sum(0, out=by_block[name][number])
-        self._sums = {name: [by_block[name].sum(0), by_row[name], by_block[name]] for name in by_row}
+        self._sums = {name: [by_block[name].sum(0), by_row[name], by_block[name]] for name in names}
 
-    def __getattr__(self, name: str) -> Callable[[int], np.ndarray]:
-        return self._sums[name].__getitem__
+    def exact(self, axis: int) -> np.ndarray:
+        """Power of the exact weights: 0 by column, 1 by row, 2 by block."""
+        return self._sums["exact"][axis]
 
+    def error(self, axis: int) -> np.ndarray:
+        """Power of the differences."""
+        return self._sums["error"][axis]
 
-def _gain(both: np.ndarray, power: np.ndarray) -> np.ndarray:
-    """Products over powers; 1 where there is next to nothing."""
-    return np.where(power > FLAT * power.mean(), both / np.maximum(power, 1e-30), 1.0)
+    def gain(self, axis: int) -> np.ndarray:
+        """Least-squares gain of the written on the exact weights; 1 where these are lost in their steps."""
+        return self._where_seen(axis, self.exact(axis))
+
+    def correlation(self, axis: int) -> np.ndarray:
+        """Cosine between the written and the exact weights; 1 where these are lost in their steps."""
+        return self._where_seen(axis, np.sqrt(self.exact(axis) * self._sums["weight"][axis]))
+
+    def _where_seen(self, axis: int, power: np.ndarray) -> np.ndarray:
+        exact, step = self.exact(axis), self._sums["step"][axis]
+        seen = (exact > FLAT * exact.mean()) & (exact > step)  # weights of a step's size and more
+        return np.where(seen, self._sums["both"][axis] / np.maximum(power, 1e-30), 1.0)
 
 
 def _worst_block(sums: _Sums) -> str:
-    gain = _gain(sums.both(2), sums.exact(2))
+    gain = sums.gain(2)
     low, high = BLOCK_GAIN
     if low <= gain.min() and gain.max() <= high:
         return ""
