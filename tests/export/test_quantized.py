@@ -180,7 +180,7 @@ def test_stages_are_close_to_float32_with_and_without_outliers(quantized, name, 
         assert injected < 1.5 * clean + 0.01, (stage, clean, injected)
 
 
-@pytest.mark.parametrize("name, part", [("int8", 0.3), ("int4", 0.2)])
+@pytest.mark.parametrize("name, part", [("int8", 0.36), ("int4", 0.2)])
 def test_quantised_weights_are_small_and_stored_once(quantized, name, part):
     """Packing them for a CPU's kernels is for whoever runs them: a file for one CPU is as good on another."""
     sizes = [_manifest(quantized["plain", key])["files"]["decoder.weights"]["size"] for key in ("fp32", name)]

@@ -53,7 +53,11 @@ def test_the_bundle_is_what_the_device_needs(prepared):
     assert bundle.manifest.precision == {"vision": "fp16", "decoder": "fp16"} and bundle.manifest.max_context == 300
     assert np.load(out / "embed_tokens.npy", mmap_mode="r").dtype == np.float16
     found = bundle.manifest.verification
-    assert set(found) == {"vision", "decoder", "decoder.fused"} and found["decoder.fused"]["logits"]["snr_db"] > 80
+    compared = {"vision", "decoder", "decoder.fused"}
+    assert (
+        set(found) == compared | {f"{name}.form" for name in compared}
+        and found["decoder.fused"]["logits"]["snr_db"] > 80
+    )
 
 
 def test_before_there_is_a_board_it_can_be_asked_on_this_cpu(prepared, tmp_path):

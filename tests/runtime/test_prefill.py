@@ -53,7 +53,7 @@ def test_the_layers_are_in_several_files(bundles):
     parts = 2 if Bundle.open(bundles[MIX]).manifest.precision["prefill"] == "int8" else 6
     assert names == {f"prefill.{part}.{kind}" for part in range(parts) for kind in ("onnx", "weights")}
     assert not list(bundles["int8"].glob("prefill*"))
-    assert "| prefill | logits |" in (bundles[MIX] / "report.md").read_text()
+    assert "| prefill | first_logits |" in (bundles[MIX] / "report.md").read_text()
 
 
 @pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
