@@ -23,7 +23,8 @@ from mobilevlm.engines.stages import onnx_file
 from .sensitivity import Sensitivity
 
 SUFFIXES = (".codes", ".weight")
-INT4, INT8 = (TensorProto.INT4, TensorProto.UINT4), np.dtype(np.int8)
+INT4 = (TensorProto.INT4, TensorProto.UINT4)
+INT8, NIBBLES = np.dtype(np.int8), np.dtype(np.uint8)  # int4 is stored two to a byte
 
 # Of 24 bits, of float16's vectors, and of vectors in 8 bits: a few steps' squares.
 FLOAT32_NOISE, FLOAT16_NOISE, BYTE_NOISE = 1e-10, 1e-6, 1e-4
@@ -214,4 +215,5 @@ class WrittenGraph:
             scales = np.repeat(scales, block, axis=axis)[tuple(map(slice, values.shape))]
         elif scales.size > 1:
             scales = np.expand_dims(scales.reshape(-1), 1 - axis)
-        return values * scales, np.broadcast_to(scales, values.shape), INT8
+        is_int4 = self._initializers[maker.input[0]].data_type in INT4
+        return values * scales, np.broadcast_to(scales, values.shape), NIBBLES if is_int4 else INT8
