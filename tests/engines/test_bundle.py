@@ -17,7 +17,7 @@ from mobilevlm.presets import PRESETS
 def test_an_intact_bundle_opens(bundle):
     opened = Bundle.open(bundle)
     assert opened.manifest.target == "host" and opened.has_vision
-    unrecorded = {"bundle.json", ".seen.json", "report.md"}
+    unrecorded = {"bundle.json", ".seen.json", ".checked.json", "report.md"}
     assert set(opened.manifest.files) == {path.name for path in bundle.iterdir()} - unrecorded
     stages = opened.manifest.verification
     assert set(stages["vision"]) == {"image_embeds"} and "logits" in stages["decoder"]
