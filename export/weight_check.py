@@ -4,8 +4,7 @@ What a stage computes tells of a mistake in one row of one layer only where roun
 weights it is lost. Weights themselves tell. A layer's quantised form is the checkpoint's weight and noise, so the
 least-squares gain of one on the other is near 1 in every row, column and block, whatever the precision and however its
 values were chosen; of rows or columns that were swapped, or another layer's, it is near 0, of a scale that is wrong by
-two it is 2. 8-bit weights are rounded to the nearest
-step each, so that none is off by more than half of one.
+two it is 2. 8-bit weights are rounded to the nearest step each, so that none is off by more than half of one.
 """
 
 from __future__ import annotations
