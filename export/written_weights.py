@@ -8,7 +8,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -131,9 +131,6 @@ class WrittenGraph:
         if node.op_type == "MatMulNBits":
             return self._blocks(name, node)
         return self._floats(name, node)
-
-    def __iter__(self) -> Iterator[WrittenLinear]:
-        return map(self.linear, self._linears)
 
     def width(self, name: str) -> int:
         """Outputs of a layer, without reading it."""
