@@ -8,7 +8,6 @@ import pytest
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.export.graph import MAP_ALIGNMENT
 from mobilevlm.runtime.ort import OrtRunner
 from mobilevlm.runtime.prefill import FEWEST_ROWS
 from tests.conftest import DEMO, build_here
@@ -112,11 +111,11 @@ def test_weights_take_turns_in_memory(runners, bundles):
         ("prefill.0", first, lambda: runner.decode(rows(FEWEST_ROWS, 3), 0)),
     ):
         runner.decode(rows(1, 3), 0)
-        before, taken = resident(bundles[MIX] / "decoder.weights"), pages.size
-        assert before
+        kept = max(0, runner._decoder_pages.size - pages.size)  # where they lie, not all of it is in memory
+        assert resident(bundles[MIX] / "decoder.weights") > kept
         work()
         assert resident(bundles[MIX] / f"{part}.weights") == 0
-        assert resident(bundles[MIX] / "decoder.weights") <= max(0, before - taken) + MAP_ALIGNMENT
+        assert resident(bundles[MIX] / "decoder.weights") <= kept
 
 
 def resident(path: Path) -> int:
