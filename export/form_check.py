@@ -42,7 +42,7 @@ class Form:
     ):
         self._checkpoint, self._written, self._directory = checkpoint, written, directory
         self._noise, self._on_layer = noise, on_layer
-        self._rounding: dict[str, list[float]] = {}
+        self._rounding: dict[str, float] = {}
 
     @torch.inference_mode()
     def run(
@@ -61,16 +61,19 @@ class Form:
         found: dict[str, dict[str, np.ndarray]] = {}
         if stages.VISION in self._written.graphs:
             pixels = torch.from_numpy(golden[stages.PIXEL_VALUES])
-            with self._opened(stages.VISION) as form:
-                found[stages.VISION] = {stages.IMAGE_EMBEDS: form.model.encode_images(pixels)[0][None].numpy()}
+            form = self._opened(stages.VISION)
+            found[stages.VISION] = {stages.IMAGE_EMBEDS: form.model.encode_images(pixels)[0][None].numpy()}
+            self._rounding[stages.VISION] = form.rounding
         rows, past, name = torch.from_numpy(all_rows), None, stages.DECODER
         if stages.PREFILL in self._written.graphs:
-            with self._opened(stages.PREFILL) as form:
-                output = form.model(inputs_embeds=rows[:, :first], use_cache=True, logits_to_keep=1)
+            form = self._opened(stages.PREFILL)
+            output = form.model(inputs_embeds=rows[:, :first], use_cache=True, logits_to_keep=1)
+            self._rounding[stages.PREFILL] = form.rounding
             found[stages.PREFILL] = {stages.FIRST_LOGITS: output.logits[0].numpy()}
             rows, past, name = rows[:, first:], output.past_key_values, stages.PREFILL
-        with self._opened(stages.DECODER) as form:
-            output = form.model(inputs_embeds=rows, past_key_values=past, use_cache=True)
+        form = self._opened(stages.DECODER)
+        output = form.model(inputs_embeds=rows, past_key_values=past, use_cache=True)
+        self._rounding[stages.DECODER] = form.rounding
         answered = len(golden["tokens"])
         found[stages.DECODER] = {stages.LOGITS: output.logits[0, -answered:].numpy()}
         if name == stages.DECODER:
@@ -95,11 +98,10 @@ class Form:
         return floor_db(self._rounded(stage) + weights, self._depth(stage))
 
     def _rounded(self, stage: str) -> float:
-        noise = float(np.mean(self._rounding[stage])) if self._rounding[stage] else 0.0
-        return noise + self._written.arithmetic_noise + INT8_CACHE_NOISE * self._has_int8_cache(stage)
+        return self._rounding[stage] + self._written.arithmetic_noise + INT8_CACHE_NOISE * self._has_int8_cache(stage)
 
     def _has_int8_cache(self, stage: str) -> bool:
-        return stage == stages.DECODER and (stages.PREFILL in self._written.graphs or not self._written.keeps_names)
+        return stage == stages.DECODER and (stages.PREFILL in self._written.graphs or self._written.result_bits > 0)
 
     def _depth(self, stage: str) -> int:
         config = self._checkpoint.config
@@ -107,7 +109,7 @@ class Form:
 
     def _opened(self, stage: str) -> WrittenForm:
         weights = WrittenWeights(self._written.opened(stage, self._directory), self._written.sources[stage])
-        return WrittenForm(self._checkpoint, weights, self._on_layer, self._rounding.setdefault(stage, []))
+        return WrittenForm(self._checkpoint, weights, self._on_layer, self._written.result_bits)
 
 
 def compare_with_forms(

@@ -26,8 +26,9 @@ from .observed import Observed
 from .observed_vision import pictures
 from .plan import BuildPlan
 from .vision import write_vision
-from .written_weights import BYTE_NOISE, Written
+from .written_weights import WORD_NOISE, Written
 
+RESULT_BITS = 16
 SAMPLES = 2  # pictures, and conversations, that coded weights are compared with exact ones on
 
 
@@ -41,7 +42,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
         stage = make(plan, even)
         found += write_coded(stage, directory, may_be_exact, progress)
         sources[name], graphs[name] = stage.tensors, [next(iter(files)) for files in stage.files.values()]
-    return Written(sources, graphs, BYTE_NOISE, keeps_names=False, sensitivity=found)
+    return Written(sources, graphs, WORD_NOISE, RESULT_BITS, sensitivity=found)
 
 
 def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:

@@ -46,7 +46,7 @@ def check_stages(
     for stage, source in written.sources.items():
         graphs = written.opened(stage, directory)
         tables = tables_of(checkpoint.config, source, cache_rows)
-        found = check_weights(graphs, source, _expected(checkpoint, stage, written.keeps_names), tables)
+        found = check_weights(graphs, source, _expected(checkpoint, stage), tables)
         noise[stage] = found.noise
         faults += found.faults
     if faults:
@@ -59,18 +59,17 @@ def check_stages(
     return noise
 
 
-def _expected(checkpoint: Checkpoint, stage: str, with_others: bool) -> list[str]:
-    """Names of the weights that a stage holds; `with_others`: also of those that are not a linear layer's."""
-    config, shapes = checkpoint.config, expected_shapes(checkpoint.config)
+def _expected(checkpoint: Checkpoint, stage: str) -> list[str]:
+    """Names of the weights that a stage holds."""
+    config = checkpoint.config
     names = []
-    for name, shape in shapes.items():
+    for name in expected_shapes(config):
         is_vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
         if is_vision != (stage == stages.VISION) or name == EMBEDDING:
             continue
         if any(part in name for part in NOT_WRITTEN) or _is_unused(name, config):
             continue
-        if with_others or len(shape) == 2 and name.endswith(".weight"):
-            names.append(name)
+        names.append(name)
     return names
 
 

@@ -88,18 +88,18 @@ def check_weights(
         for name in graph.others:
             if name.endswith(".bias") and name in source:
                 names = [name, *_beside(name)]
-                got, seen = graph.array(name), seen | {name}
+                (got, step), seen = graph.other(name), seen | {name}
                 parts = [to_numpy(source[one]) for one in names if one in source]
                 wanted = np.concatenate(parts)[: got.size]  # alone, or side by side
                 seen |= set(names) if got.size > len(parts[0]) else set()
             elif name in source:
-                got, wanted = graph.array(name), to_numpy(source[name])
+                (got, step), wanted = graph.other(name), to_numpy(source[name])
             elif name in tables:
-                got, wanted = graph.array(name), tables[name]
+                (got, step), wanted = graph.other(name), tables[name]
             else:
                 continue
             seen.add(name)
-            if got.dtype.kind == "f" and not is_close(got, wanted):
+            if got.dtype.kind == "f" and not is_close(got, wanted, step):
                 faults.append(WeightFault(file, name, "differs from the checkpoint's"))
     faults += [WeightFault("all graphs", name, "is missing") for name in expected if name not in seen]
     return WeightCheck(noise, faults)
@@ -144,11 +144,11 @@ def _matrix(source: Mapping[str, torch.Tensor], layer: str) -> np.ndarray:
     return weight.reshape(len(weight), -1).T
 
 
-def is_close(got: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether floats are the same, as far as the type of `got` can hold them."""
+def is_close(got: np.ndarray, wanted: np.ndarray, step: np.ndarray | float = 0.0) -> bool:
+    """Whether values are the same, as far as the type of `got`, or half a step, can hold them."""
     wanted = wanted.reshape(got.shape)
     relative, least = (HALF_ERROR, 1e-7) if got.dtype == np.float16 else (FLOAT_ERROR, 1e-7)
-    return bool((np.abs(got.astype(np.float32) - wanted) <= relative * np.abs(wanted) + least).all())
+    return bool((np.abs(got.astype(np.float32) - wanted) <= relative * np.abs(wanted) + least + NEAREST * step).all())
 
 
 def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:

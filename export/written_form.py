@@ -24,11 +24,12 @@ from .written_weights import WrittenGraph, WrittenLinear
 
 MARGIN_DB = 6.0
 LARGEST = 127  # of an int8 value
+SUMS = 2  # in a layer: of the residual stream and what attention, and the MLP, add to it
 ROW_MARGIN_DB = 12.0  # a single row of a kv cache may be worse than all of them by so much
 
 
 class WrittenWeights(Mapping[str, torch.Tensor]):
-    """A stage's tensors with its linear layers as they were written, read one at a time.
+    """A stage's tensors as they were written where that is in steps, read one at a time.
 
     Args:
         graphs: the stage's.
@@ -39,6 +40,7 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         self._source = source
         self._last: tuple[str, WrittenLinear] | None = None
         self._places: dict[str, tuple[WrittenGraph, str, int]] = {}
+        self._coded = {name: graph for graph in graphs.values() for name in graph.coded}
         for graph in graphs.values():
             for name in graph.linears:
                 start = 0
@@ -53,6 +55,8 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         return len(self._source)
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        if name in self._coded:
+            return torch.from_numpy(self._coded[name].other(name)[0].reshape(self._source[name].shape))
         layer = name.removesuffix(".weight")
         if layer == name or layer not in self._places:
             return self._source[name]
@@ -77,7 +81,7 @@ class WrittenForm:
         checkpoint: the model.
         weights: of the stage.
         on_layer: called after each of the stage's layers.
-        rounding: gets, when this is left, the noise relative to its rows that each operator's rounding of them adds.
+        result_bits: see `Written`.
 
     Attributes:
         model: the PyTorch model.
@@ -88,26 +92,35 @@ class WrittenForm:
         checkpoint: Checkpoint,
         weights: WrittenWeights,
         on_layer: Callable[[], object],
-        rounding: list[float],
+        result_bits: int,
     ):
         self.model: MobileVLM = streamed_model(checkpoint, weights)
-        self._weights, self._rounding, self._noises = weights, rounding, {}
+        self._weights, self._result_bits = weights, result_bits
+        self._read: dict[str, float] = {}
+        self._streams: list[float] = []
         for name, module in self.model.named_modules():
             if isinstance(module, torch.nn.Linear):
                 module.register_forward_pre_hook(lambda _, read, name=name: self._note(name, read[0]))
         for layer in layers_of(self.model):
+            layer.register_forward_hook(lambda _, __, out: self._note_stream(out))
             layer.register_forward_hook(lambda *_: on_layer() and None)
 
-    def __enter__(self) -> WrittenForm:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rounding += self._noises.values()
+    @property
+    def rounding(self) -> float:
+        """Noise that a layer's rounding of values adds, relative to them, of what has been run."""
+        read, streams = ([*noises] or [0.0] for noises in (self._read.values(), self._streams))
+        return float(np.mean(read) + SUMS * np.mean(streams))
 
     def _note(self, name: str, rows: torch.Tensor) -> None:
         linear = self._weights.linear(name)
         if linear is not None and linear.activation != "float":
-            self._noises[name] = rounding_noise(rows.reshape(-1, rows.shape[-1]), linear)
+            self._read[name] = rounding_noise(rows.reshape(-1, rows.shape[-1]), linear)
+
+    def _note_stream(self, out: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        if self._result_bits:
+            rows = out[0] if isinstance(out, tuple) else out
+            step = (rows.max() - rows.min()).double() / (2**self._result_bits - 1)
+            self._streams.append(_median_noise(rows.reshape(-1, rows.shape[-1]), step**2 / 12))
 
 
 def rounding_noise(rows: torch.Tensor, linear: WrittenLinear) -> float:
@@ -124,8 +137,12 @@ def rounding_noise(rows: torch.Tensor, linear: WrittenLinear) -> float:
         steps = padded.unflatten(1, (-1, linear.block)).abs().amax(-1) / LARGEST
     else:
         steps = rows.abs().amax(-1, keepdim=True) / LARGEST
+    return _median_noise(rows, steps.double().square().mean(-1) / 12)
+
+
+def _median_noise(rows: torch.Tensor, noise: torch.Tensor) -> float:
     power = rows.double().square().mean(-1)
-    noise = steps.double().square().mean(-1) / 12
+    noise = noise.expand_as(power)
     return float((noise[power > 0] / power[power > 0]).median()) if bool((power > 0).any()) else 0.0
 
 

@@ -8,6 +8,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -23,11 +24,12 @@ from mobilevlm.engines.stages import onnx_file
 from .sensitivity import Sensitivity
 
 SUFFIXES = (".codes", ".weight")
+USE = re.compile(r"\.\d+$")  # of a constant in a graph of codes, which has one form for each operator that reads it
 INT4 = (TensorProto.INT4, TensorProto.UINT4)
 INT8, NIBBLES = np.dtype(np.int8), np.dtype(np.uint8)  # int4 is stored two to a byte
 
-# Of 24 bits, of float16's vectors, and of vectors in 8 bits: a few steps' squares.
-FLOAT32_NOISE, FLOAT16_NOISE, BYTE_NOISE = 1e-10, 1e-6, 1e-4
+# Of 24 bits, of float16's vectors, and of results in 16 bits: a few steps' squares.
+FLOAT32_NOISE, FLOAT16_NOISE, WORD_NOISE = 1e-10, 1e-6, 1e-5
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,15 @@ class Written:
         sources: stage to the tensors its graphs were written from: the checkpoint's, equalised where the graphs' are.
         graphs: stage to the names of its graphs; of several forms over the same weights, one.
         arithmetic_noise: what a layer's own arithmetic adds beside the rounding of its product's weights and rows,
-            relative to its signal: sums of floats, and vectors (norms, biases) in fewer bits.
-        keeps_names: whether weights that are not a linear layer's have the checkpoint's names.
+            relative to its signal: sums of floats, and results in fewer bits.
+        result_bits: of every operator's result, over the range it was seen to have; 0 where results are floats.
         sensitivity: what quantising cost in each block, of backends that look at that.
     """
 
     sources: dict[str, Mapping[str, torch.Tensor]]
     graphs: dict[str, list[str]]
     arithmetic_noise: float = FLOAT32_NOISE
-    keeps_names: bool = True
+    result_bits: int = 0
     sensitivity: list[Sensitivity] = field(default_factory=list)
 
     def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
@@ -66,7 +68,7 @@ class WrittenLinear:
         stored: type of the stored values.
         activation: how the operator rounds what it reads: `float`; `row`, to int8 with a scale for each row; `block`,
             to int8 with a scale for each `block` values; `tensor`, to int8 with the scale `activation_step`.
-        block: values of a block, 0 for other roundings.
+        block: weights of a column that share a scale, 0 where all do.
         activation_step: the scale of `tensor`, 0 for other roundings.
     """
 
@@ -96,6 +98,8 @@ class WrittenGraph:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._linears = {name: node for node in graph.node if (name := self._layer_of(node))}
+        coded = [node for node in graph.node if node.op_type == "DequantizeLinear" and USE.search(node.input[0])]
+        self._coded = {USE.sub("", node.input[0]): node for node in coded if node.input[0] in self._initializers}
 
     @property
     def linears(self) -> list[str]:
@@ -103,9 +107,22 @@ class WrittenGraph:
         return list(self._linears)
 
     @property
+    def coded(self) -> list[str]:
+        """Names of the tensors that belong to no linear layer and are stored in steps."""
+        return [name for name in self.others if name in self._coded]
+
+    @property
     def others(self) -> list[str]:
-        """Names of the initializers that belong to no linear layer."""
-        return [name for name in self._initializers if name.rpartition(".")[0] not in self._linears or ".bias" in name]
+        """Names of the tensors that belong to no linear layer."""
+        names = [*self._initializers, *self._coded]
+        return [name for name in names if name.rpartition(".")[0] not in self._linears or ".bias" in name]
+
+    def other(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """One of them: its value, in the type it is stored in where that is a float's, and its steps or zeros."""
+        if name not in self._coded:
+            return self.array(name), np.zeros((), np.float32)
+        value, step, _, _ = self._value(self._coded[name].output[0])
+        return value, step
 
     def array(self, name: str) -> np.ndarray:
         """An initializer; int4 as int8 values."""
@@ -178,7 +195,7 @@ class WrittenGraph:
         return WrittenLinear(name, np.ascontiguousarray(weight.T), step.T, half.dtype, activation, block)
 
     def _floats(self, name: str, node: NodeProto) -> WrittenLinear:
-        weight, step, stored = self._value(node.input[1])
+        weight, step, stored, block = self._value(node.input[1])
         after = f"{name}.scales"
         # A weight's scales may come behind the product.
         if any(reader.op_type == "Mul" and after in reader.input for reader in self._readers.get(node.output[0], [])):
@@ -186,31 +203,33 @@ class WrittenGraph:
             weight, step = weight * scales, step * scales
         maker = self._makers.get(node.input[0])
         if maker is None or maker.op_type != "DequantizeLinear":
-            return WrittenLinear(name, weight, step, stored)
+            return WrittenLinear(name, weight, step, stored, block=block)
         scale = float(self.array(maker.input[1]).reshape(-1)[0])
         quantize = self._makers[maker.input[0]]
         divided = self._makers.get(quantize.input[0])
         if divided is not None and divided.op_type == "Div":  # by each row's largest value
-            return WrittenLinear(name, weight, step, stored, "row")
-        return WrittenLinear(name, weight, step, stored, "tensor", activation_step=scale)
+            return WrittenLinear(name, weight, step, stored, "row", block)
+        return WrittenLinear(name, weight, step, stored, "tensor", block, scale)
 
-    def _value(self, name: str) -> tuple[np.ndarray, np.ndarray, np.dtype]:
-        """A (K, N) weight, its steps and its stored type, through what stands between initializer and product."""
+    def _value(self, name: str) -> tuple[np.ndarray, np.ndarray, np.dtype, int]:
+        """A (K, N) weight or another tensor, its steps, stored type and block, through what stands before its use."""
         if name in self._initializers:
             value = self.array(name)
-            return value.astype(np.float32), np.zeros((1, 1), np.float32), value.dtype
+            return value.astype(np.float32), np.zeros((1, 1), np.float32), value.dtype, 0
         maker = self._makers[name]
         if maker.op_type == "Cast":
             return self._value(maker.input[0])
         if maker.op_type == "Transpose":
-            weight, step, stored = self._value(maker.input[0])
-            return weight.T, step.T, stored
-        values, scales = self.array(maker.input[0]).astype(np.float32), self.array(maker.input[1]).astype(np.float32)
+            weight, step, stored, block = self._value(maker.input[0])
+            return weight.T, step.T, stored, block
         attributes = {attribute.name: attribute.i for attribute in maker.attribute}
         axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+        values, *others = (self.array(one).astype(np.float32) for one in maker.input if one)
         if block:
-            scales = np.repeat(scales, block, axis=axis)[tuple(map(slice, values.shape))]
-        elif scales.size > 1:
-            scales = np.expand_dims(scales.reshape(-1), 1 - axis)
-        is_int4 = self._initializers[maker.input[0]].data_type in INT4
-        return values * scales, np.broadcast_to(scales, values.shape), NIBBLES if is_int4 else INT8
+            others = [np.repeat(one, block, axis=axis)[tuple(map(slice, values.shape))] for one in others]
+        else:
+            along = [1 if one != axis else -1 for one in range(values.ndim)]
+            others = [one.reshape(along) if one.size > 1 else one for one in others]
+        scales, values = others[0], values - others[1] if others[1:] else values
+        stored = NIBBLES if self._initializers[maker.input[0]].data_type in INT4 else INT8
+        return values * scales, np.broadcast_to(scales, values.shape), stored, block

@@ -58,6 +58,23 @@ class StageFiles:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return np.fromfile(path, dtype, prod(tensor.dims), offset=offset).reshape(tensor.dims)
 
+    def value(self, name: str) -> np.ndarray:
+        """An initializer of floats or of codes as floats."""
+        step, zero = self._steps(name)
+        return (self.array(name).astype(np.float32) - zero) * step
+
+    def stored(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Floats as an initializer stores them."""
+        (step, zero), dtype = self._steps(name), self.array(name).dtype
+        if dtype.kind == "f":
+            return value.astype(dtype)
+        return np.clip(np.rint(value / step + zero), np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+
+    def _steps(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        if f"{name}.step" not in self.tensors:
+            return np.ones(1, np.float32), np.zeros(1, np.float32)
+        return self.array(f"{name}.step"), self.array(f"{name}.zero").astype(np.float32)
+
     @contextmanager
     def changed(self, name: str, value: np.ndarray) -> Iterator[None]:
         """An initializer with other values, while this lasts."""
@@ -113,10 +130,10 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
     suffix = {one: next(end for end in (".codes", ".weight") if one + end in files.tensors) for one in files.linears}
     values = [one + end for one, end in suffix.items()]
     scales = [f"{one}.scales" for one in files.linears if f"{one}.scales" in files.tensors]
-    vectors = [n for n in files.tensors if re.search(r"(norm\d?|norm|layernorm).*\.weight$|layrnorm\.weight$", n)]
-    vectors = [name for name in vectors if files.array(name).dtype.kind == "f"]
-    biases = [n for n in files.tensors if n.endswith(".bias") and files.array(n).dtype.kind == "f"]
-    biases = [name for name in biases if np.abs(files.array(name)).max() > 1e-3]
+    # In graphs of codes, a number is behind the name.
+    vectors = [name for name in files.tensors if re.search(r"norm\d?\.weight(\.\d+)?$", name)]
+    biases = [name for name in files.tensors if re.search(r"\.bias(\.\d+)?$", name)]
+    biases = [name for name in biases if np.abs(files.value(name)).max() > 1e-3]
 
     def pick(names: list[str]) -> str:
         return names[int(rng.integers(len(names)))]
@@ -159,10 +176,9 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
         name = pick([one for one in values if same_layers(one)])
         return name, files.array(pick(same_layers(name)))
 
-    def vector(names: list[str], change: Callable[[np.ndarray], np.ndarray]) -> tuple[str, np.ndarray]:
+    def vector(names: list[str], number: float) -> tuple[str, np.ndarray]:
         name = pick(names)
-        value = files.array(name)
-        return name, change(value).astype(value.dtype)
+        return name, files.stored(name, np.full_like(files.value(name), number))
 
     found: dict[str, Callable[[], tuple[str, np.ndarray]]] = {
         "swapped rows": lambda: swapped(0),
@@ -175,9 +191,9 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
     if scales:
         found |= {"a scale times two": lambda: scaled(2), "a scale halved": lambda: scaled(0.5)}
     if vectors:
-        found["a norm without its gain"] = lambda: vector(vectors, np.ones_like)
+        found["a norm without its gain"] = lambda: vector(vectors, 1)
     if biases:
-        found["a bias that is missing"] = lambda: vector(biases, np.zeros_like)
+        found["a bias that is missing"] = lambda: vector(biases, 0)
     return found
 
 
@@ -205,20 +221,23 @@ def graph_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Calla
 
         return name, change
 
-    def residual() -> tuple[str, Callable]:
-        def is_sum(node: NodeProto) -> bool:
-            return node.op_type == "Add" and not any(name in files.tensors for name in node.input)
+    coded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear" and node.input[0] in files.tensors}
 
-        return bypass(pick(is_sum))
+    def is_sum(node: NodeProto) -> bool:
+        return node.op_type == "Add" and not any(name in files.tensors or name in coded for name in node.input)
+
+    def is_bias(node: NodeProto) -> bool:
+        return node.op_type == "Add" and not is_sum(node)
 
     found: dict[str, Callable[[], tuple[str, Callable]]] = {}
     if any(node.op_type in NORMS for node in nodes):
         found["a missing norm"] = lambda: bypass(pick(lambda node: node.op_type in NORMS))
     if any(node.op_type == "QuickGelu" for node in nodes):
         found["a missing activation"] = lambda: bypass(pick(lambda node: node.op_type == "QuickGelu"))
-    sums = [node for node in nodes if node.op_type == "Add" and not any(name in files.tensors for name in node.input)]
-    if sums:
-        found["a missing residual"] = residual
+    if any(map(is_sum, nodes)):
+        found["a missing residual"] = lambda: bypass(pick(is_sum))
+    if any(map(is_bias, nodes)):
+        found["a bias that is not added"] = lambda: bypass(pick(is_bias))
     return found
 
 
