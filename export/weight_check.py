@@ -99,6 +99,8 @@ def check_weights(
             else:
                 continue
             seen.add(name)
+            if not graph.is_read(name):
+                faults.append(WeightFault(file, name, "is not read"))
             if got.dtype.kind == "f" and not is_close(got, wanted, step):
                 faults.append(WeightFault(file, name, "differs from the checkpoint's"))
     faults += [WeightFault("all graphs", name, "is missing") for name in expected if name not in seen]

@@ -117,6 +117,14 @@ class WrittenGraph:
         names = [*self._initializers, *self._coded]
         return [name for name in names if name.rpartition(".")[0] not in self._linears or ".bias" in name]
 
+    def is_read(self, name: str) -> bool:
+        """Whether something is computed from a tensor that belongs to no linear layer."""
+        stored = self._coded[name].input[0] if name in self._coded else name
+        return any(
+            node.op_type != "DequantizeLinear" or node.output[0] in self._readers
+            for node in self._readers.get(stored, [])
+        )
+
     def other(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """One of them: its value, in the type it is stored in where that is a float's, and its steps or zeros."""
         if name not in self._coded:
