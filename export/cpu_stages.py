@@ -20,7 +20,8 @@ from .observed_vision import shows_pictures, vision_magnitudes
 from .plan import BuildPlan
 from .precisions import precision
 from .vision import write_vision
-from .written_weights import Written
+from .written_form import WrittenWeights
+from .written_weights import Written, WrittenGraph
 
 OPENVINO = "openvino"  # the lowering of what it runs
 
@@ -52,6 +53,9 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
     for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
         progress.set_description(f"writing {stage} {name}")
         sources[stage] = even if name in QUANTIZED else tensors
+        if stage == stages.PREFILL and name != INT8_AMX:
+            decoder = WrittenGraph(directory / stages.onnx_file(stages.DECODER))
+            sources[stage] = WrittenWeights({stages.DECODER: decoder}, even)
         of_stage = moments if stage == stages.DECODER else no_moments
         parts = stages.parts(stage, config.num_hidden_layers, name)
         graphs[stage] = list(parts)
@@ -61,4 +65,5 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
             with Graph(stage, sources[stage], precision(name), external, progress.update, **seen) as graph:
                 write(graph, stage, layers)
                 graph.save(directory / stages.onnx_file(part))
-    return Written(sources, graphs)
+    computed = isinstance(sources.get(stages.PREFILL), WrittenWeights)
+    return Written(sources, graphs, written_from={stages.PREFILL: stages.DECODER} if computed else {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -228,14 +228,7 @@ class Graph:
         return name
 
     def _append(self, tensor: TensorProto, value: np.ndarray) -> None:
-        alignment = MAP_ALIGNMENT if value.nbytes >= MAP_ALIGNMENT else 64
-        self._file.write(b"\0" * (-self._file.tell() % alignment))
-        offset = self._file.tell()
-        self._file.write(value.data)
-        tensor.data_location = TensorProto.EXTERNAL
-        where = {"location": self.weights_path.name, "offset": offset, "length": value.nbytes}
-        for key, entry in where.items():
-            tensor.external_data.add(key=key, value=str(entry))
+        append_external(self._file, self.weights_path.name, tensor, value)
         self.on_bytes(value.nbytes)
 
     def save(self, path: Path) -> None:
@@ -247,6 +240,20 @@ class Graph:
         opsets = [helper.make_opsetid(*entry) for entry in domains.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="mobilevlm")
         path.write_bytes(model.SerializeToString())
+
+
+def append_external(file: BinaryIO, location: str, tensor: TensorProto, value: np.ndarray) -> int:
+    """Write a contiguous value behind a file's others, and say in its initializer where; returns its offset."""
+    alignment = MAP_ALIGNMENT if value.nbytes >= MAP_ALIGNMENT else 64
+    file.write(b"\0" * (-file.tell() % alignment))
+    offset = file.tell()
+    file.write(value.data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, entry in {"location": location, "offset": offset, "length": value.nbytes}.items():
+        tensor.external_data.add(key=key, value=str(entry))
+    return offset
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -42,7 +42,7 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
         stage = make(plan, even)
         found += write_coded(stage, directory, may_be_exact, progress)
         sources[name], graphs[name] = stage.tensors, [next(iter(files)) for files in stage.files.values()]
-    return Written(sources, graphs, WORD_NOISE, RESULT_BITS, sensitivity=found)
+    return Written(sources, graphs, WORD_NOISE, result_bits=RESULT_BITS, sensitivity=found)
 
 
 def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:

@@ -32,6 +32,7 @@ from .graph import to_numpy
 from .npu_compile import compile_stages
 from .plan import BuildPlan
 from .precisions import precision
+from .prefill_weights import store_once
 from .report import render_report
 from .report_npu import render_npu
 from .report_tensorrt import render_peaks, render_weights
@@ -62,6 +63,8 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         modules = {stage: plan.target.module(name) for stage, name in plan.precisions.items()}
         runs = _runs(plan, directory)
         result = verify(plan.checkpoint, written, directory, runs, table, modules, plan.max_context)
+        if stages.PREFILL in written.written_from:
+            store_once(directory, written.graphs[stages.PREFILL], written.sources[stages.PREFILL])
         compiled, spare = compile_stages(plan, directory) if plan.soc else ([], [])
         golden = {name: np.ascontiguousarray(value) for name, value in result.golden.items()}
         (directory / stages.GOLDEN_FILE).write_bytes(save(golden))

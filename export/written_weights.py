@@ -42,6 +42,7 @@ class Written:
         arithmetic_noise: what a layer's own arithmetic adds beside the rounding of its product's weights and rows,
             relative to its signal: sums of floats, and results in fewer bits.
         result_bits: of every operator's result, over the range it was seen to have; 0 where results are floats.
+        written_from: stage to the one whose written weights are its source.
         sensitivity: what quantising cost in each block, of backends that look at that.
     """
 
@@ -49,6 +50,7 @@ class Written:
     graphs: dict[str, list[str]]
     arithmetic_noise: float = FLOAT32_NOISE
     result_bits: int = 0
+    written_from: dict[str, str] = field(default_factory=dict)
     sensitivity: list[Sensitivity] = field(default_factory=list)
 
     def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
@@ -157,11 +159,19 @@ class WrittenGraph:
             return self._blocks(name, node)
         return self._floats(name, node)
 
+    def block_sizes(self, name: str) -> dict[str, int]:
+        """Attributes of the `MatMulNBits` of a layer."""
+        return {attribute.name: attribute.i for attribute in self._linears[name].attribute}
+
+    def offset(self, name: str) -> int:
+        """Where an initializer begins in the file of weights."""
+        return int({entry.key: entry.value for entry in self._initializers[name].external_data}["offset"])
+
     def width(self, name: str) -> int:
         """Outputs of a layer, without reading it."""
         node = self._linears[name]
         if node.op_type == "MatMulNBits":
-            return next(attribute.i for attribute in node.attribute if attribute.name == "N")
+            return self.block_sizes(name)["N"]
         source, axis = node.input[1], 1
         while source not in self._initializers:
             axis = 1 - axis if self._makers[source].op_type == "Transpose" else axis
@@ -187,7 +197,7 @@ class WrittenGraph:
         return WrittenLinear(name, values * scales, np.broadcast_to(scales, values.shape), INT8, "row")
 
     def _blocks(self, name: str, node: NodeProto) -> WrittenLinear:
-        sizes = {attribute.name: attribute.i for attribute in node.attribute}
+        sizes = self.block_sizes(name)
         rows, columns, block = sizes["N"], sizes["K"], sizes["block_size"]
         half, scales = self.array(node.input[1]), self.array(node.input[2]).reshape(rows, -1, 1)
         values = np.stack([half & 15, half >> 4], -1).reshape(rows, -1, block).astype(np.float32)

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.int4_weights import Int4Matrix, read_places
 from mobilevlm.engines.machine import available_bytes
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
@@ -19,8 +20,8 @@ from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages
 from .xnnpack import placement_here
 
 Session = ort.InferenceSession | OpenVinoGraph
+ROOM = 2  # times their size takes computing weights and packing them
 EXTEND_AS_REQUESTED = 1  # not by powers of two
-PLENTY = 8  # times the size of a prefill's weights has to be free for them to be packed in memory
 
 
 def weights_path(bundle: Bundle, part: str) -> Path:
@@ -55,14 +56,43 @@ def open_graphs(
     return opened
 
 
-def _stays_mapped(bundle: Bundle) -> bool:
-    """Whether a prefill's weights are used where they are mapped, one part in memory at a time.
-
-    Packed for the kernels, all parts stay in memory, and a prompt of 204 tokens takes 0.74 of the time (1.7B, Zen 5).
-    """
-    size = sum(record["size"] for name, record in bundle.manifest.files.items() if name.startswith(stages.PREFILL))
+def has_room_for_prefill(bundle: Bundle) -> bool:
+    """Whether a prefill's int8 weights, which are computed and then packed for the kernels, fit into memory."""
+    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
+        return True
+    needed = ROOM * sum(one.outputs * one.inputs for found in _places(bundle).values() for one in found)
     available = available_bytes()
-    return available is None or available < PLENTY * size
+    return available is None or available >= needed
+
+
+def _places(bundle: Bundle) -> dict[str, list[Int4Matrix]]:
+    try:
+        return read_places(bundle.path(stages.INT4_PLACES_FILE))
+    except (OSError, ValueError) as error:
+        raise _not_computed(bundle, error) from None
+
+
+def _not_computed(bundle: Bundle, error: Exception) -> BundleError:
+    return BundleError(
+        f"the prefill of {bundle.directory} cannot be computed from its decoder ({error}). Build the bundle again: "
+        f"{bundle.manifest.command}"
+    )
+
+
+def _computed(bundle: Bundle, part: str) -> dict[str, ort.OrtValue]:
+    """A prefill graph's int8 weights, by initializer, that are computed from the decoder's; none that stores its own.
+
+    Raises:
+        BundleError: what says where they lie is damaged.
+    """
+    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
+        return {}
+    decoder, own = weights_path(bundle, stages.DECODER), weights_path(bundle, part)
+    try:
+        weights = {one.name: one.as_int8(decoder, own) for one in _places(bundle)[part]}
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_computed(bundle, error) from None
+    return {name: ort.OrtValue.ortvalue_from_numpy(weight) for name, weight in weights.items()}
 
 
 def opens_slowly(bundle: Bundle, stage: str) -> bool:
@@ -100,8 +130,7 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
     if precision in QUANTIZED:
         # As written, like the build ran it: fusing would round other sums.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    mapped = _stays_mapped(bundle) if stage == stages.PREFILL else precision not in QUANTIZED
-    if mapped and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
+    if precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
         # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out. What
         # is quantised is packed for the kernels in memory.
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -110,6 +139,9 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
     if profile_to is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
     path = bundle.path(stages.onnx_file(part))
+    computed = _computed(bundle, part) if stage == stages.PREFILL else {}
+    if computed:
+        options.add_external_initializers(list(computed), list(computed.values()))
     try:
         session = ort.InferenceSession(str(path), options, providers=list(placed.providers))
         pages = Pages(weights)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.machine import fingerprint
+from mobilevlm.engines.stages import DECODER
 
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 
@@ -17,7 +18,8 @@ MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 def key_of(bundle: Bundle, runner: object) -> str:
     """What a verdict holds for: the bundle's files, this machine, and what runs the stages."""
     machine = ", ".join(f"{name} {value}" for name, value in fingerprint().items())
-    return f"{bundle.manifest.seal} {type(runner).__name__} on {machine}"
+    name = f"{type(runner).__name__}, prompts by {getattr(runner, 'prompts_by', DECODER)}"
+    return f"{bundle.manifest.seal} {name} on {machine}"
 
 
 def is_known_right(bundle: Bundle, key: str) -> bool:
