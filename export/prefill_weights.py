@@ -68,8 +68,9 @@ def _matrices(graph: WrittenGraph, source: Mapping[str, torch.Tensor]) -> dict[s
         blocks = -(-sizes["K"] // sizes["block_size"])
         strides = {"codes": blocks * sizes["block_size"] // 2, "scales": 4 * blocks, "zero_points": -(-blocks // 2)}
         offsets = {kind: graph.offset(f"{name}.{kind}") for kind in strides}
-        for layer in packed_layers(graph, name, source):
-            outputs = source[f"{layer}.weight"].shape[0]
+        layers = packed_layers(graph, name)
+        for layer in layers:
+            outputs = source[f"{layer}.weight"].shape[0] if len(layers) > 1 else sizes["N"]
             values, scales, zero_points = (offsets[kind] + start * stride for kind, stride in strides.items())
             found[layer] = {
                 "outputs": outputs,

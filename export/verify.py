@@ -85,7 +85,8 @@ def verify(
         found = compare_with_forms(form, reference.golden, all_rows, outputs, caches, first)
     for stage, tensors in outputs.items():
         for name, got in tensors.items():
-            tolerance = precision(modules[stage.split(".")[0]]).TOLERANCE
+            own = stage.split(".")[0]
+            tolerance = precision(modules[written.written_from.get(own, own)]).TOLERANCE
             found.append(difference(stage, name, got, reference.golden[name], tolerance, form.floor(stage)))
     require(found)
     peaks = runs.peaks()

@@ -80,7 +80,7 @@ def check_weights(
     noise, faults, seen = {}, [], set()
     for file, graph in graphs.items():
         for name in graph.linears:
-            written, layers = graph.linear(name), packed_layers(graph, name, source)
+            written, layers = graph.linear(name), packed_layers(graph, name)
             seen |= {f"{layer}.weight" for layer in layers}
             exact = np.concatenate([_matrix(source, layer) for layer in layers], axis=1)
             noise[name], problem = _compare(written, exact)
@@ -125,10 +125,10 @@ def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int
     return tables
 
 
-def packed_layers(graph: WrittenGraph, name: str, source: Mapping[str, torch.Tensor]) -> list[str]:
+def packed_layers(graph: WrittenGraph, name: str) -> list[str]:
     """The layers that lie side by side in one product: query, key and value, or one alone."""
-    alone = source[f"{name}.weight"].shape[0]
-    return _qkv(name) if graph.width(name) > alone else [name]
+    beside = _qkv(name) if name.endswith("q_proj") else [name]
+    return [name] if set(beside[1:]) & set(graph.linears) else beside
 
 
 def _beside(bias: str) -> list[str]:
@@ -165,7 +165,7 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
         error = np.square(weight - exact, dtype=np.float64).sum() / (np.square(exact, dtype=np.float64).sum() or 1.0)
         return float(error), "" if good else "differs from the checkpoint's"
     sums = _Sums(weight, exact, step, written.block)
-    noise = float(sums.error(0).sum() / (sums.exact(0).sum() or 1.0))
+    noise = sums.error / (float(sums.exact(0).sum()) or 1.0)
     for what, axis, (low, high) in (("row", 1, ROW_GAIN), ("column", 0, COLUMN_GAIN)):
         gain = sums.gain(axis)
         if not (low <= gain.min() and gain.max() <= high):
@@ -186,37 +186,38 @@ def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
 class _Sums:
     """Sums of squares and products of two (K, N) matrices by row, by column, and by block of a column.
 
-    Both are gone through once, a block at a time, which stays in a core's cache: a model has billions of weights.
+    Both are gone through once, a block at a time, which stays in a core's cache: a model has billions of weights. A
+    block of a column has one step.
 
     Attributes:
-        steps: the largest difference in steps.
+        steps: the largest difference in steps, where blocks are whole columns; otherwise 0.
+        error: power of the differences.
     """
 
     def __init__(self, weight: np.ndarray, exact: np.ndarray, step: np.ndarray, block: int):
         size, (rows, columns) = block or ROWS, weight.shape
         count = -(-rows // size)
-        names, step, self.steps = ("both", "exact", "weight", "error", "step"), np.broadcast_to(step, weight.shape), 0.0
-        by_row = {name: np.zeros(rows) for name in names}
-        by_block = {name: np.zeros((count, columns)) for name in names}
+        step, self.steps, self.error = np.broadcast_to(step, weight.shape), 0.0, 0.0
+        by_row = {name: np.zeros(rows) for name in ("both", "exact", "step")}
+        by_block = {name: np.zeros((count, columns)) for name in ("both", "exact", "weight", "step")}
         for number in range(count):
             part = slice(number * size, (number + 1) * size)
-            one, other, width = weight[part], exact[part], step[part]
+            one, other, width = weight[part], exact[part], np.square(step[number * size])
+            for name, (left, right) in {"both": (one, other), "exact": (other, other)}.items():
+                np.einsum("ij,ij->i", left, right, out=by_row[name][part], dtype=np.float32, casting="same_kind")
+                by_block[name][number] = np.einsum("ij,ij->j", left, right)
+            by_block["weight"][number] = np.einsum("ij,ij->j", one, one)
+            by_row["step"][part], by_block["step"][number] = width.sum(), width * len(one)
             error = one - other
-            self.steps = max(self.steps, float((np.abs(error) / width).max()))
-            pairs = (one, other), (other, other), (one, one), (error, error), (width, width)
-            for name, (left, right) in zip(names, pairs, strict=True):
-                product = left * right
-                product.sum(1, out=by_row[name][part])
-                product.sum(0, out=by_block[name][number])
-        self._sums = {name: [by_block[name].sum(0), by_row[name], by_block[name]] for name in names}
+            self.error += float(np.vdot(error, error))
+            if not block:
+                error /= step[number * size]
+                self.steps = max(self.steps, float(error.max()), -float(error.min()))
+        self._sums = {name: [by_block[name].sum(0), by_row.get(name), by_block[name]] for name in by_block}
 
     def exact(self, axis: int) -> np.ndarray:
         """Power of the exact weights: 0 by column, 1 by row, 2 by block."""
         return self._sums["exact"][axis]
-
-    def error(self, axis: int) -> np.ndarray:
-        """Power of the differences."""
-        return self._sums["error"][axis]
 
     def gain(self, axis: int) -> np.ndarray:
         """Least-squares gain of the written on the exact weights; 1 where these are lost in their steps."""

@@ -43,10 +43,10 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         self._coded = {name: graph for graph in graphs.values() for name in graph.coded}
         for graph in graphs.values():
             for name in graph.linears:
-                start = 0
-                for layer in packed_layers(graph, name, source):
+                start, layers = 0, packed_layers(graph, name)
+                for layer in layers:
                     self._places[layer] = graph, name, start
-                    start += source[f"{layer}.weight"].shape[0]
+                    start += source[f"{layer}.weight"].shape[0] if len(layers) > 1 else 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._source)

@@ -1,5 +1,7 @@
-"""A prefill of its own: what it computes against an int8 decoder's own prefill, in how many parts, with what memory."""
+"""A separate prefill: what it computes against decoders of the same weights, in how many parts, with what memory."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,9 +10,12 @@ import pytest
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.integrity import CHECKED_FILE
+from mobilevlm.runtime import Session, ort_graphs
 from mobilevlm.runtime.ort import OrtRunner
 from mobilevlm.runtime.prefill import FEWEST_ROWS
 from tests.conftest import DEMO, build_here
+from tests.faults.test_device_faults import reseal
 
 INT4 = "vision=int8,decoder=int4"
 MIX = "vision=int8,prefill={},decoder=int4"
@@ -42,38 +47,46 @@ def test_layers_in_files_of_another_version_are_refused(tmp_path):
         OrtRunner(Bundle.open(tmp_path / "old"))
 
 
+def computed(bundles) -> bool:
+    """Whether the prefill's weights are computed from the decoder's int4 ones."""
+    return Bundle.open(bundles[MIX]).manifest.precision["prefill"] == "int8"
+
+
 def rows(count: int, seed: int) -> np.ndarray:
     return (0.05 * np.random.default_rng(seed).standard_normal((count, 256))).astype(np.float32)
 
 
 def test_the_layers_are_in_several_files(bundles):
-    """OpenVINO's are alike, a layer each."""
+    """OpenVINO's are alike, a layer each; ONNX Runtime's hold no matrix."""
     names = {path.name for path in bundles[MIX].glob("prefill*")}
-    parts = 2 if Bundle.open(bundles[MIX]).manifest.precision["prefill"] == "int8" else 6
-    assert names == {f"prefill.{part}.{kind}" for part in range(parts) for kind in ("onnx", "weights")}
+    parts, places = (2, {stages.INT4_PLACES_FILE}) if computed(bundles) else (6, set())
+    assert names == {f"prefill.{part}.{kind}" for part in range(parts) for kind in ("onnx", "weights")} | places
+    size = sum((bundles[MIX] / name).stat().st_size for name in names if name.endswith(".weights"))
+    assert (size < 0.5 * (bundles[MIX] / "decoder.weights").stat().st_size) == computed(bundles)
     assert not list(bundles["int8"].glob("prefill*"))
     assert "| prefill | first_logits |" in (bundles[MIX] / "report.md").read_text()
 
 
 @pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
-def test_many_rows_are_run_as_by_an_int8_decoder(runners, past):
+def test_many_rows_are_run_as_by_a_decoder_of_the_same_weights(runners, bundles, past):
     """Fresh prompts and later turns: the cache of the same weights in one graph, and the logits but for roundings.
 
     Between the files a sum is rounded once more, and an activation beside a half may then fall to its other side.
     """
     beginning, prompt = rows(past, 0), rows(FEWEST_ROWS + 11, 1)
     logits = {}
+    same, other = (INT4, "int8") if computed(bundles) else ("int8", INT4)
     for name, runner in runners.items():
         if past:
             runner.decode(beginning, 0)
         logits[name] = runner.decode(prompt, past).copy()
     for key, cache in runners[MIX]._buffers.items():
-        codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners["int8"]._buffers[key]))
+        codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners[same]._buffers[key]))
         assert codes.dtype == np.int8 and expected.dtype == np.float32
         steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
         assert (np.abs(codes * steps - expected) / steps).mean() < 0.6, key  # 0.25 where codes are the nearest
-    off, other = (np.abs(logits[name] - logits["int8"]).mean() for name in (MIX, INT4))
-    assert off < 0.5 * other  # an int8 cache, whose steps are made for embeddings, beside a float32 one
+    off, usual = (np.abs(logits[name] - logits[same]).mean() for name in (MIX, other))
+    assert off < 0.5 * usual  # an int8 cache, whose steps are made for embeddings, beside a float32 one
 
 
 @pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
@@ -101,15 +114,60 @@ def test_few_rows_are_run_by_the_decoder(runners):
         assert np.abs(mix - same).mean() < 0.5 * np.abs(mix - other).mean()  # the same but for the cache's type
 
 
+def test_without_memory_for_it_the_decoder_runs_prompts(bundles, runners, monkeypatch, capsys):
+    """The same weights, and a verdict of its own."""
+    if not computed(bundles):
+        pytest.skip("OpenVINO reads weights where they are mapped")
+    monkeypatch.setattr(ort_graphs, "available_bytes", lambda: 1000)
+    (bundles[MIX] / CHECKED_FILE).unlink(missing_ok=True)
+    prompt = rows(FEWEST_ROWS + 11, 1)
+    with Session(bundles[MIX]) as session:
+        assert session._runner.prompts_by == stages.DECODER
+        found = session._runner.decode(prompt, 0).copy()
+    off, usual = (np.abs(runners[name].decode(prompt, 0) - found).mean() for name in (MIX, "int8"))
+    assert 0 < off < 0.5 * usual
+    monkeypatch.undo()
+    with Session(bundles[MIX]) as session:
+        assert session._runner.prompts_by == stages.PREFILL
+    assert len(json.loads((bundles[MIX] / CHECKED_FILE).read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"outputs": 256', '"outputs": 1000000', 1),
+        lambda text: text.replace('"values": ', '"values": -', 1),
+        lambda text: text.replace('"block"', '"blocks"', 1),
+        lambda text: text.replace('"prefill.1"', '"prefill.7"'),
+        lambda text: "[]",
+    ],
+)
+def test_damaged_places_are_refused(change, bundles, tmp_path):
+    if not computed(bundles):
+        pytest.skip("OpenVINO's weights are stored")
+    bundle = shutil.copytree(bundles[MIX], tmp_path / "bundle")
+    path = bundle / stages.INT4_PLACES_FILE
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    reseal(bundle)
+    with pytest.raises(
+        BundleError, match=r"cannot be computed from its decoder \(.*Build the bundle again"
+    ):
+        Session(bundle).close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")
 def test_weights_take_turns_in_memory(runners, bundles):
     """A picture's and a prefill's leave when they are done, and the decoder's had made room for them."""
     runner, size = runners[MIX], runners[MIX]._bundle.config.vision.image_size
     _, first = runner._prefill._graphs["prefill.0"].result()
-    for part, pages, work in (
+    parts = [
         ("vision", runner._vision.result()[1], lambda: runner.encode_image(np.zeros((1, 3, size, size), np.float32))),
         ("prefill.0", first, lambda: runner.decode(rows(FEWEST_ROWS, 3), 0)),
-    ):
+    ]
+    for part, pages, work in parts[:1] if computed(bundles) else parts:  # or a prefill has next to nothing mapped
         runner.decode(rows(1, 3), 0)
         kept = max(0, runner._decoder_pages.size - pages.size)  # where they lie, not all of it is in memory
         assert resident(bundles[MIX] / "decoder.weights") > kept
