@@ -15,7 +15,7 @@ from mobilevlm.engines.int4_weights import Int4Matrix, read_places
 from mobilevlm.engines.machine import available_bytes
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
-from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages
+from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
 from .xnnpack import placement_here
 
@@ -146,6 +146,10 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
         session = ort.InferenceSession(str(path), options, providers=list(placed.providers))
         pages = Pages(weights)
         pages.release()  # loading reads more of it than running does
+        if computed:
+            del options, computed
+            Pages(weights_path(bundle, stages.DECODER)).release()
+            trim_heap()  # or it keeps half a gigabyte of what was computed
         return session, pages
     except Exception as error:
         # onnxruntime's own exceptions have no common public base class.

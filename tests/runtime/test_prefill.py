@@ -84,7 +84,9 @@ def test_many_rows_are_run_as_by_a_decoder_of_the_same_weights(runners, bundles,
         codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners[same]._buffers[key]))
         assert codes.dtype == np.int8 and expected.dtype == np.float32
         steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
-        assert (np.abs(codes * steps - expected) / steps).mean() < 0.6, key  # 0.25 where codes are the nearest
+        assert (np.abs(codes * steps - expected) / steps).mean() < 1, (
+            key
+        )  # 0.25 where codes are the nearest, 10 of others
     off, usual = (np.abs(logits[name] - logits[same]).mean() for name in (MIX, other))
     assert off < 0.5 * usual  # an int8 cache, whose steps are made for embeddings, beside a float32 one
 
@@ -152,9 +154,7 @@ def test_damaged_places_are_refused(change, bundles, tmp_path):
     path.write_text(change(before))
     assert path.read_text() != before
     reseal(bundle)
-    with pytest.raises(
-        BundleError, match=r"cannot be computed from its decoder \(.*Build the bundle again"
-    ):
+    with pytest.raises(BundleError, match=r"cannot be computed from its decoder \(.*Build the bundle again"):
         Session(bundle).close()
 
 
