@@ -15,11 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from safetensors.numpy import load_file
 
 from mobilevlm.engines.cpu import this_cpu
-from mobilevlm.engines.decibels import snr_db
-from mobilevlm.engines.stages import GOLDEN_FILE, IMAGE_EMBEDS, LOGITS
 from mobilevlm.runtime.session import Session
 from mobilevlm.runtime.verify import verify
 
@@ -79,19 +76,14 @@ def report(directory: Path, picture: str, out: Path) -> dict:
         found, same, of = verify(session)
         session._runner = runner
         verified = time.perf_counter()
-        golden = load_file(session.bundle.path(GOLDEN_FILE))
-        logits = np.stack(kept.logits)
-        np.savez(out / f"{directory.name}.npz", vision=kept.embeds, logits=logits)
+        np.savez(out / f"{directory.name}.npz", vision=kept.embeds, logits=np.stack(kept.logits))
         answers = ["".join(session.chat(one, picture, max_new_tokens=MOST_TOKENS)) for one in QUESTIONS]
     return {
         "bundle": directory.name,
         "is_good": all(finding.is_good for finding in found),
         "found": [str(finding) for finding in found],
         "tokens": [same, of],
-        "decibels": {
-            "vision": round(snr_db(kept.embeds, golden[IMAGE_EMBEDS][0]), 2),
-            "logits": round(snr_db(logits[-len(golden[LOGITS]) :], golden[LOGITS]), 2),
-        },
+        "decibels": {f"{finding.tensor}, {finding.reference}": round(finding.snr_db, 1) for finding in found},
         "answers": answers,
         "seconds": {
             "open": round(opened - begin, 1),

@@ -9,7 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mobilevlm.engines.int4_weights import read_places
+from mobilevlm.engines.stages import DECODER, INT4_PLACES_FILE, weights_file
 from mobilevlm.export.precisions import int8
+from mobilevlm.export.written_weights import WrittenGraph
 
 ZERO = 128  # the code of zero
 ROWS = (1, 2, 5, 64)
@@ -49,9 +52,17 @@ def own_weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def bundle_weights(directory: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Codes and scales of all products of a bundle's graphs."""
     found = {}
+    places = directory / INT4_PLACES_FILE
+    computed = read_places(places) if places.is_file() else {}
     for path in sorted(directory.glob("*.onnx")):
-        graph = onnx.load(path).graph
+        graph = onnx.load(path, load_external_data=path.stem not in computed).graph
         stored = {one.name: one for one in graph.initializer}
+        if path.stem in computed:
+            written, files = WrittenGraph(path), [directory / weights_file(part) for part in (DECODER, path.stem)]
+            for one in computed[path.stem]:
+                scales = written.array(one.name.replace(".codes", ".scales"))
+                found[f"{path.stem} {one.name}"] = one.as_int8(*files), scales
+            continue
         for node in graph.node:
             if node.op_type == OPERATOR:
                 codes, scales = (numpy_helper.to_array(stored[node.input[n]]) for n in (1, 3))
