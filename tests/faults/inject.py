@@ -43,7 +43,9 @@ class StageFiles:
     def __init__(self, path: Path, stage: str):
         self.path, self.stage = path, stage
         self.model = onnx.load(str(path), load_external_data=False)
-        self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        # What is computed when a bundle opens is in no file.
+        stored = [tensor for tensor in self.model.graph.initializer if self._is_stored(tensor)]
+        self.tensors = {tensor.name: tensor for tensor in stored}
         self.linears = WrittenGraph(path).linears
 
     def array(self, name: str) -> np.ndarray:
@@ -109,6 +111,9 @@ class StageFiles:
             for path, content in before.items():
                 path.write_bytes(content)
 
+    def _is_stored(self, tensor: TensorProto) -> bool:
+        return tensor.data_location != TensorProto.EXTERNAL or self._where(tensor)[0].is_file()
+
     def _where(self, tensor: TensorProto) -> tuple[Path, int]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         return self.path.parent / entries["location"], int(entries.get("offset", 0))
@@ -127,8 +132,7 @@ def _set(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
 
 def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Callable[[], tuple[str, np.ndarray]]]:
     """By kind, what chooses a place and gives an initializer's name and its faulty values."""
-    suffix = {one: next(end for end in (".codes", ".weight") if one + end in files.tensors) for one in files.linears}
-    values = [one + end for one, end in suffix.items()]
+    values = [one + end for one in files.linears for end in (".codes", ".weight") if one + end in files.tensors]
     scales = [f"{one}.scales" for one in files.linears if f"{one}.scales" in files.tensors]
     # In graphs of codes, a number is behind the name.
     vectors = [name for name in files.tensors if re.search(r"norm\d?\.weight(\.\d+)?$", name)]
@@ -180,10 +184,9 @@ def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Call
         name = pick(names)
         return name, files.stored(name, np.full_like(files.value(name), number))
 
-    found: dict[str, Callable[[], tuple[str, np.ndarray]]] = {
-        "swapped rows": lambda: swapped(0),
-        "a saturated column": saturated,
-    }
+    found: dict[str, Callable[[], tuple[str, np.ndarray]]] = {}
+    if values:
+        found |= {"swapped rows": lambda: swapped(0), "a saturated column": saturated}
     if any(map(same_layers, values)):
         found["another layer's weights"] = another
     if any(files.array(one).ndim > 1 for one in values[:1]):
