@@ -21,14 +21,11 @@ from typing import Any
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
 from mobilevlm.engines.cuda_device import compute_capability, system_release
-from mobilevlm.engines.stages import TIMING_CACHE_FILE, VISION, engine_file
+from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.engines.tensorrt.apart import build_apart, probe_apart
-from mobilevlm.engines.tensorrt.log import NO_KERNEL, import_tensorrt
-from mobilevlm.engines.tensorrt.lowering import choose_lowering
-from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.apart import build_apart
+from mobilevlm.engines.tensorrt.log import import_tensorrt
 from mobilevlm.engines.tensorrt.record import engine_record, machine_record, parts, spare_files
-from mobilevlm.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,26 +58,8 @@ def compile_bundle(directory: str | Path) -> Bundle:
     machine = machine_record(import_tensorrt().__version__, compute_capability(), system_release())
     record = bundle.manifest.tensorrt
     if record.get("machine") != machine:  # engines do not move
-        lowering, reason = choose_lowering(machine["version"], lambda: probe_apart(bundle.directory))
-        record = {"machine": machine, "lowering": lowering, "reason": reason, "engines": {}}
-    _say(
-        f"TensorRT {machine['version']}, compute capability {machine['capability']}: {record['lowering']} decoder, "
-        f"because {record['reason']}"
-    )
-    try:
-        return _all_up_to_date(bundle, record)
-    except UserError as error:
-        # A small layer had a kernel, the whole has none.
-        if record["lowering"] != FUSED or NO_KERNEL not in str(error):
-            raise
-        _say(f"{error}\nIt is built as {DELTA} instead")
-        bundle = Bundle.open(directory, compiling=True)  # what is done by now is in there
-        engines = bundle.manifest.tensorrt.get("engines", {})
-        done = {part: made for part, made in engines.items() if part == VISION}
-        return _all_up_to_date(bundle, record | {"lowering": DELTA, "reason": str(error), "engines": done})
-
-
-def _all_up_to_date(bundle: Bundle, record: dict[str, Any]) -> Bundle:
+        record = {"machine": machine, "engines": {}}
+    _say(f"TensorRT {machine['version']}, compute capability {machine['capability']}")
     for part in parts(bundle):
         bundle, record = _up_to_date(bundle, part, record)
     return bundle
@@ -88,13 +67,13 @@ def _all_up_to_date(bundle: Bundle, record: dict[str, Any]) -> Bundle:
 
 def _up_to_date(bundle: Bundle, part: str, record: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
     """Bundle and record with the engine of a part: built, unless the one that is there is made from the same."""
-    made_from = engine_record(bundle.manifest, part, record["lowering"])
+    made_from = engine_record(bundle.manifest, part)
     name = engine_file(part)
     if record["engines"].get(part, {}).get("made_from") == made_from and bundle.path(name).is_file():
         _say(f"{name} is up to date")
         return bundle, record
     begin = time.perf_counter()
-    build_apart(bundle.directory, part, record["lowering"])
+    build_apart(bundle.directory, part)
     seconds = round(time.perf_counter() - begin, 1)
     record = record | {"engines": record["engines"] | {part: {"made_from": made_from, "seconds": seconds}}}
     new = [file for file in (name, TIMING_CACHE_FILE) if bundle.path(file).is_file()]

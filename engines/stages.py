@@ -22,10 +22,8 @@ SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
 PAST_LENGTH = "past_length"
 # Of the `delta` lowering: see `engines/chunks.py`.
 ATTENTION_MASK, ROPE_COS, ROPE_SIN = "attention_mask", "rope_cos", "rope_sin"
-# Of TensorRT's `delta` lowering: rows of all its layers in one block (2 * layers, S, kv heads * head_dim).
+# Of TensorRT's `strided` lowering: rows of all its layers in one block (2 * layers, S, kv heads * head_dim).
 NEW_ROWS = "new_rows"
-# Of its `fused` lowering: first cache row of a call (1,) int64, and which of its rows the logits are of (1,) int64.
-WRITE_INDICES, LAST_ROW = "write_indices", "last_row"
 
 # Of TensorRT's decoders: the largest of the logits (1, K) float32, largest first, and their tokens (1, K) int64.
 TOP_LOGITS, TOP_TOKENS = "top_logits", "top_tokens"
@@ -69,11 +67,6 @@ def chunk_graph(part: str, rows: int) -> str:
 def onnx_file(part: str) -> str:
     """Of a graph."""
     return f"{part}.onnx"
-
-
-def lowered_graph(part: str, lowering: str) -> str:
-    """A piece's graph of a lowering; both lowerings of a piece have the same weights."""
-    return f"{part}.{lowering}"
 
 
 def float32_file(graph: str) -> str:

@@ -49,7 +49,6 @@ class Graph:
         opset: version of the standard operators.
         dtype: of what flows between operators, and of the constants it meets.
         magnitudes: of what a linear layer reads on the calibration data, None where they are not known.
-        like: another graph with the same weights, which has written them; small constants are each graph's own.
     """
 
     def __init__(
@@ -63,13 +62,11 @@ class Graph:
         opset: int = OPSET,
         dtype: type[np.generic] = np.float32,
         magnitudes: Callable[[str], Magnitudes | None] = no_magnitudes,
-        like: Graph | None = None,
     ):
         self.name, self.tensors, self.precision = name, tensors, precision
         self.weights_path, self.on_bytes, self.moments = weights_path, on_bytes, moments
         self.dtype, self.magnitudes, self._opset = np.dtype(dtype), magnitudes, opset
-        self._file = like._file if like else weights_path.open("wb")
-        self._written = {tensor.name: tensor for tensor in like._initializers} if like else {}
+        self._file = weights_path.open("wb")
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -129,7 +126,7 @@ class Graph:
 
     def weight(self, name: str) -> str:
         """Add a checkpoint tensor as it is, in the graph's dtype: norms, biases, convolutions."""
-        return name if self.has(name) else self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
+        return self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
 
     def linear(self, x: str, *names: str, factors: str | None = None) -> str:
         """`x @ weight.T + bias` in the stage's precision.
@@ -158,8 +155,6 @@ class Graph:
     def bias(self, *names: str) -> str:
         """Add the biases of layers, side by side."""
         name = f"{names[0]}.bias"
-        if self.has(name):
-            return name
         bias = np.concatenate([to_numpy(self.tensors[f"{one}.bias"]) for one in names])
         return self.initializer(name, self.narrowed(name, bias))
 
@@ -178,7 +173,7 @@ class Graph:
         return x if self.dtype == np.float32 else self.op("Cast", x, to=self.kind)
 
     def _exact(self, name: str) -> str:
-        return name if self.has(name) else self.initializer(name, to_numpy(self.tensors[name]))
+        return self.initializer(name, to_numpy(self.tensors[name]))
 
     def narrowed(self, name: str, value: np.ndarray) -> np.ndarray:
         """A weight in the graph's dtype.
@@ -193,13 +188,6 @@ class Graph:
                 f"with --precision {self.name.split('.')[0]}=fp32"
             )
         return value.astype(self.dtype)
-
-    def has(self, *names: str) -> bool:
-        """Take initializers over from the graph with the same weights; whether it has them."""
-        if not all(name in self._written for name in names):
-            return False
-        self._initializers += [self._written.pop(name) for name in names]
-        return True
 
     def initializer(self, name: str, value: np.ndarray) -> str:
         """Add a value under a name of its own: inline when it is small, else in the external file."""

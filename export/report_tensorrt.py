@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import onnx
 
 from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
-from mobilevlm.engines.tensorrt.profiles import FUSED
 
 from .stage_runs import HALF_MAX, HEADROOM, Peak
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def tensorrt_lines(plan: BuildPlan) -> list[str]:
     """Items about the decoder's pieces and its calibration."""
     cut = ", ".join(f"{name} (layers {layers.start} to {layers.stop - 1})" for name, layers in plan.parts.items())
-    lines = [f"- decoder engines: {cut}, each in two forms over one file of weights: `delta` and `fused`"]
+    lines = [f"- decoder engines: {cut}"]
     if plan.calibration is None:
         return lines
     read = f"{len(plan.calibration.rows)} conversations of {plan.calibration.path.name}"
@@ -34,7 +33,7 @@ def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
     """Of each stage, the bytes of weights that are stored in each type."""
     found: dict[str, dict[str, int]] = {}
     for path in sorted(directory.glob(onnx_file("*"))):
-        if path.name.endswith((onnx_file(FUSED), float32_file(""))):
+        if path.name.endswith(float32_file("")):
             continue  # the same weights once more
         sizes = found.setdefault(path.name.split(".")[0], {})
         for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:

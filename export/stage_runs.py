@@ -53,9 +53,6 @@ class Stages(Protocol):
     def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
         """The first rows of the kv cache by layer and part, (1, kv heads, rows, head_dim), of the written weights."""
 
-    def others(self) -> Mapping[str, Stages]:
-        """The same decoder in other forms that the bundle has, by what they are reported as."""
-
     def peaks(self) -> list[Peak]:
         """How large float16 values got in what has run, a graph each; none where arithmetic is float32."""
 
@@ -136,10 +133,6 @@ class CpuStages:
             found[layer, part] = values
         return found
 
-    def others(self) -> dict[str, Stages]:
-        """See `Stages`."""
-        return {}
-
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return []
@@ -183,10 +176,6 @@ class NpuStages:
             values = buffer.swapaxes(2, 3) if part == "key" else buffer
             found[layer, part] = values[:, :, :rows].astype(np.float32) - 128
         return found
-
-    def others(self) -> dict[str, Stages]:
-        """See `Stages`."""
-        return {}
 
     def peaks(self) -> list[Peak]:
         """See `Stages`."""

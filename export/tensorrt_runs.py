@@ -10,8 +10,7 @@ import onnx
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.tensorrt.bucketed import DECODERS
-from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 from mobilevlm.pages import Pages
 
 from .ranges import Ranges
@@ -43,7 +42,7 @@ class WatchedGraph:
             names = [output.name for output in self._session.get_outputs()]
             return dict(zip(names, self._session.run(names, feed), strict=True))
         finally:
-            for pages in self._weights:  # the other lowering reads the same file, mapped once more
+            for pages in self._weights:
                 pages.release()
 
     def peak(self) -> Peak | None:
@@ -63,8 +62,6 @@ class TensorrtStages:
         config: the model.
         parts: pieces of the decoder and their layers.
         cache_rows: of the kv cache.
-        precisions: stage to precision.
-        lowering: of the decoder, `delta` or `fused`.
     """
 
     def __init__(
@@ -73,15 +70,11 @@ class TensorrtStages:
         config: ModelConfig,
         parts: Mapping[str, range],
         cache_rows: int,
-        precisions: Mapping[str, str],
-        lowering: str = DELTA,
     ):
-        self._directory, self._config, self._parts, self._rows = directory, config, parts, cache_rows
-        self._precisions, self._lowering = precisions, lowering
+        self._directory, self._config = directory, config
         self._opened: list[WatchedGraph] = []
-        self._fused: TensorrtStages | None = None
-        runs = [self._open(stages.lowered_graph(part, lowering)).run for part in parts]
-        self._decoder = DECODERS[lowering](config, runs, list(parts.values()), cache_rows)
+        runs = [self._open(part).run for part in parts]
+        self._decoder = BucketedDecoder(config, runs, list(parts.values()), cache_rows)
 
     def _open(self, graph: str) -> WatchedGraph:
         self._opened.append(WatchedGraph(self._directory / stages.onnx_file(graph)))
@@ -103,14 +96,6 @@ class TensorrtStages:
         keys = [(layer, part) for layer in range(self._config.num_hidden_layers) for part in stages.CACHE_PARTS]
         return {key: self._decoder.head_major(*key, rows) for key in keys}
 
-    def others(self) -> dict[str, TensorrtStages]:
-        """See `Stages`: the lowering of newer versions."""
-        if self._lowering == FUSED:
-            return {}
-        self._fused = TensorrtStages(self._directory, self._config, self._parts, self._rows, self._precisions, FUSED)
-        return {stages.lowered_graph(stages.DECODER, FUSED): self._fused}
-
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
-        graphs = [graph for one in (self, self._fused) if one for graph in one._opened]
-        return [peak for graph in graphs if (peak := graph.peak())]
+        return [peak for graph in self._opened if (peak := graph.peak())]

@@ -1,4 +1,4 @@
-"""Writes the stages of a bundle for TensorRT: strongly typed graphs, the decoder's in both lowerings over one file."""
+"""Writes the stages of a bundle for TensorRT: strongly typed graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tqdm import tqdm
 from mobilevlm.engines import stages
 from mobilevlm.engines.rules.check import check
 from mobilevlm.engines.targets import QUANTIZED
-from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
 from mobilevlm.errors import UserError
 
 from .balance import Balanced
@@ -19,7 +18,7 @@ from .cache import CacheForm
 from .calibration import embedded
 from .decoder import write_decoder, write_likeliest
 from .graph import Graph, no_magnitudes, no_moments
-from .lowerings import fused, strided
+from .lowerings import strided
 from .observed import Observed
 from .observed_vision import vision_magnitudes
 from .plan import BuildPlan
@@ -30,9 +29,8 @@ from .typed import in_float32
 from .vision import write_vision
 from .written_weights import FLOAT16_NOISE, Written
 
-OPSET, INT4_OPSET, FUSED_OPSET = 20, 21, 24
-# Versions of TensorRT that a graph is written for: the oldest, and those before and behind what changed.
-VERSIONS = {stages.VISION: ("10.3", "10.16", "11.4"), DELTA: ("10.3", "10.16", "11.4"), FUSED: ("10.16", "11.4")}
+OPSET, INT4_OPSET = 20, 21
+VERSIONS = ("10.3", "10.16", "11.4")  # of TensorRT that graphs are written for: the oldest, and where something changed
 
 
 def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
@@ -71,38 +69,35 @@ def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
         progress.set_description(f"writing vision {plan.precisions[stages.VISION]}")
         with opened(stages.VISION, stages.VISION, opset=OPSET) as graph:
             write_vision(graph, config, strided)
-            save(graph, directory, stages.VISION, stages.VISION)
+            save(graph, directory, stages.VISION)
     name, cache = plan.precisions[stages.DECODER], CacheForm(plan.max_context)
     progress.set_description(f"writing decoder {name}")
     opset = INT4_OPSET if name == "int4" else OPSET
     for part, layers in plan.parts.items():
         with opened(stages.DECODER, part, moments=moments, opset=opset) as graph:
-            for form, lowering in ((DELTA, strided), (FUSED, fused)):
-                one = graph if form == DELTA else opened(stages.DECODER, part, opset=FUSED_OPSET, like=graph)
-                write_decoder(one, config, lowering, cache, layers)
-                if layers.stop == config.num_hidden_layers:
-                    write_likeliest(one, config)
-                save(one, directory, stages.lowered_graph(part, form), form)
+            write_decoder(graph, config, strided, cache, layers)
+            if layers.stop == config.num_hidden_layers:
+                write_likeliest(graph, config)
+            save(graph, directory, part)
     graphs = {stage: [stage] for stage in plan.precisions if stage != stages.DECODER}
-    graphs[stages.DECODER] = [stages.lowered_graph(part, DELTA) for part in plan.parts]
+    graphs[stages.DECODER] = list(plan.parts)
     return Written(weights, graphs, FLOAT16_NOISE)
 
 
-def save(graph: Graph, directory: Path, name: str, form: str) -> None:
+def save(graph: Graph, directory: Path, name: str) -> None:
     """Write a graph's file and its form for a CPU, and check that TensorRT will take it.
 
     Args:
         graph: what was written.
         directory: for the file.
         name: of the graph.
-        form: `vision`, or the decoder's lowering.
     """
     path = directory / stages.onnx_file(name)
     graph.save(path)
     written = onnx.load(str(path), load_external_data=False)
     (directory / stages.float32_file(name)).write_bytes(in_float32(written).SerializeToString())
     model = onnx.shape_inference.infer_shapes(written, data_prop=True)
-    for version in VERSIONS[form]:
+    for version in VERSIONS:
         if found := check(model, version):
             lines = "\n".join(map(str, found))
             raise UserError(f"TensorRT {version} would not take {path.name}; please report this:\n{lines}")

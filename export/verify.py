@@ -71,13 +71,10 @@ def verify(
             outputs[stages.VISION] = {stages.IMAGE_EMBEDS: runs.encode_image(sample.pixel_values.numpy())}
         rows = _prompt(sample.input_ids, table, reference.golden.get(stages.IMAGE_EMBEDS))
         first = len(rows) - question_rows(len(rows))
-        tokens, prefilled, outputs[stages.DECODER] = _answer(runs, table, rows, first, None, progress.update)
+        tokens, prefilled, outputs[stages.DECODER] = _answer(runs, table, rows, first, progress.update)
         if prefilled is not None:
             outputs[stages.PREFILL] = {stages.FIRST_LOGITS: prefilled}
         caches = {stages.DECODER: runs.caches(len(rows) + DECODE_STEPS)}
-        for name, other in runs.others().items():
-            _, _, outputs[name] = _answer(other, table, rows, first, tokens, progress.update)
-            caches[name] = other.caches(len(rows) + DECODE_STEPS)
         reference.follow(tokens, first)
         form = Form(checkpoint, written, directory, noise, progress.update)
         answer = [as_float32(table[[token]]) for token in tokens[:-1]]
@@ -112,7 +109,6 @@ def _answer(
     table: np.ndarray,
     rows: np.ndarray,
     first: int,
-    tokens: list[int] | None,
     on_step: Callable[[], object],
 ) -> tuple[list[int], np.ndarray | None, dict[str, np.ndarray]]:
     """Run a prompt in two parts, then an answer token by token.
@@ -122,7 +118,6 @@ def _answer(
         table: of embeddings.
         rows: (S, D), the prompt.
         first: rows of the first part.
-        tokens: the answer; None for the likeliest ones.
         on_step: called after each.
 
     Returns:
@@ -131,10 +126,10 @@ def _answer(
     prefilled = runs.prefill(rows[:first])
     outputs = {} if prefilled is not None else {stages.FIRST_LOGITS: runs.decode(rows[:first], 0)}
     rows, past, logits, answer = rows[first:], first, [], []
-    for step in range(DECODE_STEPS + 1):
+    for _ in range(DECODE_STEPS + 1):
         logits.append(runs.decode(rows, past))
         past += len(rows)
-        answer.append(int(logits[-1].argmax()) if tokens is None else tokens[step])
+        answer.append(int(logits[-1].argmax()))
         rows = as_float32(table[[answer[-1]]])
         on_step()
     return answer, prefilled, outputs | {stages.LOGITS: np.concatenate(logits)}

@@ -47,7 +47,7 @@ TOLD = {  # what may differ and should be known
     ("versions", "onnxruntime"): "ONNX Runtime",
     ("engine", "name"): "model",
     ("engine", "precision"): "precision",
-    ("engine", "tensorrt", "lowering"): "lowering",
+    ("engine", "lowering"): "lowering",
     ("engine", "max_context"): "context",
 }
 

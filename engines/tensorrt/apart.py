@@ -12,23 +12,21 @@ from ..stages import engine_file
 from .record import compile_command
 
 INTERRUPTED = 130
-PROBE = "--probe"
 WORKER = Path(__file__).with_name("worker.py")
 
 
-def build_apart(directory: Path, part: str, lowering: str) -> None:
+def build_apart(directory: Path, part: str) -> None:
     """Build an engine in a process of its own, with its bar on stderr.
 
     Args:
         directory: of the bundle.
         part: `vision`, or a piece of the decoder.
-        lowering: of the decoder.
 
     Raises:
         UserError: it could not be built; says why.
         KeyboardInterrupt: it was interrupted.
     """
-    status, said = _run([str(directory), part, lowering])
+    status, said = _run([str(directory), part])
     if status < 0:
         raise UserError(
             f"building {engine_file(part)} was killed by signal {-status}, most likely for want of memory: close other "
@@ -38,12 +36,6 @@ def build_apart(directory: Path, part: str, lowering: str) -> None:
         )
     if status:
         raise UserError(said or f"building {engine_file(part)} ended with status {status}")
-
-
-def probe_apart(directory: Path) -> str | None:
-    """Try whether TensorRT has kernels for the `fused` lowering, in a process of its own: why not, or None."""
-    status, said = _run([str(directory), PROBE])
-    return (said or f"it ended with status {status}") if status else None
 
 
 def _run(words: list[str]) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""TensorRT's decoders over whatever runs their graphs, in either lowering: fed and kept as a device's runner does."""
+"""TensorRT's decoder over whatever runs its graphs: fed and kept as a device's runner does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from mobilevlm.config import ModelConfig
 
 from .. import stages
 from ..chunks import Run, chunks
-from .buckets import PROMPT_ROWS, delta_inputs, fused_inputs, past_buckets
-from .profiles import DELTA, FUSED
+from .buckets import PROMPT_ROWS, SPARE_ROWS, call_inputs, past_buckets
 
 
-class DeltaDecoder:
-    """Pieces of the `delta` lowering.
+class BucketedDecoder:
+    """Pieces of the `strided` lowering.
 
     Args:
         config: the model.
@@ -39,9 +38,9 @@ class DeltaDecoder:
     def _call(self, rows: np.ndarray, past: int, size: int) -> np.ndarray:
         config, count = self._config, len(rows)
         bucket = next(length for length in self._buckets if length >= past)
-        values = np.zeros((1, size, rows.shape[1]), np.float32)
-        values[0, size - count :] = rows
-        name, others = stages.INPUTS_EMBEDS, delta_inputs(config, count, past, size, bucket)
+        values = np.zeros((1, SPARE_ROWS + size, rows.shape[1]), np.float32)
+        values[0, -count:] = rows
+        name, others = stages.INPUTS_EMBEDS, call_inputs(config, count, past, size, bucket)
         shape = (1, bucket, config.num_key_value_heads, config.head_dim)
         for run, layers, cache in zip(self._runs, self._parts, self.caches, strict=True):
             keys = [stages.past(layer, part) for layer in layers for part in stages.CACHE_PARTS]
@@ -56,39 +55,3 @@ class DeltaDecoder:
         cache, layers = next(pair for pair in zip(self.caches, self._parts, strict=True) if layer in pair[1])
         one = cache[2 * (layer - layers.start) + stages.CACHE_PARTS.index(part), :rows]
         return one.reshape(1, rows, self._config.num_key_value_heads, -1).swapaxes(1, 2)
-
-
-class FusedDecoder:
-    """Pieces of the `fused` lowering; arguments as of `DeltaDecoder`."""
-
-    def __init__(self, config: ModelConfig, runs: Sequence[Run], parts: Sequence[range], cache_rows: int):
-        self._config, self._runs, self._parts, self._rows = config, runs, parts, cache_rows
-        shape = (1, config.num_key_value_heads, cache_rows, config.head_dim)
-        keys = [(layer, part) for layers in parts for layer in layers for part in stages.CACHE_PARTS]
-        self.caches = {key: np.zeros(shape, np.float32) for key in keys}
-
-    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
-        """See `DeltaDecoder`."""
-        for piece in chunks(len(rows), PROMPT_ROWS):
-            logits = self._call(rows[piece], past + piece.start)
-        return logits
-
-    def _call(self, rows: np.ndarray, past: int) -> np.ndarray:
-        count = len(rows)
-        others = fused_inputs(self._config, count, past, count, self._rows)
-        last_row = {stages.LAST_ROW: others.pop(stages.LAST_ROW)}
-        name, values = stages.INPUTS_EMBEDS, rows[None]
-        for run, layers in zip(self._runs, self._parts, strict=True):
-            keys = [(layer, part) for layer in layers for part in stages.CACHE_PARTS]
-            feed = others | {name: values} | {stages.past(*key): self.caches[key] for key in keys}
-            outputs = run(feed | (last_row if layers is self._parts[-1] else {}))
-            self.caches |= {key: outputs[stages.present(*key)] for key in keys}
-            name, values = stages.HIDDEN_STATES, outputs.get(stages.NEXT_HIDDEN_STATES)
-        return outputs[stages.LOGITS]
-
-    def head_major(self, layer: int, part: str, rows: int) -> np.ndarray:
-        """See `DeltaDecoder`."""
-        return self.caches[layer, part][:, :, :rows]
-
-
-DECODERS = {DELTA: DeltaDecoder, FUSED: FusedDecoder}

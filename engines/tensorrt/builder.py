@@ -77,17 +77,11 @@ class EngineBuilder:
             BuildError: TensorRT refuses the graph, or memory is short.
             KeyboardInterrupt: its progress monitor cancelled it.
         """
-        # From the file, because a model with its weights is too large for one message.
-        return self._build(path.name, lambda parser: parser.parse_from_file(str(path)), profiles)
-
-    def build_bytes(self, name: str, model: bytes) -> memoryview:
-        """The engine of a small ONNX model without dynamic sizes; the arguments name and hold it."""
-        return self._build(name, lambda parser: parser.parse(model), ())
-
-    def _build(self, name: str, parse: Any, profiles: Sequence[Profile]) -> memoryview:
+        name = path.name
         network = self._builder.create_network(network_flags(self.trt))
         parser = self.trt.OnnxParser(network, self._logger)  # alive until the end: the network's weights may be its
-        if not parse(parser):
+        # From the file, because a model with its weights is too large for one message.
+        if not parser.parse_from_file(str(path)):
             errors = [parser.get_error(index) for index in range(parser.num_errors)]
             self._logger.lines += [f"ERROR: {error.node_name()}: {error.desc()}" for error in errors]
             raise self._failure(f"{name} could not be read")

@@ -1,7 +1,6 @@
 """What a bundle notes about its TensorRT engines, in `Manifest.tensorrt`, and whether they may be used here.
 
 machine: version of TensorRT, compute capability of the GPU, release of a Jetson's system: what engines are bound to
-lowering, reason: of the decoder, see `lowering.py`
 engines: by part, what each was made from and the seconds it took
 """
 
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle, BundleError, Manifest
-from ..stages import VISION, engine_file, lowered_graph, onnx_file, weights_file
+from ..stages import VISION, engine_file, onnx_file, weights_file
 from .builder import SETTINGS
 
 
@@ -25,9 +24,9 @@ def machine_record(version: str, capability: str, system: str) -> dict[str, str]
     return {"version": version, "capability": capability, "system": system}
 
 
-def engine_record(manifest: Manifest, part: str, lowering: str) -> dict[str, Any]:
+def engine_record(manifest: Manifest, part: str) -> dict[str, Any]:
     """What the engine of a part is made from: another one is made when anything of it differs."""
-    names = (onnx_file(part if part == VISION else lowered_graph(part, lowering)), weights_file(part))
+    names = (onnx_file(part), weights_file(part))
     files = {name: manifest.files[name]["sha256"] for name in names if name in manifest.files}
     return {"files": files, "settings": SETTINGS}
 

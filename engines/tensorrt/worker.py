@@ -1,7 +1,6 @@
-"""The process that builds one engine, or tries a small layer: started by `apart.py`, memory ends with it.
+"""The process that builds one engine: started by `apart.py`, memory ends with it.
 
-    python engines/tensorrt/worker.py DIR decoder.0 delta
-    python engines/tensorrt/worker.py DIR --probe
+    python engines/tensorrt/worker.py DIR decoder.0
 
 The bar goes to stderr, what went wrong to stdout. What TensorRT and the driver print on their own account is kept
 aside: the reason may be nowhere but there.
@@ -26,35 +25,36 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE, VISION, engine_file, lowered_graph, onnx_file
-from mobilevlm.engines.tensorrt.apart import INTERRUPTED, PROBE
+from mobilevlm.engines.stages import TIMING_CACHE_FILE, VISION, engine_file, onnx_file
+from mobilevlm.engines.tensorrt.apart import INTERRUPTED
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder, write_whole
-from mobilevlm.engines.tensorrt.lowering import probe_model
 from mobilevlm.engines.tensorrt.profiles import Profile, decoder_pieces, decoder_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
 from mobilevlm.errors import UserError
 
 
-def build_part(bundle: Bundle, part: str, lowering: str, builder: EngineBuilder) -> None:
+def build_part(bundle: Bundle, part: str, builder: EngineBuilder) -> None:
     """Write the engine of a graph beside it.
 
     Args:
         bundle: with the graph.
         part: `vision`, or a piece of the decoder.
-        lowering: of the decoder.
         builder: that makes it.
 
     Raises:
         BuildError: TensorRT refuses the graph, or memory is short.
         KeyboardInterrupt: it was cancelled.
     """
-    graph, profiles = part, list[Profile]()
-    if part != VISION:
-        piece = decoder_pieces(bundle.manifest.parts)[part]
-        graph = lowered_graph(part, lowering)
-        profiles = decoder_profiles(bundle.config, piece, lowering, bundle.manifest.max_context)
-    write_whole(bundle.path(engine_file(part)), builder.build_file(bundle.path(onnx_file(graph)), profiles))
+    engine = builder.build_file(bundle.path(onnx_file(part)), profiles(bundle, part))
+    write_whole(bundle.path(engine_file(part)), engine)
+
+
+def profiles(bundle: Bundle, part: str) -> list[Profile]:
+    """Optimisation profiles of a bundle's graph; none where all its sizes are fixed."""
+    if part == VISION:
+        return []
+    return decoder_profiles(bundle.config, decoder_pieces(bundle.manifest.parts)[part], bundle.manifest.max_context)
 
 
 @contextmanager
@@ -87,12 +87,9 @@ def _cancelled_by_signals(cancel: Callable[[], None]) -> Iterator[None]:
 def _work(words: list[str], terminal: TextIO) -> None:
     bundle = Bundle.open(words[0], compiling=True)
     builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), compile_command(bundle.directory))
-    if words[1] == PROBE:
-        builder.build_bytes("a layer of it", probe_model(bundle.config, bundle.manifest.precision[DECODER]))
-        return
     builder.progress = make_progress(builder.trt, words[1], terminal)
     with _cancelled_by_signals(builder.progress.cancel):
-        build_part(bundle, words[1], words[2], builder)
+        build_part(bundle, words[1], builder)
 
 
 def main(words: list[str]) -> int:

@@ -1,10 +1,13 @@
-"""`delta` for TensorRT before 10.16, which knows no operator for any of it: only primitive ones.
+"""For TensorRT, whose oldest version of interest has no operator for any of it: only primitive ones.
 
 The cache is read and rows leave as one block, which a single strided copy puts behind the past: rows lie one behind the
-other in the cache, (1, P, kv heads, head_dim), so that the beginning of a long one is a short one. Scores of the past
-and of the new rows come from a product each, and are joined: the cache is never copied. Where float16 flows, RMSNorm
-and RoPE are float32 between explicit casts, because squares leave its range and a strongly typed network casts nothing
-by itself; queries are scaled before the product, which keeps scores small and is what attention kernels expect.
+other in the cache, (1, P, kv heads, head_dim), so that the beginning of a long one is a short one. Past and new rows
+are joined, and attention is the usual pattern over both: TensorRT's builder makes one kernel of joining, RoPE and
+attention, and copies nothing. With a product for each it made four, and transposed the whole cache for them. Where
+float16 flows, RMSNorm and RoPE are float32 between explicit casts, because squares leave its range and a strongly typed
+network casts nothing by itself; queries are scaled before the product, which keeps scores small and is what attention
+kernels expect. A row that means nothing goes through all products in front of the others (`buckets.py` says why);
+attention leaves it out.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from onnx import TensorProto
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, NEW_ROWS, ROPE_COS, ROPE_SIN, past
+from mobilevlm.engines.tensorrt.buckets import SPARE_ROWS
 
 from ..cache import CacheForm
 from ..graph import Graph
@@ -54,24 +58,29 @@ def last_position(graph: Graph, x: str) -> str:
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Piece:
-    """Declare the inputs (`rows` is the first's name) and the block of new rows of decoder layers."""
+    """Declare the inputs (`rows` is the first's name, 1 + S of them) and the block of S new rows of decoder layers."""
     kv_heads, dim = config.num_key_value_heads, config.head_dim
     graph.input(rows, graph.kind, [1, "sequence", config.hidden_size])
-    graph.input(ATTENTION_MASK, graph.kind, [1, 1, "sequence", "columns"])
+    graph.input(ATTENTION_MASK, graph.kind, [1, 1, "new", "columns"])
     for name in (ROPE_COS, ROPE_SIN):
-        graph.input(name, TensorProto.FLOAT, [1, "sequence", 1, dim])
+        graph.input(name, TensorProto.FLOAT, [1, "new", 1, dim])
     for layer in layers:
         for part in CACHE_PARTS:
             graph.input(past(layer, part), graph.kind, [1, "past", kv_heads, dim])
-    graph.output(NEW_ROWS, graph.kind, [len(CACHE_PARTS) * len(layers), "sequence", kv_heads * dim])
+    graph.output(NEW_ROWS, graph.kind, [len(CACHE_PARTS) * len(layers), "new", kv_heads * dim])
     return Piece(layers)
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, piece: Piece) -> str:
-    """Causal attention of (1, S, D) rows to themselves and the cache; (1, S, H * Dh)."""
+    """Causal attention of (1, 1 + S, D) rows, without the spare one, to themselves and the cache.
+
+    Returns:
+        (1, 1 + S, H * Dh).
+    """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     rows = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
-    rows = _reshape(graph, rows, [1, -1, heads + 2 * kv_heads, dim])
+    spare = _cut(graph, _cut(graph, rows, 0, SPARE_ROWS, 1), 0, heads * dim, 2)
+    rows = _reshape(graph, _cut(graph, rows, SPARE_ROWS, END, 1), [1, -1, heads + 2 * kv_heads, dim])
     turned = _turn(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
     query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), scale(graph, dim))
     query, key = graph.narrow(query), graph.narrow(_cut(graph, turned, heads, END, 2))
@@ -81,19 +90,18 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
         graph.op("Concat", *piece.new_rows, axis=0, out=NEW_ROWS)
     # Query heads that read the same keys become rows of one head.
     query = _grouped(graph, graph.op("Transpose", query, perm=[0, 2, 1, 3]), config)
-    keys = (graph.op("Transpose", part, perm=[0, 2, 3, 1]) for part in (past(layer, "key"), key))
-    scores = graph.op("Concat", *(graph.op("MatMul", query, part) for part in keys), axis=-1)
+    both = zip(CACHE_PARTS, (key, value), strict=True)
+    keys, values = (graph.op("Concat", past(layer, part), new, axis=1) for part, new in both)
+    scores = graph.op("MatMul", query, graph.op("Transpose", keys, perm=[0, 2, 3, 1]))
     if kv_heads < heads:
         scores = _reshape(graph, scores, [1, heads, -1, 0])
     weights = graph.op("Softmax", graph.op("Add", scores, ATTENTION_MASK), axis=-1)
     weights = _grouped(graph, weights, config)
-    values = (graph.op("Transpose", part, perm=[0, 2, 1, 3]) for part in (past(layer, "value"), value))
-    length = graph.once("past rows", lambda: graph.op("Shape", past(layer, "value"), start=1, end=2))
-    parts = (_slice(graph, weights, *ends, 3) for ends in ((_index(graph, 0), length), (length, _index(graph, END))))
-    mixed = graph.op("Add", *(graph.op("MatMul", *pair) for pair in zip(parts, values, strict=True)))
+    mixed = graph.op("MatMul", weights, graph.op("Transpose", values, perm=[0, 2, 1, 3]))
     if kv_heads < heads:
         mixed = _reshape(graph, mixed, [1, heads, -1, dim])
-    return _reshape(graph, graph.op("Transpose", mixed, perm=[0, 2, 1, 3]), [1, -1, heads * dim])
+    mixed = _reshape(graph, graph.op("Transpose", mixed, perm=[0, 2, 1, 3]), [1, -1, heads * dim])
+    return graph.op("Concat", spare, mixed, axis=1)
 
 
 def _turn(graph: Graph, x: str, dim: int) -> str:
@@ -126,8 +134,4 @@ def _index(graph: Graph, at: int) -> str:
 
 
 def _cut(graph: Graph, x: str, start: int, stop: int, axis: int) -> str:
-    return _slice(graph, x, _index(graph, start), _index(graph, stop), axis)
-
-
-def _slice(graph: Graph, x: str, start: str, stop: str, axis: int) -> str:
-    return graph.op("Slice", x, start, stop, _index(graph, axis))
+    return graph.op("Slice", x, *(_index(graph, at) for at in (start, stop, axis)))

@@ -5,8 +5,7 @@ the largest reference value (a second guard, behind decibels); `BYTES`, what a w
 which the embedding table that goes with it is stored (int8: with a scale for each row); and `linear(graph, x, names)`.
 It may have `up_to_factors`, see `Graph.up_to_factors`.
 
-TensorRT's own, `tensorrt_…`, write strongly typed graphs, two of which may share weights: they ask whether these are
-there before they compute them (`Graph.has`). `Target.module` knows which is whose.
+TensorRT's own, `tensorrt_…`, write strongly typed graphs. `Target.module` knows which is whose.
 """
 
 from __future__ import annotations

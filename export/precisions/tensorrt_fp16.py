@@ -20,6 +20,5 @@ TABLE_DTYPE = np.float16
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMul with the transposed weight."""
     name = f"{names[0]}.weight"
-    if not graph.has(name):
-        graph.initializer(name, graph.narrowed(name, transposed(graph, names)))
+    graph.initializer(name, graph.narrowed(name, transposed(graph, names)))
     return graph.op("MatMul", x, name)

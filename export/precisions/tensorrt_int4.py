@@ -30,13 +30,12 @@ SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # below it float16 has fewer 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMul with the transposed weight, decoded from int4."""
     stored = f"{names[0]}.codes", f"{names[0]}.scales"
-    if not graph.has(*stored):
-        rows = graph.tensors[f"{names[0]}.weight"].shape[1]
-        if names[0] in a16w4.HEADS or rows % BLOCK:
-            return tensorrt_fp16.linear(graph, x, names)
-        codes, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
-        graph.int4(stored[0], codes)
-        graph.initializer(stored[1], scales.astype(graph.dtype))
+    rows = graph.tensors[f"{names[0]}.weight"].shape[1]
+    if names[0] in a16w4.HEADS or rows % BLOCK:
+        return tensorrt_fp16.linear(graph, x, names)
+    codes, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
+    graph.int4(stored[0], codes)
+    graph.initializer(stored[1], scales.astype(graph.dtype))
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
 
 

@@ -31,15 +31,14 @@ SMALLEST_SCALE = np.finfo(np.float16).tiny  # below it float16 has fewer bits
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """MatMul of values and the transposed weight, both decoded from int8."""
     codes, scales = (f"{names[0]}.{part}" for part in ("codes", "scales"))
-    if not graph.has(codes, scales):
-        seen = graph.magnitudes(names[0])
-        if seen is None or seen.int8_db < LEAST_DB:
-            return tensorrt_fp16.linear(graph, x, names)
-        weight = transposed(graph, names)
-        worth = _steps(np.abs(weight).max(axis=0))
-        graph.initializer(scales, worth)
-        whole = np.rint(weight / worth.astype(np.float32)).clip(-LARGEST, LARGEST)
-        graph.initializer(codes, whole.astype(np.int8))
+    seen = graph.magnitudes(names[0])
+    if seen is None or seen.int8_db < LEAST_DB:
+        return tensorrt_fp16.linear(graph, x, names)
+    weight = transposed(graph, names)
+    worth = _steps(np.abs(weight).max(axis=0))
+    graph.initializer(scales, worth)
+    whole = np.rint(weight / worth.astype(np.float32)).clip(-LARGEST, LARGEST)
+    graph.initializer(codes, whole.astype(np.int8))
     rows = graph.once(f"{x}.rows", lambda: _coded(graph, x, names[0]))
     return graph.op("MatMul", rows, graph.op("DequantizeLinear", codes, scales, axis=1))
 
@@ -52,7 +51,6 @@ def _steps(largest: np.ndarray) -> np.ndarray:
 def _coded(graph: Graph, x: str, name: str) -> str:
     """What a layer reads as int8 and back. Layers that read the same share it: they have seen the same."""
     step = f"{name}.step"
-    if not graph.has(step):
-        graph.scalar(step, _steps(np.array(graph.magnitudes(name).largest)))
+    graph.scalar(step, _steps(np.array(graph.magnitudes(name).largest)))
     zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, step, zero), step, zero)

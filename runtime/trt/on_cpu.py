@@ -12,8 +12,7 @@ import onnxruntime as ort
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
-from mobilevlm.engines.tensorrt.bucketed import DECODERS
-from mobilevlm.engines.tensorrt.profiles import DELTA
+from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 
 
 class GraphRunner:
@@ -25,12 +24,11 @@ class GraphRunner:
 
     def __init__(self, bundle: Bundle):
         self._bundle, self.max_context = bundle, bundle.manifest.max_context
-        lowering = bundle.manifest.tensorrt.get("lowering", DELTA)
         parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
         if bundle.has_vision:
             self._vision = self._open(stages.VISION)
-        runs = [self._open(stages.lowered_graph(part, lowering)) for part in parts]
-        self._decoder = DECODERS[lowering](bundle.config, runs, list(parts.values()), self.max_context)
+        runs = [self._open(part) for part in parts]
+        self._decoder = BucketedDecoder(bundle.config, runs, list(parts.values()), self.max_context)
 
     def _open(self, graph: str) -> Run:
         path = self._bundle.path(stages.float32_file(graph))

@@ -19,15 +19,15 @@ from mobilevlm.engines.cuda_device import CudaError, compute_capability
 from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS
 from mobilevlm.engines.tensorrt.log import import_tensorrt
-from mobilevlm.engines.tensorrt.profiles import FUSED, decoder_pieces
+from mobilevlm.engines.tensorrt.profiles import decoder_pieces
 from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 from mobilevlm.errors import UserError
 
 from ..likeliest import Likeliest
 from ..rows import Rows
+from .calls import Calls, Sizes
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
 from .engine import Context, Loader, TrtError
-from .lowerings import Delta, Fused, Sizes
 from .pictures import PLACES, DeviceRows, Pictures
 from .steps import INPUTS, LIKELIEST, Decoder, Step
 
@@ -66,8 +66,7 @@ class TrtRunner:
         config, pieces = bundle.config, decoder_pieces(bundle.manifest.parts)
         self._loader = Loader(compile_command(bundle.directory))
         engines = {part: self._loader.load(bundle.path(stages.engine_file(part))) for part in pieces}
-        lowering = Fused if bundle.manifest.tensorrt["lowering"] == FUSED else Delta
-        self._decoder = Decoder(engines, lowering(config, pieces, engines), config.hidden_size, config.vocab_size)
+        self._decoder = Decoder(engines, Calls(config, pieces, engines), config.hidden_size, config.vocab_size)
         self._vision = self._loader.load(bundle.path(stages.engine_file(stages.VISION))) if bundle.has_vision else None
 
     def _reserve(self, bundle: Bundle) -> None:
@@ -111,7 +110,7 @@ class TrtRunner:
 
     def _prepare_tokens(self) -> None:
         """Capture a token for each length of the cache, with contexts of its own: a graph holds on to their state."""
-        for sizes in self._decoder.lowering.tokens:
+        for sizes in self._decoder.calls.tokens:
             step = self._tokens[sizes] = self._step(sizes, self._contexts())
             step.bind(self._stream)
             step.queue(self._stream)  # what a first run does besides is not to be captured
@@ -183,8 +182,8 @@ class TrtRunner:
             self._done.wait()
 
     def _call(self, rows: Rows, past: int) -> None:
-        stream, lowering = self._stream, self._decoder.lowering
-        sizes = lowering.sizes(len(rows), past)
+        stream, calls = self._stream, self._decoder.calls
+        sizes = calls.sizes(len(rows), past)
         step = self._tokens.get(sizes) or self._prompt(sizes)
         self._sent.wait()  # the inputs before are on the GPU: theirs may be overwritten
         step.fill(rows, past)
@@ -197,7 +196,7 @@ class TrtRunner:
             step.graph.launch(stream)
             self._sent.record(stream)
         self._done.record(stream)  # the tokens are there; rows may go on into the cache meanwhile
-        lowering.keep(len(rows), past, sizes, self._regions, stream)
+        calls.keep(len(rows), past, sizes, self._regions, stream)
 
     def _prompt(self, sizes: Sizes) -> Step:
         """A call for several rows, whose contexts are told of it."""

@@ -21,9 +21,9 @@ from mobilevlm.engines.stages import (
 )
 
 from ..rows import Rows
+from .calls import Calls, Sizes
 from .cuda import Graph, Layout, PinnedMemory, Stream
 from .engine import Context, Engine, Shape
-from .lowerings import Delta, Fused, Sizes
 from .pictures import DeviceRows
 
 INPUTS, LIKELIEST = "inputs", "likeliest"
@@ -35,29 +35,29 @@ class Decoder:
 
     Attributes:
         engines: of the pieces, in order.
-        lowering: of these.
+        calls: of these.
         width: of a row.
         vocabulary: how many logits there are.
     """
 
     engines: Mapping[str, Engine]
-    lowering: Delta | Fused
+    calls: Calls
     width: int
     vocabulary: int
 
     def regions(self) -> dict[str, int]:
         """Bytes that it needs on the device: for inputs, rows between pieces, what comes out, and caches."""
-        largest = self.lowering.largest
-        rows = largest.rows * self.width * self.dtype(INPUTS_EMBEDS).itemsize
+        largest = self.calls.largest
+        rows = largest.inputs * self.width * self.dtype(INPUTS_EMBEDS).itemsize
         logits = self.vocabulary * np.dtype(np.float32).itemsize
         own = {INPUTS: self.layout(largest).size, "rows.0": rows, "rows.1": rows, LOGITS: logits}
         own[LIKELIEST] = self.likeliest.size
-        return own | self.lowering.regions()
+        return own | self.calls.regions()
 
     def input_shapes(self, sizes: Sizes) -> dict[str, Shape]:
         """Of the inputs that come from the host; the values of one are not looked at."""
-        arrays = self.lowering.inputs(1, 0, sizes)
-        return {INPUTS_EMBEDS: (1, sizes.rows, self.width)} | {name: array.shape for name, array in arrays.items()}
+        arrays = self.calls.inputs(1, 0, sizes)
+        return {INPUTS_EMBEDS: (1, sizes.inputs, self.width)} | {name: array.shape for name, array in arrays.items()}
 
     def dtype(self, name: str) -> np.dtype:
         """Of an input, as the first piece that has it takes it."""
@@ -110,8 +110,8 @@ class Step:
 
     def fill(self, rows: Rows, behind: int) -> None:
         """Write the inputs of (n, D) rows behind so many of the cache; the last call's must be on the GPU."""
-        lowering, view = self._decoder.lowering, self._views[INPUTS_EMBEDS][0]
-        place = lowering.place(len(rows), self.sizes)
+        calls, view = self._decoder.calls, self._views[INPUTS_EMBEDS][0]
+        place = calls.place(len(rows), self.sizes)
         view[: place.start], view[place.stop :], self._on_device = 0, 0, []
         for before, block in rows.placed():
             at = place.start + before
@@ -119,7 +119,7 @@ class Step:
                 self._on_device.append((at, block))
             else:
                 view[at : at + len(block)] = block
-        for name, values in lowering.inputs(len(rows), behind, self.sizes).items():
+        for name, values in calls.inputs(len(rows), behind, self.sizes).items():
             self._views[name][...] = values
 
     def bind(self, stream: Stream) -> None:
@@ -129,7 +129,7 @@ class Step:
         row_shape = self._shapes[INPUTS_EMBEDS]
         pieces = list(zip(self._decoder.engines.items(), self._contexts, strict=True))
         for number, ((part, engine), context) in enumerate(pieces):
-            shapes, addresses = self._decoder.lowering.caches(part, self.sizes, self._regions)
+            shapes, addresses = self._decoder.calls.caches(part, self.sizes, self._regions)
             shapes, addresses = self._shapes | shapes | {HIDDEN_STATES: row_shape}, place | addresses
             # Two blocks in turn: what a piece reads is not what it writes.
             addresses |= {HIDDEN_STATES: self._regions[f"rows.{number % 2}"], LOGITS: self._regions[LOGITS]}

@@ -11,14 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.tensorrt import apart as tensorrt_apart
 from mobilevlm.engines.tensorrt import log as tensorrt_log
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
-from mobilevlm.engines.tensorrt.lowering import choose_lowering, probe_model
-from mobilevlm.engines.tensorrt.onnx_bytes import FLOAT, Node, Tensor, model_bytes
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.errors import UserError
 from tests.conftest import ROOT
@@ -49,11 +49,9 @@ def header(path: Path) -> dict:
 def test_every_version_from_the_same_code(version, directory):
     with machine(version):
         bundle = compile_here(directory)
-    fused = version not in ("10.3.0", "10.7.0")
-    assert bundle.manifest.tensorrt["lowering"] == ("fused" if fused else "delta")
     plan = header(directory / "decoder.1.engine")
     assert plan["version"] == version and plan["capability"] == [8, 7]
-    assert len(plan["profiles"]) == (2 if fused else 6)
+    assert len(plan["profiles"]) == 6
     assert "TF32" not in plan["flags"]
     assert set(plan["pools"]) == {"WORKSPACE", "TACTIC_DRAM"} and 0 < plan["pools"]["TACTIC_DRAM"] < 8 << 30
     assert Bundle.open(directory).manifest == bundle.manifest
@@ -73,7 +71,7 @@ def test_profiles_are_a_chunk_and_a_token_behind_each_length(directory):
     sizes = [(one["inputs_embeds"], one["past_key_values.0.key"]) for one in profiles]
     assert all(low == usual == high for pair in sizes for low, usual, high in pair)
     assert [(rows[0][1], cache[0][1]) for rows, cache in sizes] == [
-        (rows, behind) for rows in (128, 1) for behind in (256, 512, 600)
+        (rows, behind) for rows in (128, 2) for behind in (256, 512, 600)
     ]
 
 
@@ -105,76 +103,43 @@ def test_a_failure_keeps_what_is_done(directory):
         assert double.settings.counts["builds"] == 3
 
 
-@pytest.mark.parametrize("columns", (0, tiny.MAX_CONTEXT - 1))
-def test_the_lowering_is_tried_and_falls_back(columns, directory, capsys):
-    """No kernel at all; or one for the probe, but not for so long a cache."""
-    with machine("10.16.2", fused_attention=columns) as double:
-        bundle = compile_here(directory)
-        assert double.settings.counts["builds"] == 3 + bool(columns)  # vision once, and the probe
-    record = bundle.manifest.tensorrt
-    assert record["lowering"] == "delta" and "Could not find any implementation" in record["reason"]
-    assert "Could not find any implementation" in capsys.readouterr().err
-    assert set(record["engines"]) == {"vision", "decoder.0", "decoder.1"}
-    with machine("10.16.2", fused_attention=columns) as double:
-        compile_here(directory)
-        assert "builds" not in double.settings.counts
-
-
-def test_the_lowering_by_version():
-    assert choose_lowering("10.3.0", lambda: pytest.fail("not to be tried"))[0] == "delta"
-    assert choose_lowering("10.15.1", lambda: pytest.fail("not to be tried"))[0] == "delta"
-    assert choose_lowering("10.16.2.3", lambda: None)[0] == "fused"
-    assert choose_lowering("11.4.1", lambda: "no kernel") == (
-        "delta",
-        "TensorRT 11.4.1 could not build a layer of fused: no kernel",
-    )
-
-
 def test_bundles_of_other_targets_have_nothing_to_compile(tmp_path):
     host = tiny.write_bundle(tmp_path / "host", target="host")
     with machine(), pytest.raises(BundleError, match="host, which runs as it is"):
         compile_here(host)
 
 
-def test_a_cancelled_build_is_an_interruption():
+def test_a_cancelled_build_is_an_interruption(tmp_path):
     with machine() as double:
         builder = EngineBuilder(Path("/nonexistent/timing.cache"), "again")
         builder.progress = make_progress(double.trt, "small", io.StringIO())
         builder.progress.cancel()
         with pytest.raises(KeyboardInterrupt):
-            builder.build_bytes("small", small())
+            builder.build_file(small(tmp_path), ())
 
 
-def small(operator: str = "Relu") -> bytes:
-    one = [Tensor(name, FLOAT, (4,)) for name in ("x", "y")]
-    return model_bytes([Node(operator, ("x",), "y")], one[:1], one[1:], 17)
-
-
-def test_models_without_the_onnx_package_are_what_it_reads(prepared):
-    import onnx
-
-    config = Bundle.open(prepared).config
-    for precision in ("fp16", "fp32"):
-        model = onnx.load_model_from_string(probe_model(config, precision))
-        onnx.shape_inference.infer_shapes(model, strict_mode=True)
-        assert [node.op_type for node in model.graph.node][-1] == "Attention"
-    onnx.checker.check_model(small())
-    assert onnx.load_model_from_string(small()).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
+def small(directory: Path, operator: str = "Relu") -> Path:
+    """A file with a graph of one operator."""
+    one = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4,)) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], name="y")], "small", one[:1], one[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, directory / "small.onnx")
+    return directory / "small.onnx"
 
 
 def test_an_unknown_operator_is_named(tmp_path):
     with machine():
         builder = EngineBuilder(tmp_path / "timing.cache", "again")
         with pytest.raises(BuildError, match="node y.*Plugin not found.*prepare the bundle with this version"):
-            builder.build_bytes("small", small("Swish"))
-        builder.build_bytes("small", small())  # and it goes on
+            builder.build_file(small(tmp_path, "Swish"), ())
+        builder.build_file(small(tmp_path), ())  # and it goes on
         assert (tmp_path / "timing.cache").is_file()
 
 
 def test_a_spoilt_timing_cache_is_begun_anew(tmp_path):
     (tmp_path / "timing.cache").write_bytes(b"of another device")
     with machine():
-        EngineBuilder(tmp_path / "timing.cache", "again").build_bytes("small", small())
+        EngineBuilder(tmp_path / "timing.cache", "again").build_file(small(tmp_path), ())
     assert b"(8, 7)" in (tmp_path / "timing.cache").read_bytes()
 
 
@@ -205,10 +170,10 @@ def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_workers_say_why_in_a_line(directory):
     with machine(fail_build=("decoder.0", "Error Code 2: OutOfMemory")):
-        done = command(WORKER, directory, "decoder.0", "delta")
+        done = command(WORKER, directory, "decoder.0")
         assert done.returncode == 2 and "memory is short" in done.stdout and len(done.stdout.splitlines()) == 1
         assert "decoder.0: Building Engine" not in done.stdout
-        done = command(WORKER, directory, "vision", "delta")
+        done = command(WORKER, directory, "vision")
         assert (done.returncode, done.stdout) == (0, "") and "vision: Building Engine" in done.stderr
 
 
@@ -217,7 +182,7 @@ def test_the_command_line(directory):
         done = command(COMPILE, directory)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{directory} is ready.") and f"verify.py --engine {directory}" in done.stdout
-        assert "fused decoder, because TensorRT 10.16.2 built a layer of it" in done.stderr
+        assert "TensorRT 10.16.2, compute capability" in done.stderr
         again = command(COMPILE, directory)
         assert again.returncode == 0 and again.stderr.count("is up to date") == 3
     with machine(fail_build=("vision", "Error Code 2: OutOfMemory")):
@@ -244,4 +209,4 @@ def test_a_worker_that_is_killed(directory, monkeypatch):
     monkeypatch.setattr(tensorrt_apart, "WORKER", directory / "killed.py")
     (directory / "killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     with pytest.raises(UserError, match="killed by signal 9.*want of memory.*Engines that are done are kept"):
-        tensorrt_apart.build_apart(directory, "vision", "delta")
+        tensorrt_apart.build_apart(directory, "vision")

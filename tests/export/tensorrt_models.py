@@ -11,19 +11,18 @@ import torch
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.tensorrt.bucketed import DECODERS
-from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 from mobilevlm.export.balance import Balanced
 from mobilevlm.export.cache import CacheForm
 from mobilevlm.export.decoder import write_decoder, write_likeliest
 from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import fused, strided
+from mobilevlm.export.lowerings import strided
 from mobilevlm.export.observed import Observed
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.precisions.a16w4 import HEADS
 from mobilevlm.export.smoothing import Smoothed
 from mobilevlm.export.tensorrt_runs import WatchedGraph
-from mobilevlm.export.tensorrt_stages import FUSED_OPSET, INT4_OPSET, OPSET, save
+from mobilevlm.export.tensorrt_stages import INT4_OPSET, OPSET, save
 from mobilevlm.model import empty_model, expected_shapes
 from mobilevlm.tensors import random_tensors
 from tests.export.test_architectures import MODEL
@@ -52,7 +51,7 @@ class Model:
             return (model(inputs_embeds=self.embeds).last_hidden_state[0] @ head.T).numpy()
 
     def write(self, name: str, directory: Path, pieces: int = 1) -> Graphs:
-        """Both lowerings of the decoder in a precision; codes are chosen on the rows that it is run on."""
+        """The decoder in a precision; codes are chosen on the rows that it is run on."""
         even = Balanced(self.tensors, self.config)
         smoothed = Smoothed(even) if name == "int8" else None
         observed = Observed(self.config, even, [self.embeds], smoothed=smoothed)
@@ -67,12 +66,10 @@ class Model:
         for part, layers in parts.items():
             options |= {"name": part, "weights_path": directory / stages.weights_file(part)}
             with Graph(**options, opset=opset, moments=observed.moments) as graph:
-                for form, lowering in ((DELTA, strided), (FUSED, fused)):
-                    one = graph if form == DELTA else Graph(**options, opset=FUSED_OPSET, like=graph)
-                    write_decoder(one, self.config, lowering, CacheForm(ROWS), layers)
-                    if layers.stop == self.config.num_hidden_layers:
-                        write_likeliest(one, self.config)
-                    save(one, directory, stages.lowered_graph(part, form), form)
+                write_decoder(graph, self.config, strided, CacheForm(ROWS), layers)
+                if layers.stop == self.config.num_hidden_layers:
+                    write_likeliest(graph, self.config)
+                save(graph, directory, part)
         return Graphs(self, directory, parts)
 
 
@@ -82,19 +79,19 @@ class Graphs:
     def __init__(self, model: Model, directory: Path, parts: dict[str, range]):
         self.model, self.directory, self.parts = model, directory, parts
 
-    def path(self, part: str, lowering: str) -> Path:
-        return self.directory / stages.onnx_file(stages.lowered_graph(part, lowering))
+    def path(self, part: str) -> Path:
+        return self.directory / stages.onnx_file(part)
 
-    def proto(self, part: str = "decoder.0", lowering: str = DELTA) -> onnx.ModelProto:
-        model = onnx.load(str(self.path(part, lowering)), load_external_data=False)
+    def proto(self, part: str = "decoder.0") -> onnx.ModelProto:
+        model = onnx.load(str(self.path(part)), load_external_data=False)
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
-    def decoder(self, lowering: str):
+    def decoder(self) -> BucketedDecoder:
         """One that runs them; `outputs` are the last graph's of its last call."""
-        runs = [WatchedGraph(self.path(part, lowering)).run for part in self.parts]
+        runs = [WatchedGraph(self.path(part)).run for part in self.parts]
         last, outputs = runs[-1], {}
         runs[-1] = lambda feed: outputs.update(last(feed)) or outputs
-        decoder = DECODERS[lowering](self.model.config, runs, list(self.parts.values()), ROWS)
+        decoder = BucketedDecoder(self.model.config, runs, list(self.parts.values()), ROWS)
         decoder.outputs = outputs
         return decoder
 
@@ -103,5 +100,5 @@ class Graphs:
         return {
             tensor.name: onnx.numpy_helper.to_array(tensor, str(self.directory))
             for part in self.parts
-            for tensor in onnx.load(str(self.path(part, DELTA)), load_external_data=False).graph.initializer
+            for tensor in onnx.load(str(self.path(part)), load_external_data=False).graph.initializer
         }

@@ -30,12 +30,9 @@ def prepared(tmp_path_factory):
     return done, out
 
 
-@pytest.mark.parametrize("lowering", ["delta", "fused"])
-def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared, lowering, tmp_path):
-    copy = shutil.copytree(prepared[1], tmp_path / "bundle")
-    amend_manifest(copy, Bundle.open(copy).manifest, [], tensorrt={"lowering": lowering})
+def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared):
     model = MobileVLM.from_pretrained(DEMO)
-    with Session(copy, on_cpu=True) as opened:
+    with Session(prepared[1], on_cpu=True) as opened:
         for question in QUESTIONS:
             said = "".join(opened.chat(question, PICTURE, max_new_tokens=24))
             assert said == answer(model, question, PICTURE, max_new_tokens=24)
@@ -44,7 +41,7 @@ def test_float16_graphs_say_word_for_word_what_pytorch_says(prepared, lowering, 
 def test_the_bundle_is_what_the_device_needs(prepared):
     _, out = prepared
     names = {path.name for path in out.iterdir()}
-    graphs = {f"decoder.{n}.{lowering}.onnx" for n in range(3) for lowering in ("delta", "fused")}
+    graphs = {f"decoder.{n}.onnx" for n in range(3)}
     assert names >= graphs | {f"decoder.{n}.weights" for n in range(3)} | {"vision.onnx", "vision.weights", "report.md"}
     graphs |= {"vision.onnx"}
     assert {name for name in names if "float32" in name} == {f"{name[:-5]}.float32.onnx" for name in graphs}
@@ -53,11 +50,8 @@ def test_the_bundle_is_what_the_device_needs(prepared):
     assert bundle.manifest.precision == {"vision": "fp16", "decoder": "fp16"} and bundle.manifest.max_context == 300
     assert np.load(out / "embed_tokens.npy", mmap_mode="r").dtype == np.float16
     found = bundle.manifest.verification
-    compared = {"vision", "decoder", "decoder.fused"}
-    assert (
-        set(found) == compared | {f"{name}.form" for name in compared}
-        and found["decoder.fused"]["logits"]["snr_db"] > 80
-    )
+    assert set(found) == {"vision", "decoder", "vision.form", "decoder.form"}
+    assert found["decoder"]["logits"]["snr_db"] > 80
 
 
 def test_before_there_is_a_board_it_can_be_asked_on_this_cpu(prepared, tmp_path):
@@ -68,8 +62,8 @@ def test_before_there_is_a_board_it_can_be_asked_on_this_cpu(prepared, tmp_path)
     refused = run(*asked)
     assert refused.returncode == 2 and "TensorRT" in refused.stderr
     copy = shutil.copytree(out, tmp_path / "board")
-    (copy / "decoder.1.delta.float32.onnx").unlink()
-    amend_manifest(copy, Bundle.open(out).manifest, [], spare=["decoder.1.delta.float32.onnx"])
+    (copy / "decoder.1.float32.onnx").unlink()
+    amend_manifest(copy, Bundle.open(out).manifest, [], spare=["decoder.1.float32.onnx"])
     refused = run(CHAT, "--engine", copy, "--prompt", "Hello", "--on-cpu")
     assert refused.returncode == 2 and "a board does without" in refused.stderr and "--target orin" in refused.stderr
 
@@ -86,25 +80,18 @@ def test_the_graphs_inputs_and_outputs_are_the_contracts(prepared):
         }
 
     half, single, whole = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    delta, fused = interface("decoder.2.delta.onnx"), interface("decoder.2.fused.onnx")
+    last = interface("decoder.2.onnx")
     cache = {f"past_key_values.{layer}.{part}" for layer in (4, 5) for part in ("key", "value")}
-    assert set(delta) == cache | {"hidden_states", "attention_mask", "rope_cos", "rope_sin", "logits", "new_rows"} | {
+    assert set(last) == cache | {"hidden_states", "attention_mask", "rope_cos", "rope_sin", "logits", "new_rows"} | {
         "top_logits",
         "top_tokens",
     }
-    assert delta["top_tokens"] == fused["top_tokens"] == (whole, 1, 64) and delta["top_logits"] == (single, 1, 64)
-    assert delta["past_key_values.5.key"] == (half, 1, "past", 4, 64) and delta["new_rows"] == (
-        half,
-        4,
-        "sequence",
-        256,
-    )
-    assert delta["attention_mask"] == (half, 1, 1, "sequence", "columns")
-    assert delta["rope_sin"] == (single, 1, "sequence", 1, 64) and delta["logits"] == (single, 1, 1024)
-    assert fused["past_key_values.5.key"] == fused["present.5.key"] == (half, 1, 4, 300, 64)
-    assert fused["rope_cos"] == (half, 1, "sequence", 32) and fused["last_row"] == fused["write_indices"] == (whole, 1)
-    middle = interface("decoder.1.fused.onnx")
-    assert "last_row" not in middle and middle["next_hidden_states"] == (half, 1, "sequence", 256)
+    assert last["top_tokens"] == (whole, 1, 64) and last["top_logits"] == (single, 1, 64)
+    assert last["past_key_values.5.key"] == (half, 1, "past", 4, 64)
+    assert last["new_rows"] == (half, 4, "new", 256) and last["hidden_states"] == (half, 1, "sequence", 256)
+    assert last["attention_mask"] == (half, 1, 1, "new", "columns")
+    assert last["rope_sin"] == (single, 1, "new", 1, 64) and last["logits"] == (single, 1, 1024)
+    assert interface("decoder.1.onnx")["next_hidden_states"] == (half, 1, "sequence", 256)
     assert interface("vision.onnx") == {"pixel_values": (single, 1, 3, 144, 144), "image_embeds": (half, 1, 144, 256)}
 
 
@@ -115,8 +102,8 @@ def test_it_says_what_comes_next_and_the_report_what_was_found(prepared):
     for text in (
         "decoder.0 (layers 0 to 1)",
         "| decoder | float16 |",
-        "| decoder.fused | logits |",
-        "| decoder.2.delta |",
+        "| decoder | logits |",
+        "| decoder.2 |",
     ):
         assert text in report
     again = json.loads((out / "bundle.json").read_text())["command"]

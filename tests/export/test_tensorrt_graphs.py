@@ -1,4 +1,4 @@
-"""TensorRT's decoder graphs against transformers: both lowerings, every precision, chunks, cache lengths, pieces."""
+"""TensorRT's decoder graphs against transformers: every precision, chunks, cache lengths, pieces."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import torch
 from onnx import TensorProto
 
 from mobilevlm.engines.rules.check import check
-from mobilevlm.engines.tensorrt.bucketed import FusedDecoder
-from mobilevlm.engines.tensorrt.profiles import DELTA, FUSED
+from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 from mobilevlm.errors import UserError
 from mobilevlm.export.graph import Graph
 from mobilevlm.export.magnitudes import Magnitudes
@@ -22,8 +21,8 @@ from tests.export.test_architectures import CASES
 NAMES = ("plain", "grouped heads", "heads of 80", "heads wider than the model", "other rope and epsilon")
 NAMES += ("tied embeddings",)
 CODED = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "num_key_value_heads": 2}
-# Prompts and what is said behind them: around chunks of 128 rows, and around cache lengths of 256, 512 and 600.
-TALKS = [(1, 1), (2, 1), (127, 1, 1), (128, 1), (129, 2, 1), (255, 1, 1, 1), (256, 1), (257, 130), (300, 1, 211, 1, 1)]
+# Prompts and what is said behind them: around pieces of 127 rows, and around cache lengths of 256, 512 and 600.
+TALKS = [(1, 1), (2, 1), (126, 1, 1), (127, 1), (128, 2, 1), (254, 1, 1, 1), (256, 1), (257, 130), (300, 1, 211, 1, 1)]
 TALKS += [(512, 1, 80, 1), (ROWS - 1, 1), (ROWS,)]
 
 
@@ -44,10 +43,9 @@ def graphs(request, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("lowering", [DELTA, FUSED])
 @pytest.mark.parametrize("kind", ["fp16", "fp32"])
-def test_every_boundary_gives_transformers_logits(graphs, lowering, kind):
-    decoder, embeds = graphs[kind].decoder(lowering), graphs[kind].model.embeds[0].numpy()
+def test_every_boundary_gives_transformers_logits(graphs, kind):
+    decoder, embeds = graphs[kind].decoder(), graphs[kind].model.embeds[0].numpy()
     for talk in TALKS:
         past = 0
         for rows in talk:
@@ -59,12 +57,10 @@ def test_every_boundary_gives_transformers_logits(graphs, lowering, kind):
             assert (decoder.outputs["top_logits"][0] == got[0][top]).all()
 
 
-@pytest.mark.parametrize("lowering", [DELTA, FUSED])
-def test_what_lies_behind_the_past_is_never_seen(graphs, lowering):
+def test_what_lies_behind_the_past_is_never_seen(graphs):
     """As after a longer talk: rows of an earlier conversation are still in the cache."""
-    decoder, embeds = graphs["fp16"].decoder(lowering), graphs["fp16"].model.embeds[0].numpy()
-    caches = decoder.caches if lowering == DELTA else decoder.caches.values()
-    for cache in caches:
+    decoder, embeds = graphs["fp16"].decoder(), graphs["fp16"].model.embeds[0].numpy()
+    for cache in decoder.caches:
         cache[...] = 30.0
     assert relative(decoder.decode(embeds[:11], 0)[0], graphs["logits"][10]) < 3e-5
     assert relative(decoder.decode(embeds[11:12], 11)[0], graphs["logits"][11]) < 3e-5
@@ -78,10 +74,9 @@ def coded(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, least", [("int8", 30), ("int4", 10)])
-@pytest.mark.parametrize("lowering", [DELTA, FUSED])
-def test_codes_keep_the_logits(coded, name, least, lowering):
+def test_codes_keep_the_logits(coded, name, least):
     graphs = coded[name]
-    decoder, embeds = graphs.decoder(lowering), graphs.model.embeds[0].numpy()
+    decoder, embeds = graphs.decoder(), graphs.model.embeds[0].numpy()
     wanted, got, past = graphs.model.logits(), [], 0
     for rows in (200, *[1] * 8):
         got.append(decoder.decode(embeds[past : past + rows], past)[0])
@@ -107,22 +102,8 @@ def test_int4_weights_are_those_that_the_graph_computes_with(coded):
         balanced |= {f"{own}{part}_proj.weight": one for part, one in zip("qkv", parts, strict=True)}
     balanced["model.embed_tokens.weight"] = graphs.model.tensors["model.embed_tokens.weight"]
     wanted = graphs.model.logits(balanced)
-    decoder, embeds = graphs.decoder(DELTA), graphs.model.embeds[0].numpy()
+    decoder, embeds = graphs.decoder(), graphs.model.embeds[0].numpy()
     assert relative(decoder.decode(embeds[:150], 0)[0], wanted[149]) < 1e-4
-
-
-def test_lowerings_share_one_file_of_weights(coded):
-    for graphs in coded.values():
-        for part in graphs.parts:
-            stored = [
-                {
-                    one.name: [entry.value for entry in one.external_data]
-                    for one in graphs.proto(part, low).graph.initializer
-                }
-                for low in (DELTA, FUSED)
-            ]
-            large = [{name: where for name, where in one.items() if where} for one in stored]
-            assert large[0] == large[1] and len(large[0]) > 5
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
@@ -130,10 +111,6 @@ def test_what_each_version_takes(coded, name):
     graphs = coded[name]
     for version in ("10.3", "10.3.0.30", "10.16.2", "11.4.1"):
         assert check(graphs.proto(), version) == []
-    assert check(graphs.proto(lowering=FUSED), "10.16.2") == []
-    refused = " ".join(map(str, check(graphs.proto(lowering=FUSED), "10.3")))
-    for operator in ("Attention", "RMSNormalization", "RotaryEmbedding", "TensorScatter", "opset 24"):
-        assert operator in refused
 
 
 def test_int8_is_in_linear_layers_alone_and_only_where_it_fits(coded):
@@ -160,7 +137,7 @@ def test_an_int8_layer_is_what_its_numbers_say(size, tmp_path):
         graph.input("x", graph.kind, [1, "rows", 64])
         graph.op("Identity", graph.linear("x", "layer"), out="y")
         graph.output("y", graph.kind, [1, "rows", 48])
-        save(graph, tmp_path, "test", DELTA)
+        save(graph, tmp_path, "test")
     got = WatchedGraph(tmp_path / "test.onnx").run({"x": rows})["y"]
     step = np.float32(np.float16(np.abs(rows).max() / 127))
     scales = np.maximum(np.abs(weight).max(1) / 127, np.finfo(np.float16).tiny).astype(np.float16).astype(np.float32)
@@ -180,12 +157,12 @@ def test_values_beyond_float16_are_found_and_their_node_is_named(tmp_path):
     model = Model({})
     model.tensors["model.layers.1.mlp.down_proj.weight"] *= 3e4
     graphs = model.write("fp16", tmp_path)
-    graph = WatchedGraph(graphs.path("decoder.0", FUSED))
-    FusedDecoder(model.config, [graph.run], [range(2)], ROWS).decode(model.embeds[0, :5].numpy(), 0)
+    graph = WatchedGraph(graphs.path("decoder.0"))
+    BucketedDecoder(model.config, [graph.run], [range(2)], ROWS).decode(model.embeds[0, :5].numpy(), 0)
     peak = graph.peak()
-    node = next(node for node in graphs.proto(lowering=FUSED).graph.node if node.name == peak.node)
+    node = next(node for node in graphs.proto().graph.node if node.name == peak.node)
     assert node.op_type in ("MatMul", "Add") and HALF_MAX / 4 < peak.largest and not peak.fits
-    with pytest.raises(VerificationError, match=f"decoder.0.fused, node {peak.node}.*--precision decoder=fp32"):
+    with pytest.raises(VerificationError, match=f"decoder.0, node {peak.node}.*--precision decoder=fp32"):
         require_room([peak])
 
 

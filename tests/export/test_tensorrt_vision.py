@@ -46,7 +46,7 @@ def written(checkpoint, name: str, directory) -> WatchedGraph:
     weights = directory / stages.weights_file(stage)
     with Graph(stage, tensors, precision(f"tensorrt_{name}"), weights, **options) as graph:
         write_vision(graph, checkpoint.config, strided)
-        save(graph, directory, stage, stage)
+        save(graph, directory, stage)
     return WatchedGraph(directory / stages.onnx_file(stage))
 
 

@@ -21,7 +21,7 @@ from mobilevlm.runtime.trt.pictures import PLACES, DeviceRows
 from tests.tensorrt_double import tiny
 from tests.tensorrt_double.bundles import compile_here, machine
 
-VERSIONS = {"10.3.0": "delta", "10.16.2": "fused", "11.4.1": "fused"}
+VERSIONS = ("10.3.0", "10.16.2", "11.4.1")
 TOLERANCE = {"fp16": 0.03, "fp32": 2e-4}
 ROWS = np.random.default_rng(3).normal(0, 1, (tiny.MAX_CONTEXT, tiny.WIDTH)).astype(np.float16).astype(np.float32)
 
@@ -72,14 +72,13 @@ def test_prompts_and_tokens_across_lengths_of_the_cache(version, precision, comp
     """Prompts of less and more than a chunk, tokens on both sides of 256 and 512 rows, up to the last row."""
     with machine(version):
         bundle = compiled(1, precision)
-        assert bundle.manifest.tensorrt["lowering"] == VERSIONS[version]
         runner = open_runner(bundle)
         stops = [5, 6, 200, 201, 254, 255, 256, 257, 258, 511, 512, 513, 514, 598, 599, 600]
         in_calls(runner, wanted, *stops, tolerance=TOLERANCE[precision])
         # A talk that begins anew, one that goes on from the middle of the last, and a whole context at once.
         in_calls(runner, wanted, 1, 2, 3, tolerance=TOLERANCE[precision])
         in_calls(runner, wanted, 300, 301, past=3, tolerance=TOLERANCE[precision])
-        in_calls(runner, wanted, 129, 258, tolerance=TOLERANCE[precision])  # a chunk and a row
+        in_calls(runner, wanted, 129, 258, tolerance=TOLERANCE[precision])  # more than two pieces
         in_calls(runner, wanted, 600, tolerance=TOLERANCE[precision])
         runner.close()
 
@@ -92,9 +91,8 @@ def test_pieces_say_the_same(version, pieces, compiled, wanted):
         in_calls(runner, wanted, 150, 151, 152, 300, 301)
         double.settings.counts.clear()
         found = runner.likeliest(ROWS[301:302], 301)
-        copies = {"strided copies": pieces} if version == "10.3.0" else {}
         small = 2 * 512  # logits and their tokens, each from where an address may be
-        assert double.settings.counts == {"graph launches": 1, "bytes to the host": small} | copies
+        assert double.settings.counts == {"graph launches": 1, "bytes to the host": small, "strided copies": pieces}
         wanted_order = np.argsort(-wanted[301], kind="stable")[: tiny.TOP]
         assert found.tokens.tolist() == wanted_order.tolist() and found.vocabulary == tiny.VOCABULARY
         assert np.abs(found.logits - wanted[301][wanted_order]).max() < TOLERANCE["fp16"]
@@ -286,4 +284,4 @@ def test_the_record_says_what_was_made_of_what(compiled):
         record = json.loads((compiled(2).directory / MANIFEST_FILE).read_text())["tensorrt"]
     assert record["machine"] == {"version": "11.4.1", "capability": "8.7", "system": ""}
     assert set(record["engines"]) == {"vision", "decoder.0", "decoder.1"}
-    assert set(record["engines"]["decoder.1"]["made_from"]["files"]) == {"decoder.1.fused.onnx", "decoder.1.weights"}
+    assert set(record["engines"]["decoder.1"]["made_from"]["files"]) == {"decoder.1.onnx", "decoder.1.weights"}

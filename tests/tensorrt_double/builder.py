@@ -221,10 +221,6 @@ class Builder(Named):
         if len(config._profiles) > 1 and refit & {flag.name for flag in config._set}:
             found.append("refittable engines have at most one optimization profile")
         found += scatter_problems(model)
-        columns = {value.name: dims(value)[-1] for value in model.graph.input}
-        for node in model.graph.node:
-            if node.op_type == "Attention" and columns.get(node.input[3], 0) > trt._settings.fused_attention:
-                found.append(f"Error Code 10: Could not find any implementation for node {node.name or 'Attention'}.")
         return found
 
     def _progress(self, config: IBuilderConfig) -> bool:

@@ -12,10 +12,9 @@ import pytest
 
 from mobilevlm.engines import compile as compile_command
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import DECODER, TIMING_CACHE_FILE
+from mobilevlm.engines.stages import TIMING_CACHE_FILE
 from mobilevlm.engines.tensorrt import worker as tensorrt_worker
-from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
-from mobilevlm.engines.tensorrt.lowering import probe_model
+from mobilevlm.engines.tensorrt.builder import EngineBuilder
 from mobilevlm.engines.tensorrt.progress import make_progress
 
 from .module import pretended
@@ -32,22 +31,12 @@ def machine(version: str = "10.3.0", **values) -> Iterator[SimpleNamespace]:
 def compile_here(directory: Path) -> Bundle:
     """`engines/compile.py`, whose workers' work is done in this process."""
 
-    def build(directory: Path, part: str, lowering: str) -> None:
+    def build(directory: Path, part: str) -> None:
         bundle = Bundle.open(directory, compiling=True)
         builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), "python engines/compile.py DIR")
         builder.progress = make_progress(builder.trt, part, io.StringIO())
-        tensorrt_worker.build_part(bundle, part, lowering, builder)
-
-    def probe(directory: Path) -> str | None:
-        bundle = Bundle.open(directory, compiling=True)
-        builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), "python engines/compile.py DIR")
-        try:
-            builder.build_bytes("a layer of it", probe_model(bundle.config, bundle.manifest.precision[DECODER]))
-        except BuildError as error:
-            return str(error)
-        return None
+        tensorrt_worker.build_part(bundle, part, builder)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compile_command, "build_apart", build)
-        patch.setattr(compile_command, "probe_apart", probe)
         return compile_command.compile_bundle(directory)

@@ -22,7 +22,6 @@ class Settings:
         capability: of the GPU.
         memory_bytes: that it has.
         integrated: whether these are the machine's own, as on a Jetson.
-        fused_attention: over how many columns TensorRT has a kernel for fused attention.
         fail_build: text to say, when a network whose file has `fail_build[0]` in its name is built.
         step_seconds: that each step of a build takes.
         capturable: whether engines can be captured into CUDA graphs.
@@ -35,7 +34,6 @@ class Settings:
     capability: tuple[int, int] = (8, 7)
     memory_bytes: int = 8 << 30
     integrated: bool = True
-    fused_attention: int = 1 << 20
     fail_build: tuple[str, str] | None = None
     step_seconds: float = 0.0
     capturable: bool = True

@@ -72,24 +72,19 @@ class Writer:
         return self("Cast", wide, to_=self.kind) if self.kind == TensorProto.FLOAT16 else wide
 
 
-def decoder(
-    piece: range, lowering: str, precision: str, arrays: dict[str, np.ndarray], capacity: int
-) -> onnx.ModelProto:
+def decoder(piece: range, precision: str, arrays: dict[str, np.ndarray]) -> onnx.ModelProto:
     """A piece of the decoder as the contract of graphs has it."""
     write = Writer(precision)
-    kind, fused = write.kind, lowering == "fused"
+    kind = write.kind
     first, last = piece.start == 0, piece.stop == LAYERS
     rows = stages.INPUTS_EMBEDS if first else stages.HIDDEN_STATES
     value = helper.make_tensor_value_info
-    columns = capacity if fused else "columns"
     inputs = [
-        value(rows, kind, (1, "sequence", WIDTH)),
-        value(stages.ATTENTION_MASK, kind, (1, 1, "sequence", columns)),
+        value(rows, kind, (1, "rows", WIDTH)),
+        value(stages.ATTENTION_MASK, kind, (1, 1, "sequence", "columns")),
     ]
-    table = (1, "sequence", HEAD_DIM // 2) if fused else (1, "sequence", 1, HEAD_DIM)
-    inputs += [value(name, kind if fused else TensorProto.FLOAT, table) for name in (stages.ROPE_COS, stages.ROPE_SIN)]
-    if fused:
-        inputs.append(value(stages.WRITE_INDICES, TensorProto.INT64, (1,)))
+    table = (1, "sequence", 1, HEAD_DIM)
+    inputs += [value(name, TensorProto.FLOAT, table) for name in (stages.ROPE_COS, stages.ROPE_SIN)]
     outputs, new = [], []
     for layer in piece:
 
@@ -101,15 +96,13 @@ def decoder(
         parts = {}
         for name in "qkv":
             flat = write("MatMul", normed, weight(name))
+            spare = write("Slice", flat, write.shape(0), write.shape(1), write.shape(1))
+            flat = write("Slice", flat, write.shape(1), write.shape(2**31), write.shape(1))
             parts[name] = write("Reshape", flat, write.shape(1, -1, HEADS, HEAD_DIM))
         caches = [stages.past(layer, part) for part in stages.CACHE_PARTS]
-        shape = (1, HEADS, capacity, HEAD_DIM) if fused else (1, "past", HEADS, HEAD_DIM)
-        inputs += [value(name, kind, shape) for name in caches]
-        attend = _fused if fused else _delta
-        mixed = attend(write, parts, caches, layer, new)
-        if fused:
-            outputs += [value(stages.present(layer, part), kind, shape) for part in stages.CACHE_PARTS]
-        mixed = write("Reshape", mixed, write.shape(1, -1, WIDTH))
+        inputs += [value(name, kind, (1, "past", HEADS, HEAD_DIM)) for name in caches]
+        mixed = write("Reshape", _attention(write, parts, caches, new), write.shape(1, -1, WIDTH))
+        mixed = write("Concat", spare, mixed, axis=1)
         rows = write("Add", rows, write("MatMul", mixed, weight("o")))
         normed = write.norm(rows)
         gate = write("MatMul", normed, weight("gate"))
@@ -117,11 +110,7 @@ def decoder(
         to = None if last or layer != piece[-1] else stages.NEXT_HIDDEN_STATES
         rows = write("Add", rows, write("MatMul", inner, weight("down")), to=to)
     if last:
-        if fused:
-            inputs.append(value(stages.LAST_ROW, TensorProto.INT64, (1,)))
-            rows = write("Gather", rows, stages.LAST_ROW, axis=1)
-        else:
-            rows = write("Slice", rows, write.shape(-1), write.shape(2**31), write.shape(1))
+        rows = write("Slice", rows, write.shape(-1), write.shape(2**31), write.shape(1))
         row = write("Reshape", write.norm(rows), write.shape(1, WIDTH))
         logits = write("MatMul", row, write.constant(arrays["head"].astype(write.dtype), "head"))
         write("Cast", logits, to=stages.LOGITS, to_=TensorProto.FLOAT)
@@ -131,16 +120,14 @@ def decoder(
         kinds = (TensorProto.FLOAT, TensorProto.INT64)
         outputs += [value(name, kind, (1, TOP)) for name, kind in zip(top, kinds, strict=True)]
     else:
-        outputs.append(value(rows, kind, (1, "sequence", WIDTH)))
-    if not fused:
-        write("Concat", *new, to=stages.NEW_ROWS, axis=0)
-        outputs.append(value(stages.NEW_ROWS, kind, (2 * len(piece), "sequence", WIDTH)))
+        outputs.append(value(rows, kind, (1, "rows", WIDTH)))
+    write("Concat", *new, to=stages.NEW_ROWS, axis=0)
+    outputs.append(value(stages.NEW_ROWS, kind, (2 * len(piece), "sequence", WIDTH)))
     graph = helper.make_graph(write.nodes, "decoder", inputs, outputs, write.constants)
-    opset = helper.make_opsetid("", 24 if fused else 20)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def _delta(write: Writer, parts: dict[str, str], caches: list[str], layer: int, new: list[str]) -> str:
+def _attention(write: Writer, parts: dict[str, str], caches: list[str], new: list[str]) -> str:
     half = HEAD_DIM // 2
 
     def turned(name: str) -> str:
@@ -161,17 +148,6 @@ def _delta(write: Writer, parts: dict[str, str], caches: list[str], layer: int, 
     scores = write("MatMul", query, write("Transpose", keys, perm=[0, 2, 3, 1]))
     shares = write("Softmax", write("Add", scores, stages.ATTENTION_MASK), axis=-1)
     mixed = write("MatMul", shares, write("Transpose", values, perm=[0, 2, 1, 3]))
-    return write("Transpose", mixed, perm=[0, 2, 1, 3])
-
-
-def _fused(write: Writer, parts: dict[str, str], caches: list[str], layer: int, new: list[str]) -> str:
-    heads = {name: write("Transpose", part, perm=[0, 2, 1, 3]) for name, part in parts.items()}
-    query, key = (write("RotaryEmbedding", heads[name], stages.ROPE_COS, stages.ROPE_SIN) for name in "qk")
-    present = [
-        write("TensorScatter", cache, rows, stages.WRITE_INDICES, to=stages.present(layer, part), axis=-2)
-        for cache, rows, part in zip(caches, (key, heads["v"]), stages.CACHE_PARTS, strict=True)
-    ]
-    mixed = write("Attention", query, *present, stages.ATTENTION_MASK, TRT_decomposable=1)
     return write("Transpose", mixed, perm=[0, 2, 1, 3])
 
 
@@ -203,15 +179,13 @@ def write_bundle(directory: Path, pieces: int = 1, precision: str = "fp16", targ
     save(vision(precision), directory, stages.VISION, stages.VISION)
     parts = stages.decoder_parts(LAYERS, pieces)
     for part, layers in parts.items():
-        for lowering in ("delta", "fused"):
-            model = decoder(layers, lowering, precision, arrays, MAX_CONTEXT)
-            save(model, directory, stages.lowered_graph(part, lowering), part)
+        save(decoder(layers, precision, arrays), directory, part, part)
     write_manifest(
         directory,
         name="tiny",
         model=config(),
         target=target,
-        lowering="delta",
+        lowering="strided",
         precision={stages.VISION: precision, stages.DECODER: precision},
         max_context=MAX_CONTEXT,
         num_image_tokens=4,

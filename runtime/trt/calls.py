@@ -1,7 +1,6 @@
-"""What the two lowerings of TensorRT's decoder differ in: sizes of a call, its inputs, and how rows get into the cache.
+"""Calls of TensorRT's decoder: their sizes, their inputs, and how rows get into the cache.
 
-delta  the cache is read, in a few lengths; a call's rows leave as one block and are copied into the cache behind it
-fused  the engine writes the rows into the cache, which is input and output at one address and always as long
+The cache is read, in a few lengths; a call's rows leave as one block and are copied into the cache behind it.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from math import gcd
 import numpy as np
 
 from mobilevlm.config import ModelConfig
-from mobilevlm.engines.stages import CACHE_PARTS, NEW_ROWS, past, present
-from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, delta_inputs, fused_inputs
+from mobilevlm.engines.stages import CACHE_PARTS, NEW_ROWS, past
+from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS, call_inputs
 from mobilevlm.engines.tensorrt.profiles import Piece
 
 from .cuda import Stream
@@ -29,7 +28,7 @@ class Sizes:
 
     Attributes:
         profile: index, in every piece's engine.
-        rows: that go in.
+        rows: that may mean something.
         columns: cache rows that are looked at.
     """
 
@@ -37,8 +36,13 @@ class Sizes:
     rows: int
     columns: int
 
+    @property
+    def inputs(self) -> int:
+        """Rows that go in."""
+        return SPARE_ROWS + self.rows
 
-class Delta:
+
+class Calls:
     """See the module.
 
     Args:
@@ -79,12 +83,12 @@ class Delta:
         return next(one for one in (self.tokens if rows == 1 else self._prompts) if one.columns >= behind)
 
     def place(self, rows: int, sizes: Sizes) -> slice:
-        """Where the rows stand in a call: at its end, so that the last one is always the last."""
-        return slice(sizes.rows - rows, sizes.rows)
+        """Where the rows stand in what goes in: at its end, so that the last one is always the last."""
+        return slice(sizes.inputs - rows, sizes.inputs)
 
     def inputs(self, rows: int, behind: int, sizes: Sizes) -> dict[str, np.ndarray]:
         """What goes in besides rows and cache."""
-        return delta_inputs(self._config, rows, behind, sizes.rows, sizes.columns)
+        return call_inputs(self._config, rows, behind, sizes.rows, sizes.columns)
 
     def caches(self, part: str, sizes: Sizes, regions: Mapping[str, int]) -> tuple[dict[str, Shape], dict[str, int]]:
         """Shapes and addresses of a piece's cache, and of what belongs to it."""
@@ -102,46 +106,3 @@ class Delta:
             out_of = regions[f"{NEW_ROWS}.{part}"] + (sizes.rows - rows) * width
             height = len(CACHE_PARTS) * len(piece.layers)
             stream.copy_rows(to, self._capacity * width, out_of, sizes.rows * width, rows * width, height)
-
-
-class Fused:
-    """See the module; arguments and attributes are those of `Delta`."""
-
-    def __init__(self, config: ModelConfig, pieces: Mapping[str, Piece], engines: Mapping[str, Engine]):
-        self._config, self._pieces = config, pieces
-        part, piece = next(iter(pieces.items()))
-        name = past(piece.layers[0], CACHE_PARTS[0])
-        self._shape = engines[part].shape(name)
-        self._bytes = engines[part].size(name, self._shape)
-        if self._bytes % ADDRESS_ALIGNMENT:
-            raise ValueError(f"a cache of {self._bytes} bytes is no multiple of {ADDRESS_ALIGNMENT}")
-        self.tokens = [Sizes(1, 1, self._shape[2])]
-        self.largest = Sizes(0, PROMPT_ROWS, self._shape[2])
-
-    def regions(self) -> dict[str, int]:
-        """Bytes of each piece's cache."""
-        return {
-            f"cache.{part}": len(CACHE_PARTS) * len(piece.layers) * self._bytes for part, piece in self._pieces.items()
-        }
-
-    def sizes(self, rows: int, behind: int) -> Sizes:
-        """Of a call with so many rows: just these, as no row may lie behind the cache's end."""
-        return self.tokens[0] if rows == 1 else Sizes(0, rows, self._shape[2])
-
-    def place(self, rows: int, sizes: Sizes) -> slice:
-        """Where the rows stand in a call."""
-        return slice(0, rows)
-
-    def inputs(self, rows: int, behind: int, sizes: Sizes) -> dict[str, np.ndarray]:
-        """What goes in besides rows and cache."""
-        return fused_inputs(self._config, rows, behind, sizes.rows, sizes.columns)
-
-    def caches(self, part: str, sizes: Sizes, regions: Mapping[str, int]) -> tuple[dict[str, Shape], dict[str, int]]:
-        """Shapes and addresses of a piece's cache: each as input and as output."""
-        keys = [(layer, name) for layer in self._pieces[part].layers for name in CACHE_PARTS]
-        places = {key: regions[f"cache.{part}"] + index * self._bytes for index, key in enumerate(keys)}
-        addresses = {name(*key): place for key, place in places.items() for name in (past, present)}
-        return {past(*key): self._shape for key in keys}, addresses
-
-    def keep(self, rows: int, behind: int, sizes: Sizes, regions: Mapping[str, int], stream: Stream) -> None:
-        """Nothing: the engine has written them."""
