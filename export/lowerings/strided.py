@@ -79,7 +79,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     rows = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
-    spare = _cut(graph, _cut(graph, rows, 0, SPARE_ROWS, 1), 0, heads * dim, 2)
+    spare = graph.once("spare rows", lambda: graph.constant(np.zeros((1, SPARE_ROWS, heads * dim))))
     rows = _reshape(graph, _cut(graph, rows, SPARE_ROWS, END, 1), [1, -1, heads + 2 * kv_heads, dim])
     turned = _turn(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
     query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), scale(graph, dim))

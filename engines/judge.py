@@ -1,0 +1,96 @@
+"""Gives a bundle's TensorRT graphs to NVIDIA's own parser and builder, on any machine: no GPU is needed.
+
+    pip install 'mobilevlm[rtx]'
+    python engines/judge.py DIR
+
+Prints a table: whether TensorRT-RTX builds an engine, its kernels for a token and a prompt, how many of them are
+attention as a whole, how many copy a layer's cache, and the memory of its weights beside their size on disk.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.stages import CACHE_PARTS, VISION, onnx_file, past, weights_file
+from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.tensorrt.listing import count
+from mobilevlm.engines.tensorrt.record import parts
+from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
+from mobilevlm.engines.tensorrt.worker import profiles
+from mobilevlm.errors import UserError
+
+HEADER = "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | weights, MB | on disk, MB | s |"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
+    self.add_argument("--capability", default=CAPABILITY, help="of the GPU, such as SM89 (default: %(default)s)")
+    return self
+
+
+def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[str, Judgement]]:
+    """What the builder makes of each of a bundle's graphs.
+
+    Raises:
+        BundleError: the bundle has none.
+        UserError: TensorRT-RTX is not installed, or does not know the capability.
+    """
+    target = TARGETS.get(bundle.manifest.target)
+    if target is None or target.backend != TENSORRT:
+        raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
+    for part in parts(bundle):
+        yield part, judge(bundle.path(onnx_file(part)), profiles(bundle, part), capability)
+
+
+def counts(bundle: Bundle, part: str, judged: Judgement) -> list[tuple[int, int, int]]:
+    """Kernels, attention kernels and copies of a cache, for a prompt and a token behind the longest past."""
+    if part == VISION:
+        return [count(judged.kernels, 0, sys.maxsize)]
+    shapes = profiles(bundle, part)
+    name = past(bundle.manifest.parts[part][0], CACHE_PARTS[0])
+    longest = len(shapes) // 2 - 1
+    _, rows, heads, dim = shapes[longest][name][0]
+    return [count(judged.kernels, profile, rows * heads * dim) for profile in (longest, len(shapes) - 1)]
+
+
+def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
+    if judged.problems:
+        return f"| {part} | {judged.version}: refused | | | | | | {judged.seconds:.0f} |"
+    columns = [", ".join(map(str, column)) for column in zip(*counts(bundle, part, judged), strict=True)]
+    disk = bundle.path(weights_file(part)).stat().st_size
+    sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f}"
+    return f"| {part} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
+
+
+def _judge(options: argparse.Namespace) -> None:
+    bundle = Bundle.open(options.engine, compiling=True)
+    print(HEADER)
+    print("|---" * (HEADER.count("|") - 1) + "|")
+    problems = []
+    for part, judged in judgements(bundle, options.capability):
+        print(_row(bundle, part, judged), flush=True)
+        problems += [f"{part}: {problem}" for problem in judged.problems]
+    if problems:
+        raise UserError("NVIDIA's builder refuses " + "\n".join(problems))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_command(parser(), _judge, arguments)
+
+
+if __name__ == "__main__":
+    main()

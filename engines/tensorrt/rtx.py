@@ -1,0 +1,155 @@
+"""TensorRT-RTX: NVIDIA's parser and builder as an ordinary wheel, for named compute capabilities, without a GPU.
+
+It shares parser, typing, shape checks and what is fused with the TensorRT of a Jetson. Not shared: kernels of products,
+which are chosen on the GPU, timing, and memory of a build. Loading an engine needs a GPU.
+API: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/index.html
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mobilevlm.errors import UserError
+
+from .builder import network_flags
+from .listing import Kernel, kernels
+from .profiles import Profile
+
+MODULE = "tensorrt_rtx_bindings"
+CAPABILITY = "SM86"  # the nearest to Orin's 8.7 that can be named
+WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What NVIDIA's builder makes of a graph.
+
+    Attributes:
+        version: of TensorRT-RTX.
+        problems: the parser's and builder's errors; empty where an engine was built.
+        warnings: its warnings.
+        kernels: of the engine.
+        weight_bytes: memory of the engine's weights.
+        engine_bytes: size of the engine.
+        seconds: that parsing and building took.
+    """
+
+    version: str
+    problems: list[str]
+    warnings: list[str]
+    kernels: list[Kernel] = field(default_factory=list)
+    weight_bytes: int = 0
+    engine_bytes: int = 0
+    seconds: float = 0.0
+
+
+def is_installed() -> bool:
+    """Whether TensorRT-RTX is."""
+    return importlib.util.find_spec(MODULE) is not None
+
+
+def import_rtx() -> ModuleType:
+    """TensorRT-RTX's module.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(MODULE)
+    except ImportError as error:
+        raise UserError(f"TensorRT-RTX is not installed ({error}): pip install 'mobilevlm[rtx]'") from None
+
+
+def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY) -> Judgement:
+    """Parse and build an ONNX file, whose weights may lie beside it.
+
+    Args:
+        path: of the file.
+        profiles: optimization profiles; none for a graph whose sizes are all fixed.
+        capability: of the GPU that the engine is for, such as `SM86`.
+
+    Raises:
+        UserError: TensorRT-RTX is not installed, or does not know the capability.
+    """
+    trt, begin = import_rtx(), time.perf_counter()
+    lines = _Lines(trt)
+    builder = trt.Builder(lines.logger)
+    network = builder.create_network(network_flags(trt))
+    parser = trt.OnnxParser(network, lines.logger)
+    if not parser.parse_from_file(str(path)):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        return Judgement(trt.__version__, [f"{error.node_name()}: {error.desc()}" for error in errors], lines.warnings)
+    engine = builder.build_serialized_network(network, _config(trt, builder, network, profiles, capability))
+    seconds = time.perf_counter() - begin
+    if engine is None:
+        return Judgement(trt.__version__, lines.of("ERROR", "INTERNAL_ERROR"), lines.warnings, seconds=seconds)
+    weights = WEIGHTS.search("\n".join(lines.of("INFO")))
+    listing = next((line for line in lines.of("VERBOSE", "INFO") if line.startswith("Layers:")), "")
+    return Judgement(
+        trt.__version__,
+        [],
+        lines.warnings,
+        kernels(listing),
+        int(weights[1]) if weights else 0,
+        engine.nbytes,
+        seconds,
+    )
+
+
+def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Profile], capability: str) -> Any:
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    if not hasattr(trt.ComputeCapability, capability):
+        known = ", ".join(name for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+        raise UserError(f"TensorRT-RTX {trt.__version__} does not know {capability}; it knows {known}")
+    config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.max_aux_streams = 0
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        for tensor in inputs:
+            if -1 in tuple(tensor.shape):
+                profile.set_shape(tensor.name, *shapes[tensor.name])
+        config.add_optimization_profile(profile)
+    return config
+
+
+class _Lines:
+    """Collects the log.
+
+    Args:
+        trt: TensorRT-RTX's module.
+
+    Attributes:
+        logger: to be given to it.
+    """
+
+    def __init__(self, trt: ModuleType):
+        lines: list[tuple[str, str]] = []
+
+        class Logger(trt.ILogger):
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, msg: str) -> None:
+                lines.append((severity.name, msg))
+
+        self.logger, self._lines = Logger(), lines
+
+    def of(self, *severities: str) -> list[str]:
+        """Lines of these."""
+        return [line for severity, line in self._lines if severity in severities]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Its warnings."""
+        return self.of("WARNING")

@@ -1,0 +1,114 @@
+"""NVIDIA's own parser and builder on every TensorRT graph of the demo model: what it makes of attention and weights."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from mobilevlm.engines import judge as command
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.stages import VISION, weights_file
+from mobilevlm.engines.tensorrt.rtx import judge
+from mobilevlm.errors import UserError
+from tests.conftest import DEMO, build_here
+
+pytestmark = pytest.mark.skipif(
+    sys.platform not in ("linux", "win32"), reason="there are wheels for Linux and Windows alone"
+)
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+LAYERS = 6
+MOST_TOKEN_KERNELS = 60  # 93 before past and new rows were joined
+
+
+@pytest.fixture(scope="module", params=[*((name, 1) for name in PRECISIONS), ("fp16", 3)], ids=str)
+def bundle(request, tmp_path_factory) -> Bundle:
+    """The demo model for a GPU, in a precision and so many pieces."""
+    precision, pieces = request.param
+    out = tmp_path_factory.mktemp("cuda") / f"{precision}-{pieces}"
+    build_here("--model", DEMO, "--target", "cuda", "--blocks", str(pieces), precision=precision, out=out)
+    return Bundle.open(out)
+
+
+@pytest.fixture(scope="module")
+def judged(bundle):
+    return dict(command.judgements(bundle))
+
+
+def test_every_graph_is_built(judged):
+    assert {part: one.problems for part, one in judged.items() if one.problems} == {}
+    for one in judged.values():
+        assert [line for line in one.warnings if "Int64 binding" not in line] == []
+
+
+def test_attention_is_one_kernel_and_a_token_copies_no_cache(bundle, judged):
+    is_half = bundle.manifest.precision["decoder"] != "fp32"
+    total = 0
+    for part, one in judged.items():
+        if part == VISION:
+            ((_, attention, _),) = command.counts(bundle, part, one)
+            assert attention == (LAYERS if is_half else 0)  # of float32 the builder has such kernels for a token alone
+            continue
+        (_, of_prompt, _), (token, of_token, copies) = command.counts(bundle, part, one)
+        layers = len(range(*bundle.manifest.parts[part]))
+        assert of_token == layers and copies == 0 and of_prompt == (layers if is_half else 0)
+        total += token
+    assert total <= MOST_TOKEN_KERNELS + 4 * (len(judged) - 2)
+
+
+def test_weights_are_in_memory_once(bundle, judged):
+    for part, one in judged.items():
+        assert 0 < one.weight_bytes <= 1.05 * bundle.path(weights_file(part)).stat().st_size, part
+
+
+def test_the_command_prints_a_row_for_each_graph(bundle, capsys):
+    command.main([str(bundle.directory)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 1 + len(bundle.manifest.parts) and all("built" in line for line in lines[2:])
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_what_it_refuses_is_said_in_its_words(tmp_path):
+    """An operator that it does not know, and a capability."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4,)) for name in ("x", "y")]
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Unknown", ["x"], ["y"], name="it")], "g", value[:1], value[1:]),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.save(model, tmp_path / "graph.onnx")
+    (problem,) = judge(tmp_path / "graph.onnx", []).problems
+    assert problem.startswith("it: ") and "Plugin not found" in problem
+    model.graph.node[0].op_type = "Relu"
+    onnx.save(model, tmp_path / "graph.onnx")
+    with pytest.raises(UserError, match="does not know SM1; it knows .*SM86"):
+        judge(tmp_path / "graph.onnx", [], "SM1")
+    assert judge(tmp_path / "graph.onnx", []).problems == []
+
+
+def test_a_cache_that_is_copied_is_seen(tmp_path):
+    """Transposed for a product of its own, as it was: the count is not blind."""
+    from mobilevlm.engines.tensorrt.listing import count
+
+    rows, heads, dim = 2048, 4, 64
+    value = helper.make_tensor_value_info
+    inputs = [value("past", TensorProto.FLOAT16, (1, rows, heads, dim))]
+    outputs = [value("y", TensorProto.FLOAT16, (1, heads, dim, rows))]
+    nodes = [helper.make_node("Transpose", ["past"], ["turned"], perm=[0, 2, 3, 1], name="turn")]
+    nodes.append(helper.make_node("Mul", ["turned", "two"], ["y"], name="twice"))
+    two = onnx.numpy_helper.from_array(np.array(2, np.float16), "two")
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [two])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "graph.onnx"
+    )
+    _, attention, copies = count(judge(tmp_path / "graph.onnx", []).kernels, 0, rows * heads * dim)
+    assert attention == 0 and copies >= 1
+
+
+def test_bundles_of_other_targets_have_no_graphs_for_it(tmp_path):
+    build_here("--model", DEMO, precision="fp32", out=tmp_path / "host")
+    with pytest.raises(BundleError, match="target host, which has no TensorRT graphs"):
+        list(command.judgements(Bundle.open(tmp_path / "host")))
