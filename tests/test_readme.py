@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from mobilevlm.engines import compile as compile_engines
+from mobilevlm.engines import judge
 from mobilevlm.engines.targets import TARGETS
 from mobilevlm.eval import compare
 from mobilevlm.eval import run as evaluation
@@ -27,6 +28,7 @@ PATHS = sorted(
 )
 PARSERS = {
     "engines/compile.py": compile_engines.parser,
+    "engines/judge.py": judge.parser,
     "eval/compare.py": compare.parser,
     "eval/run.py": evaluation.parser,
     "export/build_engines.py": build_engines.parser,

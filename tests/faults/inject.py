@@ -133,7 +133,9 @@ def _set(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
 def weight_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Callable[[], tuple[str, np.ndarray]]]:
     """By kind, what chooses a place and gives an initializer's name and its faulty values."""
     values = [one + end for one in files.linears for end in (".codes", ".weight") if one + end in files.tensors]
-    scales = [f"{one}.scales" for one in files.linears if f"{one}.scales" in files.tensors]
+    # Weights that are computed from others are right in whatever steps.
+    stored = [one.rpartition(".")[0] for one in values]
+    scales = [f"{one}.scales" for one in stored if f"{one}.scales" in files.tensors]
     # In graphs of codes, a number is behind the name.
     vectors = [name for name in files.tensors if re.search(r"norm\d?\.weight(\.\d+)?$", name)]
     biases = [name for name in files.tensors if re.search(r"\.bias(\.\d+)?$", name)]
@@ -224,13 +226,16 @@ def graph_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Calla
 
         return name, change
 
-    coded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear" and node.input[0] in files.tensors}
+    decoded = {node.output[0]: node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
+
+    def constants(node: NodeProto) -> list[str]:
+        return [name for one in node.input if (name := decoded.get(one, one)) in files.tensors]
 
     def is_sum(node: NodeProto) -> bool:
-        return node.op_type == "Add" and not any(name in files.tensors or name in coded for name in node.input)
+        return node.op_type == "Add" and not constants(node)
 
     def is_bias(node: NodeProto) -> bool:
-        return node.op_type == "Add" and not is_sum(node)
+        return node.op_type == "Add" and any(re.search(r"\.bias(\.\d+)?$", name) for name in constants(node))
 
     found: dict[str, Callable[[], tuple[str, Callable]]] = {}
     if any(node.op_type in NORMS for node in nodes):
