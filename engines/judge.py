@@ -23,9 +23,9 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.listing import count
+from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
-from mobilevlm.engines.tensorrt.worker import profiles
 from mobilevlm.errors import UserError
 
 HEADER = "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | weights, MB | on disk, MB | s |"
@@ -52,14 +52,14 @@ def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[s
     if target is None or target.backend != TENSORRT:
         raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
     for part in parts(bundle):
-        yield part, judge(bundle.path(onnx_file(part)), profiles(bundle, part), capability)
+        yield part, judge(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
 
 
 def counts(bundle: Bundle, part: str, judged: Judgement) -> list[tuple[int, int, int]]:
     """Kernels, attention kernels and copies of a cache, for a prompt and a token behind the longest past."""
     if part == VISION:
         return [count(judged.kernels, 0, sys.maxsize)]
-    shapes = profiles(bundle, part)
+    shapes = bundle_profiles(bundle, part)
     name = past(bundle.manifest.parts[part][0], CACHE_PARTS[0])
     longest = len(shapes) // 2 - 1
     _, rows, heads, dim = shapes[longest][name][0]

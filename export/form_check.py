@@ -94,7 +94,7 @@ class Form:
     def floor(self, stage: str) -> float:
         """The least that rounding and the written weights leave of it."""
         stage = stage.split(".")[0]
-        sources = [stage, *([self._written.written_from[stage]] if stage in self._written.written_from else [])]
+        sources = {stage, self._written.written_from.get(stage, stage)}
         weights = sum(float(np.mean(list(self._noise[one].values()))) for one in sources)
         return floor_db(self._rounded(stage) + weights, self._depth(stage))
 

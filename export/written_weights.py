@@ -168,17 +168,6 @@ class WrittenGraph:
         """Where an initializer begins in the file of weights."""
         return int({entry.key: entry.value for entry in self._initializers[name].external_data}["offset"])
 
-    def width(self, name: str) -> int:
-        """Outputs of a layer, without reading it."""
-        node = self._linears[name]
-        if node.op_type == "MatMulNBits":
-            return self.block_sizes(name)["N"]
-        source, axis = node.input[1], 1
-        while source not in self._initializers:
-            axis = 1 - axis if self._makers[source].op_type == "Transpose" else axis
-            source = self._makers[source].input[0]
-        return self._initializers[source].dims[axis]
-
     def _layer_of(self, node: NodeProto) -> str:
         """The layer that a node is the product of; nothing for other nodes."""
         if node.op_type not in ("MatMul", "MatMulIntegerToFloat", "MatMulNBits"):

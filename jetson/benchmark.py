@@ -147,7 +147,7 @@ def _hardware(board: Board, named: str | None) -> Hardware | None:
 def _engine(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     named = ("name", "target", "lowering", "precision", "max_context", "num_image_tokens", "seal")
-    compiled = {name: manifest.tensorrt.get(name) for name in ("machine",)}
+    compiled = {"machine": manifest.tensorrt.get("machine")}
     described = {name: getattr(manifest, name) for name in named}
     return {"directory": str(bundle.directory)} | described | {"tensorrt": compiled}
 

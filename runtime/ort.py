@@ -14,7 +14,7 @@ from mobilevlm.engines.openvino import MOST_ROWS, require_package
 from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
 
 from .kv_cache import empty_buffers
-from .ort_graphs import has_room_for_prefill, open_graphs, opens_slowly, weights_path
+from .ort_graphs import computed_places, has_room, open_graphs, opens_slowly, weights_path
 from .prefill import FEWEST_ROWS, Prefill
 
 
@@ -37,11 +37,12 @@ class OrtRunner:
             )
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
-        if stages.PREFILL in layers and not has_room_for_prefill(bundle):
+        places = computed_places(bundle)
+        if stages.PREFILL in layers and not has_room(places):
             del layers[stages.PREFILL]
         self.prompts_by = stages.PREFILL if stages.PREFILL in layers else stages.DECODER
         # Slow ones are still being opened when this returns: somebody has to ask first.
-        graphs = open_graphs(bundle, layers, profile_to)
+        graphs = open_graphs(bundle, layers, places, profile_to)
         self._decoder, self._decoder_pages = graphs[stages.DECODER].result()
         if bundle.has_vision:
             self._vision = graphs[stages.VISION]

@@ -20,6 +20,7 @@ from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 from .xnnpack import placement_here
 
 Session = ort.InferenceSession | OpenVinoGraph
+Places = Mapping[str, list[Int4Matrix]]
 ROOM = 2  # times their size takes computing weights and packing them
 EXTEND_AS_REQUESTED = 1  # not by powers of two
 
@@ -30,13 +31,14 @@ def weights_path(bundle: Bundle, part: str) -> Path:
 
 
 def open_graphs(
-    bundle: Bundle, parts: Mapping[str, Mapping[str, range]], profile_to: Path | None
+    bundle: Bundle, parts: Mapping[str, Mapping[str, range]], places: Places, profile_to: Path | None
 ) -> dict[str, Future[tuple[Session, Pages]]]:
     """Open a bundle's graphs, two at a time: each is opened on one core. Slow ones go on being opened.
 
     Args:
         bundle: where they are.
         parts: stage to its graphs, as `stages.parts` has them.
+        places: of weights that are computed, see `computed_places`.
         profile_to: directory for ONNX Runtime's profiles, None for none.
 
     Returns:
@@ -48,24 +50,29 @@ def open_graphs(
         {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
         for late in (False, True)
     )
-    pool, opened, alike = ThreadPoolExecutor(2), {}, Alike()
+    pool, opened, shared = ThreadPoolExecutor(2), {}, (places, Alike(), profile_to)
     for group in (first, later):  # not all at once: the first would take as long as all
         wait(opened.values())
-        opened |= {part: pool.submit(_session, bundle, stage, part, alike, profile_to) for part, stage in group.items()}
+        opened |= {part: pool.submit(_session, bundle, stage, part, *shared) for part, stage in group.items()}
     pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
     return opened
 
 
-def has_room_for_prefill(bundle: Bundle) -> bool:
+def has_room(places: Places) -> bool:
     """Whether a prefill's int8 weights, which are computed and then packed for the kernels, fit into memory."""
-    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
-        return True
-    needed = ROOM * sum(one.outputs * one.inputs for found in _places(bundle).values() for one in found)
+    needed = ROOM * sum(one.outputs * one.inputs for found in places.values() for one in found)
     available = available_bytes()
     return available is None or available >= needed
 
 
-def _places(bundle: Bundle) -> dict[str, list[Int4Matrix]]:
+def computed_places(bundle: Bundle) -> Places:
+    """By graph, a prefill's weights that are computed from the decoder's; none of a bundle that stores them.
+
+    Raises:
+        BundleError: what says where they lie is damaged.
+    """
+    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
+        return {}
     try:
         return read_places(bundle.path(stages.INT4_PLACES_FILE))
     except (OSError, ValueError) as error:
@@ -79,20 +86,17 @@ def _not_computed(bundle: Bundle, error: Exception) -> BundleError:
     )
 
 
-def _computed(bundle: Bundle, part: str) -> dict[str, ort.OrtValue]:
-    """A prefill graph's int8 weights, by initializer, that are computed from the decoder's; none that stores its own.
+def _computed(bundle: Bundle, part: str, places: Places) -> dict[str, ort.OrtValue]:
+    """A graph's weights, by initializer, that are computed from the decoder's.
 
     Raises:
-        BundleError: what says where they lie is damaged.
+        BundleError: they are not where they are said to lie.
     """
-    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
-        return {}
     decoder, own = weights_path(bundle, stages.DECODER), weights_path(bundle, part)
     try:
-        weights = {one.name: one.as_int8(decoder, own) for one in _places(bundle)[part]}
+        return {one.name: ort.OrtValue.ortvalue_from_numpy(one.as_int8(decoder, own)) for one in places[part]}
     except (OSError, ValueError, KeyError) as error:
         raise _not_computed(bundle, error) from None
-    return {name: ort.OrtValue.ortvalue_from_numpy(weight) for name, weight in weights.items()}
 
 
 def opens_slowly(bundle: Bundle, stage: str) -> bool:
@@ -107,7 +111,9 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
 
 
-def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Path | None) -> tuple[Session, Pages]:
+def _session(
+    bundle: Bundle, stage: str, part: str, places: Places, alike: Alike, profile_to: Path | None
+) -> tuple[Session, Pages]:
     weights = weights_path(bundle, part)
     if not is_in_memory(weights):  # before it is mapped: opening reads most of it
         read_in_large_pages(weights)
@@ -139,7 +145,7 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
     if profile_to is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
     path = bundle.path(stages.onnx_file(part))
-    computed = _computed(bundle, part) if stage == stages.PREFILL else {}
+    computed = _computed(bundle, part, places) if places and stage == stages.PREFILL else {}
     if computed:
         options.add_external_initializers(list(computed), list(computed.values()))
     try:
@@ -148,7 +154,6 @@ def _session(bundle: Bundle, stage: str, part: str, alike: Alike, profile_to: Pa
         pages.release()  # loading reads more of it than running does
         if computed:
             del options, computed
-            Pages(weights_path(bundle, stages.DECODER)).release()
             trim_heap()  # or it keeps half a gigabyte of what was computed
         return session, pages
     except Exception as error:

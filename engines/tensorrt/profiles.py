@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mobilevlm.config import ModelConfig
 
+from ..bundle import Bundle
 from ..stages import (
     ATTENTION_MASK,
     CACHE_PARTS,
@@ -19,6 +20,7 @@ from ..stages import (
     INPUTS_EMBEDS,
     ROPE_COS,
     ROPE_SIN,
+    VISION,
     past,
 )
 from .buckets import PROMPT_ROWS, SPARE_ROWS, past_buckets
@@ -46,6 +48,13 @@ class Piece:
     def rows_name(self) -> str:
         """Of the input with the rows."""
         return INPUTS_EMBEDS if self.first else HIDDEN_STATES
+
+
+def bundle_profiles(bundle: Bundle, part: str) -> list[Profile]:
+    """Those of a bundle's graph; none where all its sizes are fixed."""
+    if part == VISION:
+        return []
+    return decoder_profiles(bundle.config, decoder_pieces(bundle.manifest.parts)[part], bundle.manifest.max_context)
 
 
 def decoder_profiles(config: ModelConfig, piece: Piece, max_context: int) -> list[Profile]:

@@ -37,8 +37,18 @@ def spare_files(manifest: Manifest) -> list[str]:
 
 
 def parts(bundle: Bundle) -> list[str]:
-    """What a bundle has an engine of."""
-    return [VISION] * bundle.has_vision + list(bundle.manifest.parts)
+    """What a bundle has an engine of.
+
+    Raises:
+        BundleError: its graphs are those of another version, which are fed otherwise.
+    """
+    found = [VISION] * bundle.has_vision + list(bundle.manifest.parts)
+    if missing := [onnx_file(part) for part in found if onnx_file(part) not in bundle.manifest.files]:
+        raise BundleError(
+            f"{bundle.directory} was built by another version, which wrote no {missing[0]}. Build it again: "
+            f"{bundle.manifest.command}"
+        )
+    return found
 
 
 def require_usable(bundle: Bundle, version: str, capability: str) -> None:

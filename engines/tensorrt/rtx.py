@@ -7,7 +7,7 @@ API: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/index.html
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from typing import Any
 
 from mobilevlm.errors import UserError
 
-from .builder import network_flags
+from .builder import SETTINGS, network_flags
 from .listing import Kernel, kernels
 from .profiles import Profile
 
@@ -37,7 +37,6 @@ class Judgement:
         warnings: its warnings.
         kernels: of the engine.
         weight_bytes: memory of the engine's weights.
-        engine_bytes: size of the engine.
         seconds: that parsing and building took.
     """
 
@@ -46,13 +45,7 @@ class Judgement:
     warnings: list[str]
     kernels: list[Kernel] = field(default_factory=list)
     weight_bytes: int = 0
-    engine_bytes: int = 0
     seconds: float = 0.0
-
-
-def is_installed() -> bool:
-    """Whether TensorRT-RTX is."""
-    return importlib.util.find_spec(MODULE) is not None
 
 
 def import_rtx() -> ModuleType:
@@ -76,7 +69,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         capability: of the GPU that the engine is for, such as `SM86`.
 
     Raises:
-        UserError: TensorRT-RTX is not installed, or does not know the capability.
+        UserError: TensorRT-RTX is not installed, does not know the capability, or refuses a profile.
     """
     trt, begin = import_rtx(), time.perf_counter()
     lines = _Lines(trt)
@@ -98,7 +91,6 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         lines.warnings,
         kernels(listing),
         int(weights[1]) if weights else 0,
-        engine.nbytes,
         seconds,
     )
 
@@ -111,7 +103,7 @@ def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Prof
         raise UserError(f"TensorRT-RTX {trt.__version__} does not know {capability}; it knows {known}")
     config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
     config.clear_flag(trt.BuilderFlag.TF32)
-    config.max_aux_streams = 0
+    config.max_aux_streams = SETTINGS["max_aux_streams"]
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     for shapes in profiles:
@@ -119,7 +111,8 @@ def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Prof
         for tensor in inputs:
             if -1 in tuple(tensor.shape):
                 profile.set_shape(tensor.name, *shapes[tensor.name])
-        config.add_optimization_profile(profile)
+        if config.add_optimization_profile(profile) < 0:
+            raise UserError(f"TensorRT-RTX refuses the optimization profile {shapes}")
     return config
 
 

@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.stages import TIMING_CACHE_FILE, VISION, engine_file, onnx_file
+from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
 from mobilevlm.engines.tensorrt.apart import INTERRUPTED
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder, write_whole
-from mobilevlm.engines.tensorrt.profiles import Profile, decoder_pieces, decoder_profiles
+from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
 from mobilevlm.errors import UserError
@@ -46,15 +46,8 @@ def build_part(bundle: Bundle, part: str, builder: EngineBuilder) -> None:
         BuildError: TensorRT refuses the graph, or memory is short.
         KeyboardInterrupt: it was cancelled.
     """
-    engine = builder.build_file(bundle.path(onnx_file(part)), profiles(bundle, part))
+    engine = builder.build_file(bundle.path(onnx_file(part)), bundle_profiles(bundle, part))
     write_whole(bundle.path(engine_file(part)), engine)
-
-
-def profiles(bundle: Bundle, part: str) -> list[Profile]:
-    """Optimisation profiles of a bundle's graph; none where all its sizes are fixed."""
-    if part == VISION:
-        return []
-    return decoder_profiles(bundle.config, decoder_pieces(bundle.manifest.parts)[part], bundle.manifest.max_context)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     spare = graph.once("spare rows", lambda: graph.constant(np.zeros((1, SPARE_ROWS, heads * dim))))
     rows = _reshape(graph, _cut(graph, rows, SPARE_ROWS, END, 1), [1, -1, heads + 2 * kv_heads, dim])
     turned = _turn(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
-    query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), scale(graph, dim))
+    query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), _scale(graph, dim))
     query, key = graph.narrow(query), graph.narrow(_cut(graph, turned, heads, END, 2))
     value = _cut(graph, rows, heads + kv_heads, END, 2)
     piece.new_rows += [_reshape(graph, part, [1, -1, kv_heads * dim]) for part in (key, value)]
@@ -112,7 +112,7 @@ def _turn(graph: Graph, x: str, dim: int) -> str:
     return graph.op("Add", graph.op("Mul", x, ROPE_COS), across)
 
 
-def scale(graph: Graph, dim: int) -> str:
+def _scale(graph: Graph, dim: int) -> str:
     """What float32 queries are multiplied by: float16 has it only roughly."""
     value = np.array(dim**-0.5, np.float32)
     return graph.once("scale", lambda: graph.initializer("attention.scale", value))

@@ -12,7 +12,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.bundle import Bundle, BundleError, seal_of
 from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.rows import Rows
@@ -285,3 +285,18 @@ def test_the_record_says_what_was_made_of_what(compiled):
     assert record["machine"] == {"version": "11.4.1", "capability": "8.7", "system": ""}
     assert set(record["engines"]) == {"vision", "decoder.0", "decoder.1"}
     assert set(record["engines"]["decoder.1"]["made_from"]["files"]) == {"decoder.1.onnx", "decoder.1.weights"}
+
+
+def test_a_bundle_of_another_version_is_refused(prepared, tmp_path):
+    """Its graphs have other names, and are fed otherwise."""
+    directory = shutil.copytree(prepared(1), tmp_path / "old")
+    (directory / "decoder.0.onnx").rename(directory / "decoder.0.delta.onnx")
+    manifest = json.loads((directory / MANIFEST_FILE).read_text())
+    manifest["files"]["decoder.0.delta.onnx"] = manifest["files"].pop("decoder.0.onnx")
+    manifest["seal"] = seal_of(manifest)
+    (directory / MANIFEST_FILE).write_text(json.dumps(manifest))
+    said = r"another version, which wrote no decoder\.0\.onnx\. Build it again: python export/build_engines.py"
+    with machine(), pytest.raises(BundleError, match=said):
+        compile_here(directory)
+    with machine(), pytest.raises(BundleError, match=said):
+        open_runner(Bundle.open(directory))

@@ -81,8 +81,8 @@ def test_spans_of_versions():
 
 
 # All but what runs on TensorRT-RTX alone, which the tests have.
-SOURCES = [*(ROOT / "engines" / "tensorrt").glob("*.py"), *(ROOT / "runtime" / "trt").glob("*.py")]
-SOURCES = [path for path in SOURCES if path.name != "rtx.py"]
+FOLDERS = (ROOT / "engines" / "tensorrt", ROOT / "runtime" / "trt")
+SOURCES = [path for folder in FOLDERS for path in folder.glob("*.py") if path.name != "rtx.py"]
 SUPPORTED = ("10.3.0", "10.7.0", "10.13.3", "10.16.2", "11.0.0", "11.4.1")
 
 
