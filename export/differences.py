@@ -13,6 +13,7 @@ from mobilevlm.errors import UserError
 from .stage_runs import HALF_MAX, HEADROOM, Peak
 
 FORM = ".form"  # ends a stage's name where the reference is PyTorch on the weights that were written
+UNROUNDED = ".unrounded"  # the same, of a stage without its rounding of values
 
 
 class VerificationError(UserError):

@@ -11,12 +11,14 @@ import torch
 from mobilevlm.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 
-from .differences import FORM, Difference, difference
+from .differences import FORM, UNROUNDED, Difference, difference
 from .written_form import ROW_MARGIN_DB, WrittenForm, WrittenWeights, floor_db
 from .written_weights import Written
 
 # An int8 kv cache's own rounding: a channel's step is its largest value, and a quarter more, over 127 (`observed.py`).
 INT8_CACHE_NOISE = (1.25 * 4) ** 2 / 127**2 / 12
+# Float32 arithmetic in another order, through all layers of a stage: 118 dB and more were seen.
+UNROUNDED_DB = 80.0
 WHATEVER = 2.0  # of the largest value may differ: decibels are looked at
 Caches = Mapping[tuple[int, str], np.ndarray]
 
@@ -119,6 +121,7 @@ def compare_with_forms(
     all_rows: np.ndarray,
     outputs: Mapping[str, Mapping[str, np.ndarray]],
     caches: Mapping[str, Caches],
+    unrounded: Mapping[str, Mapping[str, np.ndarray]],
     first: int,
 ) -> list[Difference]:
     """Compare what stages gave with PyTorch on the weights that were written.
@@ -129,6 +132,7 @@ def compare_with_forms(
         all_rows: (1, S, D) float32, of prompt and answer.
         outputs: by stage and name.
         caches: of each decoder, see `Stages.caches`.
+        unrounded: see `Stages.unrounded`.
         first: rows of the prompt's first part.
 
     Returns:
@@ -141,6 +145,9 @@ def compare_with_forms(
         for name, got in tensors.items():
             exact = wanted[stage.split(".")[0]][name]
             found.append(difference(f"{stage}{FORM}", name, got, exact, WHATEVER, floor))
+    for stage, tensors in unrounded.items():
+        for name, got in tensors.items():
+            found.append(difference(f"{stage}{UNROUNDED}", name, got, wanted[stage][name], WHATEVER, UNROUNDED_DB))
     for stage, cache in caches.items():
         floor = form.rounding_floor(stage)
         layers = [(key, got, wanted_caches[key]) for key, got in cache.items()]

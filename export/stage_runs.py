@@ -17,6 +17,7 @@ from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT4, INT8_AMX
 
+from .unrounded import open_unrounded
 from .written_weights import WrittenGraph
 
 HALF_MAX = float(np.finfo(np.float16).max)
@@ -53,6 +54,14 @@ class Stages(Protocol):
     def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
         """The first rows of the kv cache by layer and part, (1, kv heads, rows, head_dim), of the written weights."""
 
+    def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Outputs by stage and name of what rounds in operators of its own, without that (`unrounded.py`).
+
+        Args:
+            pixel_values: (1, 3, H, H), None for a text-only model.
+            rows: (S, D), of the prefill.
+        """
+
     def peaks(self) -> list[Peak]:
         """How large float16 values got in what has run, a graph each; none where arithmetic is float32."""
 
@@ -65,10 +74,19 @@ class CpuStages:
         config: the model.
         precisions: stage to precision.
         cache_rows: of the kv cache.
+        rounds: False leaves out the rounding of values where it is operators of its own.
     """
 
-    def __init__(self, directory: Path, config: ModelConfig, precisions: Mapping[str, str], cache_rows: int):
+    def __init__(
+        self,
+        directory: Path,
+        config: ModelConfig,
+        precisions: Mapping[str, str],
+        cache_rows: int,
+        rounds: bool = True,
+    ):
         self._directory, self._config, self._precisions = directory, config, precisions
+        self._cache_rows, self._rounds = cache_rows, rounds
         ((self._decoder, _),) = self._graphs(stages.DECODER)
         shape = (1, config.num_key_value_heads, cache_rows, config.head_dim)
         dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in self._decoder.get_inputs()}
@@ -80,7 +98,10 @@ class CpuStages:
         for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
             path = self._directory / stages.onnx_file(part)
             packs = name in INT4  # whose kernels read packed weights alone
-            yield open_stage(path, stage, alike) if name == INT8_AMX else open_session(path, packs), layers
+            if name != INT8_AMX:
+                yield open_session(path, packs), layers
+            else:
+                yield open_stage(path, stage, alike) if self._rounds else open_unrounded(path), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
@@ -133,6 +154,16 @@ class CpuStages:
             found[layer, part] = values
         return found
 
+    def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """See `Stages`: of the graphs that OpenVINO runs."""
+        twin = CpuStages(self._directory, self._config, self._precisions, self._cache_rows, rounds=False)
+        found = {}
+        if self._precisions.get(stages.VISION) == INT8_AMX and pixel_values is not None:
+            found[stages.VISION] = {stages.IMAGE_EMBEDS: twin.encode_image(pixel_values)}
+        if self._precisions.get(stages.PREFILL) == INT8_AMX:
+            found[stages.PREFILL] = {stages.FIRST_LOGITS: twin.prefill(rows)}
+        return found
+
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return []
@@ -176,6 +207,10 @@ class NpuStages:
             values = buffer.swapaxes(2, 3) if part == "key" else buffer
             found[layer, part] = values[:, :, :rows].astype(np.float32) - 128
         return found
+
+    def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """See `Stages`: compared with its rounding alone."""
+        return {}
 
     def peaks(self) -> list[Peak]:
         """See `Stages`."""

@@ -101,6 +101,10 @@ class TensorrtStages:
         keys = [(layer, part) for layer in range(self._config.num_hidden_layers) for part in stages.CACHE_PARTS]
         return {key: self._decoder.head_major(*key, rows) for key in keys}
 
+    def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """See `Stages`: compared with its rounding alone."""
+        return {}
+
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return [peak for graph in self._opened if (peak := graph.peak())]

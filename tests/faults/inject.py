@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from mobilevlm.engines.stages import float32_file
+from mobilevlm.engines.stages import LOGITS, PREFILL, float32_file
 from mobilevlm.export.typed import in_float32
 from mobilevlm.export.written_weights import INT4, WrittenGraph
 
@@ -231,8 +231,14 @@ def graph_faults(files: StageFiles, rng: np.random.Generator) -> dict[str, Calla
     def constants(node: NodeProto) -> list[str]:
         return [name for one in node.input if (name := decoded.get(one, one)) in files.tensors]
 
+    made = {name: node.op_type for node in nodes for name in node.output}
+    unsqueezed = {node.output[0]: made.get(node.input[0]) for node in nodes if node.op_type == "Unsqueeze"}
+    # Of a prompt's last layer only the last row is read, which sees all rows: its mask changes nothing.
+    ends = files.stage == PREFILL and any(output.name == LOGITS for output in files.model.graph.output)
+
     def is_sum(node: NodeProto) -> bool:
-        return node.op_type == "Add" and not constants(node)
+        is_mask = any(unsqueezed.get(name) == "Where" for name in node.input)
+        return node.op_type == "Add" and not constants(node) and not (ends and is_mask)
 
     def is_bias(node: NodeProto) -> bool:
         return node.op_type == "Add" and any(re.search(r"\.bias(\.\d+)?$", name) for name in constants(node))
