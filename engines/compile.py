@@ -1,8 +1,10 @@
 """Makes the TensorRT engines of a bundle, on the machine that will run them; needs no PyTorch.
 
     python engines/compile.py DIR
+    python engines/compile.py DIR --capability SM75        for --target rtx, on any machine, without a GPU
 
-Engines that are up to date are kept, so that it can be interrupted and run again.
+Engines that are up to date are kept, so that it can be interrupted and run again. Those of --target rtx run on every
+GPU from Ampere (SM80) on, or on those named.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from mobilevlm.engines.cuda_device import compute_capability, system_release
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.apart import build_apart
-from mobilevlm.engines.tensorrt.log import import_tensorrt
-from mobilevlm.engines.tensorrt.record import engine_record, machine_record, parts, spare_files
+from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
+from mobilevlm.engines.tensorrt.record import PORTABLE_FROM, engine_record, machine_record, parts, spare_files
+from mobilevlm.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,18 +37,31 @@ def parser() -> argparse.ArgumentParser:
         prog="compile.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py on any machine")
+    self.add_argument(
+        "--capability",
+        nargs="+",
+        default=[],
+        metavar="SM",
+        help="for --target rtx: compute capabilities of the GPUs that will run it, such as SM75 for Turing (default: "
+        "all from SM80 on)",
+    )
     return self
 
 
-def compile_bundle(directory: str | Path) -> Bundle:
+def compile_bundle(directory: str | Path, capabilities: Sequence[str] = ()) -> Bundle:
     """Build what is missing or out of date, and note it in the bundle.
 
+    Args:
+        directory: of the bundle.
+        capabilities: of the GPUs that TensorRT-RTX builds for; none for all from SM80 on.
+
     Returns:
-        The bundle, which this machine can run now.
+        The bundle, which this machine, or one with such a GPU, can run now.
 
     Raises:
         BundleError: it needs no engines.
-        UserError: TensorRT or a GPU is missing, or an engine could not be built.
+        UserError: TensorRT or a GPU is missing, an engine could not be built, or capabilities were named for a target
+            whose engines are for the GPU at hand.
     """
     bundle = Bundle.open(directory, compiling=True)
     target = TARGETS.get(bundle.manifest.target)
@@ -53,19 +69,31 @@ def compile_bundle(directory: str | Path) -> Bundle:
         raise BundleError(
             f"{directory} is for target {bundle.manifest.target}, which runs as it is: nothing to compile"
         )
+    library = library_of(target.name)
+    if capabilities and library is not RTX:
+        raise UserError(
+            f"--capability is for bundles of --target rtx, and {directory} is for {target.name}: TensorRT makes "
+            "engines for the GPU at hand alone"
+        )
     for leftover in bundle.directory.glob("*.partial"):
         leftover.unlink()
-    machine = machine_record(import_tensorrt().__version__, compute_capability(), system_release())
+    version = import_tensorrt(library).__version__
+    if library is RTX:
+        machine = machine_record(version, ",".join(capabilities), "")
+    else:
+        machine = machine_record(version, compute_capability(), system_release())
     record = bundle.manifest.tensorrt
     if record.get("machine") != machine:  # engines do not move
         record = {"machine": machine, "engines": {}}
-    _say(f"TensorRT {machine['version']}, compute capability {machine['capability']}")
+    _say(f"{library.name} {version}, compute capability {machine['capability'] or f'{PORTABLE_FROM / 10} and newer'}")
     for part in parts(bundle):
-        bundle, record = _up_to_date(bundle, part, record)
+        bundle, record = _up_to_date(bundle, part, record, capabilities)
     return bundle
 
 
-def _up_to_date(bundle: Bundle, part: str, record: dict[str, Any]) -> tuple[Bundle, dict[str, Any]]:
+def _up_to_date(
+    bundle: Bundle, part: str, record: dict[str, Any], capabilities: Sequence[str]
+) -> tuple[Bundle, dict[str, Any]]:
     """Bundle and record with the engine of a part: built, unless the one that is there is made from the same."""
     made_from = engine_record(bundle.manifest, part)
     name = engine_file(part)
@@ -73,7 +101,7 @@ def _up_to_date(bundle: Bundle, part: str, record: dict[str, Any]) -> tuple[Bund
         _say(f"{name} is up to date")
         return bundle, record
     begin = time.perf_counter()
-    build_apart(bundle.directory, part)
+    build_apart(bundle.directory, part, capabilities)
     seconds = round(time.perf_counter() - begin, 1)
     record = record | {"engines": record["engines"] | {part: {"made_from": made_from, "seconds": seconds}}}
     new = [file for file in (name, TIMING_CACHE_FILE) if bundle.path(file).is_file()]
@@ -89,8 +117,12 @@ def _say(text: str) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    bundle = compile_bundle(options.engine)
-    print(f"{bundle.directory} is ready. Compare it with PyTorch: python runtime/verify.py --engine {bundle.directory}")
+    bundle = compile_bundle(options.engine, options.capability)
+    where = " on the PC that will run it" if library_of(bundle.manifest.target) is RTX else ""
+    print(
+        f"{bundle.directory} is ready. Compare it with PyTorch{where}: python runtime/verify.py --engine "
+        f"{bundle.directory}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -42,6 +42,7 @@ class Target:
         xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
         engine_layers: most layers of the decoder in one engine, where building all at once takes more memory than there
             is; None for all of them.
+        has_portable_engines: whether engines are made anywhere, by TensorRT-RTX, which compiles kernels where they run.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Target:
     default_context: int | None = None
     xnnpack: bool = False
     engine_layers: int | None = None
+    has_portable_engines: bool = False
 
     def module(self, precision: str) -> str:
         """Which file of `export/precisions/` writes a precision: TensorRT has forms of its own."""
@@ -119,12 +121,14 @@ TARGETS = {
                 default_precision={VISION: "fp16", DECODER: decoder},
                 default_context=context,
                 engine_layers=layers,
+                has_portable_engines=is_portable,
             )
-            for name, device, decoder, context, layers in (
-                ("orin", "Jetson AGX Orin, TensorRT", "fp16", 2048, None),
-                ("orin-nx", "Jetson Orin NX, TensorRT", "fp16", 1024, None),
-                ("orin-nano", "Jetson Orin Nano (8 GB), TensorRT", "int4", 1024, 12),
-                ("cuda", "an NVIDIA GPU in a PC or server, TensorRT", "fp16", None, None),
+            for name, device, decoder, context, layers, is_portable in (
+                ("orin", "Jetson AGX Orin, TensorRT", "fp16", 2048, None, False),
+                ("orin-nx", "Jetson Orin NX, TensorRT", "fp16", 1024, None, False),
+                ("orin-nano", "Jetson Orin Nano (8 GB), TensorRT", "int4", 1024, 12, False),
+                ("cuda", "an NVIDIA GPU in a PC or server, TensorRT", "fp16", None, None, False),
+                ("rtx", "a GeForce RTX or RTX GPU in a PC (Linux, Windows), TensorRT-RTX", "fp16", None, None, True),
             )
         ),
     )

@@ -32,6 +32,7 @@ from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.qnn import require_package
 from mobilevlm.engines.socs import SOCS, Soc, find_soc
 from mobilevlm.engines.targets import INT8_AMX, TARGETS, TENSORRT, Target, candidate_names, parse_precision
+from mobilevlm.engines.tensorrt.library import is_installed, library_of
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 
@@ -168,19 +169,16 @@ def _say_what_is_next(plan: BuildPlan, has_candidates: bool) -> None:
     question = " --image FILE" if plan.checkpoint.config.vision else ""
     chat = f"python runtime/chat.py --engine {where}{question} --prompt TEXT"
     make = choose_command(where) if has_candidates else f"python engines/compile.py {where}"
+    elsewhere = f"copy this repository and {where} to the device ({target.device}), and there\n  "
     if target.backend != TENSORRT:
         print(f"Next: {chat}", file=sys.stderr)
-    elif not importlib.util.find_spec("tensorrt"):
-        print(
-            f"Prepared. Next: copy this repository and {where} to the device ({target.device}), and there\n"
-            f"  {make}\n  {chat}",
-            file=sys.stderr,
-        )
+    elif not is_installed(library_of(target.name)):
+        print(f"Prepared. Next: {elsewhere}{make}\n  {chat}", file=sys.stderr)
     elif has_candidates:  # this is the board
         print(f"Next: {make}", file=sys.stderr)
     else:
         compile_bundle(plan.out)
-        print(f"Next: {chat}", file=sys.stderr)
+        print(f"Next: {elsewhere if target.has_portable_engines else ''}{chat}", file=sys.stderr)
 
 
 def _asked(precision: str | None, target: Target) -> dict[str, dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mobilevlm.errors import UserError
@@ -15,24 +16,25 @@ INTERRUPTED = 130
 WORKER = Path(__file__).with_name("worker.py")
 
 
-def build_apart(directory: Path, part: str) -> None:
+def build_apart(directory: Path, part: str, capabilities: Sequence[str] = ()) -> None:
     """Build an engine in a process of its own, with its bar on stderr.
 
     Args:
         directory: of the bundle.
         part: `vision`, or a piece of the decoder.
+        capabilities: see `NamedGpus`.
 
     Raises:
         UserError: it could not be built; says why.
         KeyboardInterrupt: it was interrupted.
     """
-    status, said = _run([str(directory), part])
+    status, said = _run([str(directory), part, *capabilities])
     if status < 0:
         raise UserError(
             f"building {engine_file(part)} was killed by signal {-status}, most likely for want of memory: close other "
             "programs, log out of the desktop (sudo systemctl isolate multi-user.target), add swap on the board's NVMe "
             "disk, or prepare the bundle with more pieces (build_engines.py --blocks). Engines that are done are kept: "
-            f"{compile_command(directory)}"
+            f"{compile_command(directory, capabilities)}"
         )
     if status:
         raise UserError(said or f"building {engine_file(part)} ended with status {status}")

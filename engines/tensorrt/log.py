@@ -5,15 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from mobilevlm.errors import UserError
-
 from ..cuda_device import NVMAP
 
 KEPT = 200  # of the latest lines
-INSTALL = (
-    "on a Jetson: sudo apt install nvidia-jetpack (python3-libnvinfer), and a virtual environment made with "
-    "--system-site-packages; elsewhere: pip install tensorrt"
-)
 NO_KERNEL = "Could not find any implementation"
 # What a line of the log holds, and what helps. The first that fits counts.
 REMEDIES = (
@@ -31,22 +25,14 @@ REMEDIES = (
         ("Plugin not found", "No importer registered", "Unsupported", "opset"),
         "this TensorRT does not know the graph's operators: prepare the bundle with this version of mobilevlm",
     ),
+    (
+        ("Cannot compile for target",),
+        "these GPUs have no arithmetic for the bundle's precision (Turing, SM75, has none for int4): build the bundle "
+        "with --precision fp16, or name newer GPUs",
+    ),
     ((NO_KERNEL,), "this TensorRT has no kernel for it: update JetPack, or report this line"),
     (("optimization profile", "shape constraints"), "graph and profiles do not fit: prepare the bundle again"),
 )
-
-
-def import_tensorrt() -> ModuleType:
-    """TensorRT's module.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise UserError(f"TensorRT's Python module is not installed ({error}): {INSTALL}") from None
-    return tensorrt
 
 
 def make_logger(trt: ModuleType) -> Any:

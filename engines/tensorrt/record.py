@@ -1,22 +1,30 @@
 """What a bundle notes about its TensorRT engines, in `Manifest.tensorrt`, and whether they may be used here.
 
-machine: version of TensorRT, compute capability of the GPU, release of a Jetson's system: what engines are bound to
+machine: version of TensorRT, compute capability of the GPU, release of a Jetson's system: what engines are bound to;
+    of TensorRT-RTX the capabilities that were named, with commas, nothing for every GPU from SM80 on
 engines: by part, what each was made from and the seconds it took
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle, BundleError, Manifest
 from ..stages import VISION, engine_file, onnx_file, weights_file
 from .builder import SETTINGS
+from .library import RTX, library_of
+
+# The least compute capability, times ten, of engines that were made for none in particular.
+# https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+PORTABLE_FROM = 80
 
 
-def compile_command(directory: Path) -> str:
+def compile_command(directory: Path, capabilities: Sequence[str] = ()) -> str:
     """What makes the engines of a bundle on the machine at hand."""
-    return f"python engines/compile.py {directory}"
+    named = f" --capability {' '.join(capabilities)}" if capabilities else ""
+    return f"python engines/compile.py {directory}{named}"
 
 
 def machine_record(version: str, capability: str, system: str) -> dict[str, str]:
@@ -61,11 +69,38 @@ def require_usable(bundle: Bundle, version: str, capability: str) -> None:
     missing = [engine_file(part) for part in parts(bundle) if part not in record.get("engines", {})]
     if missing:
         raise BundleError(f"{bundle.directory} has no {', '.join(missing)} yet: make it here with {command}")
-    for what, here in (("version", version), ("capability", capability)):
-        there = record["machine"][what]
-        if there != here:
-            name = "TensorRT" if what == "version" else "a GPU of compute capability"
-            raise BundleError(
-                f"the engines of {bundle.directory} were made with {name} {there}, here is {here}. They do not move: "
-                f"make them here with {command}"
-            )
+    library, machine = library_of(bundle.manifest.target), record["machine"]
+    if machine["version"] != version:
+        raise BundleError(
+            f"the engines of {bundle.directory} were made with {library.name} {machine['version']}, here is {version}. "
+            f"They do not move: make them here with {command}"
+        )
+    if library is RTX and not runs_on(machine["capability"], capability):
+        made_for = machine["capability"] or f"SM{PORTABLE_FROM} and newer"
+        raise BundleError(
+            f"the engines of {bundle.directory} were made for {made_for}, this GPU is {_name(capability)}: make them "
+            f"with {compile_command(bundle.directory, [_name(capability)])}"
+        )
+    if library is not RTX and machine["capability"] != capability:
+        raise BundleError(
+            f"the engines of {bundle.directory} were made with a GPU of compute capability {machine['capability']}, "
+            f"here is {capability}. They do not move: make them here with {command}"
+        )
+
+
+def runs_on(named: str, capability: str) -> bool:
+    """Whether engines of TensorRT-RTX run on a GPU.
+
+    Args:
+        named: capabilities that they were made for, see above.
+        capability: the GPU's, such as `8.6`.
+    """
+    if named:
+        return _name(capability) in named.split(",")
+    major, minor = map(int, capability.split("."))
+    return 10 * major + minor >= PORTABLE_FROM
+
+
+def _name(capability: str) -> str:
+    """TensorRT-RTX's name: SM86 of 8.6."""
+    return f"SM{capability.replace('.', '')}"

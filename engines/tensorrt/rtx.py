@@ -7,7 +7,6 @@ API: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/index.html
 
 from __future__ import annotations
 
-import importlib
 import re
 import time
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ from typing import Any
 from mobilevlm.errors import UserError
 
 from .builder import SETTINGS, network_flags
+from .devices import NamedGpus
+from .library import RTX, import_tensorrt
 from .listing import Kernel, kernels
 from .profiles import Profile
 
-MODULE = "tensorrt_rtx_bindings"
 CAPABILITY = "SM86"  # the nearest to Orin's 8.7 that can be named
 WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
@@ -48,18 +48,6 @@ class Judgement:
     seconds: float = 0.0
 
 
-def import_rtx() -> ModuleType:
-    """TensorRT-RTX's module.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(MODULE)
-    except ImportError as error:
-        raise UserError(f"TensorRT-RTX is not installed ({error}): pip install 'mobilevlm[rtx]'") from None
-
-
 def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY) -> Judgement:
     """Parse and build an ONNX file, whose weights may lie beside it.
 
@@ -71,7 +59,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
     Raises:
         UserError: TensorRT-RTX is not installed, does not know the capability, or refuses a profile.
     """
-    trt, begin = import_rtx(), time.perf_counter()
+    trt, begin = import_tensorrt(RTX), time.perf_counter()
     lines = _Lines(trt)
     builder = trt.Builder(lines.logger)
     network = builder.create_network(network_flags(trt))
@@ -97,11 +85,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
 
 def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Profile], capability: str) -> Any:
     config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    if not hasattr(trt.ComputeCapability, capability):
-        known = ", ".join(name for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
-        raise UserError(f"TensorRT-RTX {trt.__version__} does not know {capability}; it knows {known}")
-    config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
+    NamedGpus([capability]).configure(trt, config)
     config.clear_flag(trt.BuilderFlag.TF32)
     config.max_aux_streams = SETTINGS["max_aux_streams"]
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -1,6 +1,7 @@
 """The process that builds one engine: started by `apart.py`, memory ends with it.
 
     python engines/tensorrt/worker.py DIR decoder.0
+    python engines/tensorrt/worker.py DIR decoder.0 SM75 SM86     for these GPUs, by TensorRT-RTX
 
 The bar goes to stderr, what went wrong to stdout. What TensorRT and the driver print on their own account is kept
 aside: the reason may be nowhere but there.
@@ -27,10 +28,13 @@ from typing import TextIO
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
 from mobilevlm.engines.tensorrt.apart import INTERRUPTED
-from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder, write_whole
+from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt.devices import NamedGpus, ThisGpu
+from mobilevlm.engines.tensorrt.library import RTX, library_of
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
+from mobilevlm.engines.whole_file import write_whole
 from mobilevlm.errors import UserError
 
 
@@ -78,11 +82,14 @@ def _cancelled_by_signals(cancel: Callable[[], None]) -> Iterator[None]:
 
 
 def _work(words: list[str], terminal: TextIO) -> None:
-    bundle = Bundle.open(words[0], compiling=True)
-    builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), compile_command(bundle.directory))
-    builder.progress = make_progress(builder.trt, words[1], terminal)
+    directory, part, *capabilities = words
+    bundle = Bundle.open(directory, compiling=True)
+    is_rtx = library_of(bundle.manifest.target) is RTX
+    devices = NamedGpus(capabilities) if is_rtx else ThisGpu(bundle.path(TIMING_CACHE_FILE))
+    builder = EngineBuilder(devices, compile_command(bundle.directory, capabilities))
+    builder.progress = make_progress(builder.trt, part, terminal)
     with _cancelled_by_signals(builder.progress.cancel):
-        build_part(bundle, words[1], builder)
+        build_part(bundle, part, builder)
 
 
 def main(words: list[str]) -> int:

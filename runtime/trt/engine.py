@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.engines.bundle import BundleError
-from mobilevlm.engines.tensorrt.log import explained, import_tensorrt, make_logger
+from mobilevlm.engines.tensorrt.library import Library, import_tensorrt
+from mobilevlm.engines.tensorrt.log import explained, make_logger
 
 from .cuda import Stream
 
@@ -27,11 +28,12 @@ class Loader:
     """Loads engine files; lives longer than what it loads.
 
     Args:
+        library: that they were made with.
         command: that makes the engines again.
     """
 
-    def __init__(self, command: str):
-        self.trt: ModuleType = import_tensorrt()
+    def __init__(self, library: Library, command: str):
+        self.trt: ModuleType = import_tensorrt(library)
         self._command = command
         self._logger = make_logger(self.trt)
         try:

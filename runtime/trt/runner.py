@@ -18,7 +18,7 @@ from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.cuda_device import CudaError, compute_capability
 from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS
-from mobilevlm.engines.tensorrt.log import import_tensorrt
+from mobilevlm.engines.tensorrt.library import import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.profiles import decoder_pieces
 from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 from mobilevlm.errors import UserError
@@ -46,7 +46,8 @@ class TrtRunner:
     """
 
     def __init__(self, bundle: Bundle):
-        require_usable(bundle, import_tensorrt().__version__, compute_capability())
+        self._library = library_of(bundle.manifest.target)
+        require_usable(bundle, import_tensorrt(self._library).__version__, compute_capability())
         self.max_context = bundle.manifest.max_context
         self.not_captured = ""
         self._directory = bundle.directory
@@ -64,7 +65,7 @@ class TrtRunner:
 
     def _load(self, bundle: Bundle) -> None:
         config, pieces = bundle.config, decoder_pieces(bundle.manifest.parts)
-        self._loader = Loader(compile_command(bundle.directory))
+        self._loader = Loader(self._library, compile_command(bundle.directory))
         engines = {part: self._loader.load(bundle.path(stages.engine_file(part))) for part in pieces}
         self._decoder = Decoder(engines, Calls(config, pieces, engines), config.hidden_size, config.vocab_size)
         self._vision = self._loader.load(bundle.path(stages.engine_file(stages.VISION))) if bundle.has_vision else None

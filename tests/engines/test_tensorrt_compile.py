@@ -17,8 +17,10 @@ from onnx import TensorProto, helper
 
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.tensorrt import apart as tensorrt_apart
+from mobilevlm.engines.tensorrt import library as tensorrt_library
 from mobilevlm.engines.tensorrt import log as tensorrt_log
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
+from mobilevlm.engines.tensorrt.devices import ThisGpu
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.errors import UserError
 from tests.conftest import ROOT
@@ -111,7 +113,7 @@ def test_bundles_of_other_targets_have_nothing_to_compile(tmp_path):
 
 def test_a_cancelled_build_is_an_interruption(tmp_path):
     with machine() as double:
-        builder = EngineBuilder(Path("/nonexistent/timing.cache"), "again")
+        builder = EngineBuilder(ThisGpu(Path("/nonexistent/timing.cache")), "again")
         builder.progress = make_progress(double.trt, "small", io.StringIO())
         builder.progress.cancel()
         with pytest.raises(KeyboardInterrupt):
@@ -129,7 +131,7 @@ def small(directory: Path, operator: str = "Relu") -> Path:
 
 def test_an_unknown_operator_is_named(tmp_path):
     with machine():
-        builder = EngineBuilder(tmp_path / "timing.cache", "again")
+        builder = EngineBuilder(ThisGpu(tmp_path / "timing.cache"), "again")
         with pytest.raises(BuildError, match="node y.*Plugin not found.*prepare the bundle with this version"):
             builder.build_file(small(tmp_path, "Swish"), ())
         builder.build_file(small(tmp_path), ())  # and it goes on
@@ -139,7 +141,7 @@ def test_an_unknown_operator_is_named(tmp_path):
 def test_a_spoilt_timing_cache_is_begun_anew(tmp_path):
     (tmp_path / "timing.cache").write_bytes(b"of another device")
     with machine():
-        EngineBuilder(tmp_path / "timing.cache", "again").build_file(small(tmp_path), ())
+        EngineBuilder(ThisGpu(tmp_path / "timing.cache"), "again").build_file(small(tmp_path), ())
     assert b"(8, 7)" in (tmp_path / "timing.cache").read_bytes()
 
 
@@ -161,7 +163,7 @@ def test_lines_of_the_log_become_remedies(line, remedy):
 def test_without_tensorrt_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(UserError, match="nvidia-jetpack.*--system-site-packages"):
-        tensorrt_log.import_tensorrt()
+        tensorrt_library.import_tensorrt()
 
 
 def command(*words: str | Path) -> subprocess.CompletedProcess[str]:

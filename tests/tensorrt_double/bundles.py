@@ -15,6 +15,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE
 from mobilevlm.engines.tensorrt import worker as tensorrt_worker
 from mobilevlm.engines.tensorrt.builder import EngineBuilder
+from mobilevlm.engines.tensorrt.devices import ThisGpu
 from mobilevlm.engines.tensorrt.progress import make_progress
 
 from .module import pretended
@@ -31,9 +32,9 @@ def machine(version: str = "10.3.0", **values) -> Iterator[SimpleNamespace]:
 def compile_here(directory: Path) -> Bundle:
     """`engines/compile.py`, whose workers' work is done in this process."""
 
-    def build(directory: Path, part: str) -> None:
+    def build(directory: Path, part: str, _: object) -> None:
         bundle = Bundle.open(directory, compiling=True)
-        builder = EngineBuilder(bundle.path(TIMING_CACHE_FILE), "python engines/compile.py DIR")
+        builder = EngineBuilder(ThisGpu(bundle.path(TIMING_CACHE_FILE)), "python engines/compile.py DIR")
         builder.progress = make_progress(builder.trt, part, io.StringIO())
         tensorrt_worker.build_part(bundle, part, builder)
 
