@@ -5,7 +5,6 @@ The same code for TensorRT 10.3 to 11: networks are strongly typed, precision is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from mobilevlm.errors import UserError
 
 from ..cuda_device import is_integrated, memory_bytes
 from ..machine import available_bytes
+from ..whole_file import write_whole
 from .log import explained, import_tensorrt, make_logger
 from .profiles import Profile
 
@@ -150,13 +150,3 @@ def memory_limit() -> int:
     if is_integrated():  # what the system could give up is not free, and can be had
         free = min(max(free, available_bytes() or 0), total)
     return max(free - SPARE_BYTES, free // 2)
-
-
-def write_whole(path: Path, content: Any) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -27,10 +27,11 @@ from typing import TextIO
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
 from mobilevlm.engines.tensorrt.apart import INTERRUPTED
-from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder, write_whole
+from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
+from mobilevlm.engines.whole_file import write_whole
 from mobilevlm.errors import UserError
 
 
