@@ -44,9 +44,8 @@ def check_nvmap(patient: Patient) -> Finding:
         )
     if is_before_failures(l4t):
         return Finding("nvmap", OK, f"no failures of large allocations are reported of L4T {l4t} or older")
-    return Finding(
-        "nvmap", UNKNOWN, f"no report of large allocations on L4T {l4t}, good or bad; others fail: {AFFECTED}"
-    )
+    text = f"nothing is reported of large allocations on L4T {l4t}; there are failures of {AFFECTED}"
+    return Finding("nvmap", UNKNOWN, text)
 
 
 def check_python(patient: Patient) -> Finding:
