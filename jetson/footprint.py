@@ -1,6 +1,6 @@
 """What a prepared TensorRT bundle will take on a board, from its manifest: memory of builds and of running, disk.
 
-The factors were measured with TensorRT-RTX 1.7.1 on an x86 CPU (docs/nvidia.md has the table); builds with a Jetson's
+The factors were measured with TensorRT-RTX 1.7.1 on an x86 CPU (docs/jetson.md has the table); builds with a Jetson's
 TensorRT were not measured. On a board: `/usr/bin/time -v python engines/compile.py DIR` and `tegrastats` beside it.
 """
 

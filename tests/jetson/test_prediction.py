@@ -193,13 +193,13 @@ def test_what_is_built_is_not_to_be_built(demo_copy, tmp_path):
 
 
 def test_the_estimate_covers_what_the_builder_makes(demo):
-    """NVIDIA's own builder: an engine's weights are not more than is counted for it."""
+    """NVIDIA's own builder: neither an engine nor its weights are larger than is counted for them."""
     judge = pytest.importorskip("mobilevlm.engines.judge")
     pytest.importorskip("tensorrt_rtx_bindings")
     bundle = Bundle.open(demo)
     found = footprint(bundle)
     for part, one in judge.judgements(bundle):
-        assert 0 < one.weight_bytes <= found.weights[part] < found.engines[part]
+        assert 0 < one.weight_bytes <= found.weights[part] < one.engine_bytes <= found.engines[part]
 
 
 def test_the_disk_of_this_machine(demo, tmp_path, monkeypatch):
