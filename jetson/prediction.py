@@ -20,6 +20,7 @@ from .sysfs import ROOT, read
 
 APPLY = "python jetson/doctor.py --apply"
 MAKE_ROOM = "close other programs, sudo systemctl isolate multi-user.target, sudo sysctl -w vm.drop_caches=3"
+OTHER_BOARD = "this model needs a board with more memory: python jetson/limits.py lists them"
 SHORTEST_CONTEXT = 512  # that is still of use: a picture, a question, an answer
 
 
@@ -108,9 +109,13 @@ def _building(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
     if needed <= limit:
         remedy = MAKE_ROOM if memory.swap else f"{MAKE_ROOM}, {APPLY} swap"
         return Prediction("build memory", ADVICE, needed, memory.available, text, remedy)
-    pieces = pieces_that_fit(bundle, limit) if part in bundle.manifest.parts else None
-    options = ["--blocks", str(pieces)] if pieces else ["--precision", "int4"]
-    return Prediction("build memory", PROBLEM, needed, memory.available, text, _again(bundle, options))
+    if part in bundle.manifest.parts and (pieces := pieces_that_fit(bundle, limit)):
+        remedy = _again(bundle, ["--blocks", str(pieces)])
+    elif bundle.manifest.precision[DECODER] != "int4":
+        remedy = _again(bundle, ["--precision", "int4"])
+    else:
+        remedy = OTHER_BOARD if memory.swap else f"{APPLY} swap; otherwise, {OTHER_BOARD}"
+    return Prediction("build memory", PROBLEM, needed, memory.available, text, remedy)
 
 
 def _contiguous(patient: Patient, found: Footprint) -> Prediction:
@@ -174,7 +179,7 @@ def _running(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
     elif rows >= SHORTEST_CONTEXT:
         remedy = _again(bundle, ["--max-context", str(rows)])
     else:
-        remedy = "this model needs a board with more memory: python jetson/limits.py lists them"
+        remedy = OTHER_BOARD
     return Prediction("run memory", PROBLEM, needed, memory.available, text, remedy)
 
 

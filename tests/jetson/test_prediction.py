@@ -124,6 +124,15 @@ def test_a_build_that_takes_more_than_there_is(tmp_path):
     assert predicted(root, published("3b", pieces=pieces))["build memory"].verdict == "advice"
 
 
+def test_what_is_left_when_pieces_do_not_help(tmp_path):
+    """The vision stage has no pieces: a smaller precision, and after that swap."""
+    root = jetpack_6_2_2(tmp_path)
+    meminfo(root, "orin_nano_36", MemTotal=1_500_000, MemAvailable=900_000)
+    assert predicted(root, published("1.7b", pieces=24))["build memory"].remedy.endswith("--precision int4")
+    remedy = predicted(root, published("1.7b", precision="int4", pieces=24))["build memory"].remedy
+    assert remedy.startswith("python jetson/doctor.py --apply swap") and "python jetson/limits.py" in remedy
+
+
 def test_swap_on_disk_counts_and_zram_does_not(tmp_path):
     root, bundle = jetpack_6_2_2(tmp_path), published("3b")
     write(root, "proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0 partition\t16777212\t0\t5")
