@@ -16,9 +16,9 @@ TEGRA_FILE = Path("/etc/nv_tegra_release")
 INSTALL = "pip install 'cuda-python>=13' on JetPack 7 (CUDA 13), pip install 'cuda-python<13' on JetPack 6 (CUDA 12)"
 # The driver's own words for it on a Jetson, on stderr: NvMapMemAllocInternalTagged: ... error 12.
 NVMAP = (
-    "On a Jetson this also happens with memory free, when it is in pieces, and from L4T 36.4.4 to 36.4.7 on any large "
+    "On a Jetson this also happens with memory free, when it is in pieces, and on L4T 36.4.4 to 36.5.0 with any large "
     "allocation (NvMap): close other programs, log out of the desktop (sudo systemctl isolate multi-user.target), or "
-    "restart the board and run this first; newer releases of JetPack have the fix"
+    "restart the board and run this first; python jetson/doctor.py says whether a larger pool (cma=) helps"
 )
 REMEDIES = {
     "cudaErrorMemoryAllocation": f"the GPU's memory is full. {NVMAP}",

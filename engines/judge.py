@@ -4,7 +4,8 @@
     python engines/judge.py DIR
 
 Prints a table: whether TensorRT-RTX builds an engine, its kernels for a token and a prompt, how many of them are
-attention as a whole, how many copy a layer's cache, and the memory of its weights beside their size on disk.
+attention as a whole, how many copy a layer's cache, the memory of its weights beside their size on disk, and the size
+of the engine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError
 
-HEADER = "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | weights, MB | on disk, MB | s |"
+HEADER = "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies "
+HEADER += "| weights, MB | on disk, MB | engine, MB | s |"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,10 +70,10 @@ def counts(bundle: Bundle, part: str, judged: Judgement) -> list[tuple[int, int,
 
 def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
     if judged.problems:
-        return f"| {part} | {judged.version}: refused | | | | | | {judged.seconds:.0f} |"
+        return f"| {part} | {judged.version}: refused | | | | | | | {judged.seconds:.0f} |"
     columns = [", ".join(map(str, column)) for column in zip(*counts(bundle, part, judged), strict=True)]
     disk = bundle.path(weights_file(part)).stat().st_size
-    sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f}"
+    sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
     return f"| {part} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from . import nvpmodel
+from . import extlinux, nvpmodel
 from .clocks import SLACK
+from .contiguous import PARAMETER, RECOMMENDED, RECOMMENDED_BYTES, ContiguousMemory, read_contiguous
 from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, Patient
 from .memory import parse_buddyinfo, parse_meminfo, parse_swaps
+from .releases import FAILURES, builds_worked, is_before_failures
 from .sysfs import read
 
+SET_CMA = f"{PARAMETER}={RECOMMENDED}"
 SWAP_FILE, SWAP_GIB = "/swapfile", 16
 SMALL_BOARD_GIB = 16  # builds on boards up to here need more than the memory
 LARGE_BLOCK, FEW_BLOCKS = 4 << 20, 16
@@ -136,6 +140,44 @@ def check_memory(patient: Patient) -> Finding:
     )
 
 
+def check_contiguous(patient: Patient) -> Finding:
+    """Whether the kernel's pool of contiguous memory is large enough for what builds are reported to ask for."""
+    pool, l4t = read_contiguous(patient.root), patient.board.l4t or ""
+    if pool.total is None:
+        return Finding("cma", UNKNOWN, "CmaTotal is not in /proc/meminfo")
+    told = f"CmaTotal {pool.total / 2**20:.0f} MiB, CmaFree {(pool.free or 0) / 2**20:.0f} MiB"
+    told += f", started with {PARAMETER}={pool.started}" if pool.started else ""
+    if pool.waits_for_reboot:
+        text = f"{told}; {extlinux.FILE} has {PARAMETER}={pool.configured}, which counts from the next start"
+        again = "a board that does not read this file (its boot mode is in the UEFI menu) needs another way"
+        return Finding("cma", ADVICE, text, f"sudo reboot; {again}")
+    if pool.total == 0 and pool.started:
+        text = f"{told}: the kernel found no place for it, so that there is none"
+        return Finding("cma", PROBLEM, text, *_remedy(pool), only_by_name=True)
+    if pool.total >= RECOMMENDED_BYTES:
+        return Finding("cma", OK, told)
+    if l4t in FAILURES and FAILURES[l4t].of_builds:
+        text = f"{told}: builds failed with so little on L4T {l4t}; see what --bundle DIR predicts"
+        return Finding("cma", ADVICE, text, *_remedy(pool), only_by_name=True)
+    if report := builds_worked(l4t):
+        return Finding("cma", OK, f"{told}; {report}")
+    if l4t and is_before_failures(l4t):
+        return Finding("cma", OK, f"{told}; no build is reported to have wanted more on L4T {l4t} or older")
+    return Finding("cma", UNKNOWN, f"{told}; nothing is reported of builds on L4T {l4t or 'unknown'}")
+
+
+def _remedy(pool: ContiguousMemory) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    """What to do for a larger pool, and the command; none where the loader's file cannot be changed here."""
+    if pool.refusal:
+        return f"{SET_CMA} on the kernel's command line, by hand: {extlinux.FILE}: {pool.refusal}", ()
+    command = (sys.executable, "-B", str(extlinux.__file__), SET_CMA)
+    return (
+        f"python jetson/doctor.py --apply cma (adds {SET_CMA} to {extlinux.FILE}, keeps the old file beside it and "
+        "prints the way back), then sudo reboot; started so far on an Orin Nano 8GB alone",
+        (command,),
+    )
+
+
 def check_disk(patient: Patient) -> Finding:
     """Whether there is room for a bundle and its engines."""
     if patient.free_disk_bytes is None:
@@ -156,6 +198,7 @@ CHECKS = (
     check_clocks,
     check_memory_clock,
     check_memory,
+    check_contiguous,
     check_swap,
     check_desktop,
     check_disk,

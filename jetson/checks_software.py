@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, Patient
-from .releases import NVMAP_CAP, STACKS, stack_of
+from .releases import FAILURES, STACKS, is_before_failures, stack_of
 
 MODULES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu13-bindings")  # apt's, and the wheels' for CUDA 13
 SETUP = "run `bash jetson/setup.sh`"
 NVMAP_TEXT = "NvMapMemAllocInternalTagged: 1075072515 error 12"
+AFFECTED = ", ".join(FAILURES)
 LINES = ", ".join(stack.name for stack in STACKS.values())
 
 
@@ -28,19 +29,23 @@ def check_release(patient: Patient) -> Finding:
 
 
 def check_nvmap(patient: Patient) -> Finding:
-    """Whether the release is one on which large allocations fail with memory to spare."""
+    """Whether large allocations were reported to fail on the release with memory to spare."""
     l4t = patient.board.l4t
     if l4t is None:
         return Finding("nvmap", UNKNOWN, "the L4T version is not known")
-    if l4t not in NVMAP_CAP:
-        return Finding("nvmap", OK, f"no failures of large allocations are known of L4T {l4t}")
-    return Finding(
-        "nvmap",
-        ADVICE,
-        f"on L4T {l4t} large GPU allocations were seen to fail with memory to spare: `{NVMAP_TEXT}`",
-        "this is a cap or fragmentation, not a lack of memory: reboot and start the engine first, or build the decoder "
-        "in smaller blocks (--blocks)",
-    )
+    if l4t in FAILURES:
+        return Finding(
+            "nvmap",
+            ADVICE,
+            f"on L4T {l4t} was reported to fail with memory to spare (`{NVMAP_TEXT}`): {FAILURES[l4t].what}; "
+            f"{FAILURES[l4t].source}",
+            "this is the driver's allocator or memory in pieces, not a lack of memory: restart the board and start the "
+            "engine first; see cma for builds",
+        )
+    if is_before_failures(l4t):
+        return Finding("nvmap", OK, f"no failures of large allocations are reported of L4T {l4t} or older")
+    text = f"nothing is reported of large allocations on L4T {l4t}; there are failures of {AFFECTED}"
+    return Finding("nvmap", UNKNOWN, text)
 
 
 def check_python(patient: Patient) -> Finding:

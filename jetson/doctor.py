@@ -4,10 +4,12 @@
     sudo .venv/bin/python jetson/doctor.py               the same with the memory's clock, which only root may read
     python jetson/doctor.py --json
     python jetson/doctor.py --apply                      mend what can be mended, each command printed before it runs
-    python jetson/doctor.py --apply power clocks         only these; `headless` has to be named
-    python jetson/doctor.py --root /tmp/copied-board     look at /etc, /proc, /sys and /var of another board
+    python jetson/doctor.py --apply power clocks         only these; `headless` and `cma` have to be named
+    python jetson/doctor.py --bundle DIR                 will this prepared bundle build and run here?
+    python jetson/doctor.py --root /tmp/copied-board     look at /boot, /etc, /proc, /sys and /var of another board
 
-Changes nothing without --apply. Exit status 0 when nothing stands in the way, 1 when something does, 2 off a Jetson.
+Changes nothing without --apply. Exit status 0 when nothing stands in the way, 1 when something does, 2 off a Jetson
+and for a bundle that is damaged or for another target. What --bundle says is estimated, not measured on a board.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
+from typing import Any
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson import checks_board, checks_software
 from mobilevlm.jetson.board import Board, read_board
 from mobilevlm.jetson.findings import PROBLEM, Finding, Patient
+from mobilevlm.jetson.prediction import predict
 from mobilevlm.jetson.sysfs import ROOT
 
 SITE_PACKAGES = ("usr/lib/python3*/dist-packages", "usr/local/lib/python3*/dist-packages")
@@ -47,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--apply", nargs="*", metavar="NAME", help="run the remedies that are commands: all, or of these findings"
     )
+    self.add_argument("--bundle", metavar="DIR", help="predict whether this bundle builds and runs here")
     self.add_argument("--json", action="store_true", help="findings as JSON instead of text")
     self.add_argument("--root", default=str(ROOT), metavar="DIR", help="a tree copied from a board (default: /)")
     return self
@@ -56,7 +62,7 @@ def examine_board(arguments: argparse.Namespace) -> None:
     """Print the findings, mend what was asked for, and exit with 1 where something stands in the way.
 
     Raises:
-        UserError: no Jetson, or something that cannot be applied.
+        UserError: no Jetson, a bundle that nothing can be said of, or something that cannot be applied.
     """
     root = user_path(arguments.root)
     if arguments.apply is not None and root != ROOT:
@@ -65,17 +71,31 @@ def examine_board(arguments: argparse.Namespace) -> None:
     if not board.is_jetson:
         where = "this machine" if root == ROOT else str(root)
         raise UserError(f"{where} is no Jetson (no L4T release, no Orin in a device tree); --root DIR looks at a copy")
-    findings = examine(look_at(root, board))
+    patient = look_at(root, board)
+    bundle = Bundle.open(arguments.bundle, compiling=True) if arguments.bundle is not None else None
+    predictions = predict(patient, bundle) if bundle else []
+    findings = examine(patient)
     if arguments.json:
-        document = {"board": board.as_json(), "findings": [finding.as_json() for finding in findings]}
+        document: dict[str, Any] = {"board": board.as_json(), "findings": [one.as_json() for one in findings]}
+        if bundle:
+            document["prediction"] = {"bundle": str(bundle.directory), "needs": [one.as_json() for one in predictions]}
         print(json.dumps(document, indent=2))
     else:
         print(board, end="\n\n")
         print("\n".join(map(str, findings)))
+        if bundle:
+            print(f"\n{_title(bundle)}\n" + "\n".join(map(str, predictions)))
     if arguments.apply is not None:
         apply(findings, arguments.apply)
-    elif any(finding.status == PROBLEM for finding in findings):
+    elif PROBLEM in [*(one.status for one in findings), *(one.verdict for one in predictions)]:
         sys.exit(1)
+
+
+def _title(bundle: Bundle) -> str:
+    """What is predicted, in a line."""
+    manifest = bundle.manifest
+    precision = ", ".join(f"{stage}={name}" for stage, name in manifest.precision.items())
+    return f"{bundle.directory} ({manifest.target}, {precision}), estimated:"
 
 
 def look_at(root: Path, board: Board) -> Patient:

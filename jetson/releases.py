@@ -14,6 +14,7 @@ JETPACKS = {
     "36.4.4": "6.2.1",
     "36.4.7": "6.2.1",
     "36.5.0": "6.2.2",
+    "36.5.2": "6.2.3",
     "38.2.0": "7.0",
     "38.2.1": "7.0",
     "38.4.0": "7.1",
@@ -21,9 +22,42 @@ JETPACKS = {
     "39.2.0": "7.2",
     "39.2.1": "7.2.1",
 }
-# Where large allocations were seen to fail with memory to spare, by NvMap's cap against CVE-2025-33177 or by
-# fragmentation: https://github.com/pytorch/pytorch/issues/185240, https://github.com/ggml-org/llama.cpp/pull/23732
-NVMAP_CAP = ("36.4.4", "36.4.7", "39.2.1")
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Reports of allocations that failed on a release with memory to spare.
+
+    Attributes:
+        what: failed, for people.
+        source: of the report.
+        of_builds: whether TensorRT's build of a language model's head is among them.
+    """
+
+    what: str
+    source: str
+    of_builds: bool = False
+
+
+HEAD_REPORT = "https://github.com/hokwangchoi/jetson-orin-nano-benchmarks (vlm-benchmarks/notes)"
+# By L4T version. NvMap, the driver's allocator, changed against CVE-2025-33177; memory in pieces does the same.
+FAILURES = {
+    "36.4.4": Failures("large CUDA allocations", "https://github.com/pytorch/pytorch/issues/185240"),
+    "36.4.7": Failures(
+        "large CUDA allocations, and builds of a language model's head with CMA at 256 MiB", HEAD_REPORT, True
+    ),
+    "36.5.0": Failures(
+        "builds of a language model's head with CMA at 256 MiB, and large allocations beside another program",
+        HEAD_REPORT,
+        True,
+    ),
+    "39.2.1": Failures(
+        "an allocation of TensorRT-Edge-LLM's runtime with 5.7 GB free, while builds of heads up to 778 MB worked",
+        "https://github.com/onnxsim/onnxsim (docs/jetson-orin-nano-sdk-manager-flash.md)",
+    ),
+}
+# By the beginning of L4T versions: builds that worked with the pool of contiguous memory as it comes.
+BUILDS_WORKED = {"39.2": "on L4T 39.2.1 TensorRT-Edge-LLM built a head of 778 MB with the pool as it comes"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +104,16 @@ def stack_of(l4t: str | None) -> Stack | None:
     version = _numbers(l4t or "")
     line = version[0] if version else 0
     return STACKS[line] if line in STACKS and version >= OLDEST[line] else None
+
+
+def is_before_failures(l4t: str) -> bool:
+    """Whether a version is older than the first that failures were reported of."""
+    return _numbers(l4t) < min(map(_numbers, FAILURES))
+
+
+def builds_worked(l4t: str) -> str:
+    """A report of a build that worked on a version or its line; empty where there is none."""
+    return next((report for line, report in BUILDS_WORKED.items() if f"{l4t}.".startswith(f"{line}.")), "")
 
 
 def jetpack_of(l4t: str | None) -> str | None:

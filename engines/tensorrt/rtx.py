@@ -37,6 +37,7 @@ class Judgement:
         warnings: its warnings.
         kernels: of the engine.
         weight_bytes: memory of the engine's weights.
+        engine_bytes: size of the engine's file.
         seconds: that parsing and building took.
     """
 
@@ -46,6 +47,7 @@ class Judgement:
     kernels: list[Kernel] = field(default_factory=list)
     weight_bytes: int = 0
     seconds: float = 0.0
+    engine_bytes: int = 0
 
 
 def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY) -> Judgement:
@@ -80,6 +82,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         kernels(listing),
         int(weights[1]) if weights else 0,
         seconds,
+        memoryview(engine).nbytes,
     )
 
 

@@ -148,7 +148,7 @@ def test_a_spoilt_timing_cache_is_begun_anew(tmp_path):
 @pytest.mark.parametrize(
     "line, remedy",
     [
-        ("NvMapMemAllocInternalTagged: 1075072515 error 12", "L4T 36.4.4 to 36.4.7"),
+        ("NvMapMemAllocInternalTagged: 1075072515 error 12", "L4T 36.4.4 to 36.5.0"),
         ("ERROR: Error Code 6: API Usage Error (incompatible device, expecting compute 8.7", "make them here"),
         ("ERROR: x: optimization profile is missing values", "prepare the bundle again"),
         ("ERROR: Error Code 1: Myelin ([impl.cpp])", "see the lines above"),

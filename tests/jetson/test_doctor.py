@@ -31,6 +31,7 @@ def test_out_of_the_box(tmp_path):
         "clocks": "advice",
         "bandwidth": "advice",
         "memory": "advice",
+        "cma": "advice",
         "swap": "advice",
         "headless": "advice",
         "disk": "unknown",
@@ -38,7 +39,8 @@ def test_out_of_the_box(tmp_path):
     assert found["jetpack"].text == "L4T 36.4.7, JetPack 6.2.1"
     assert "python3-libnvinfer" in found["tensorrt"].remedy and "jetson/setup.sh" in found["tensorrt"].remedy
     assert "cuda-bindings>=12.6,<13" in found["cuda-python"].remedy
-    assert "error 12" in found["nvmap"].text and "reboot" in found["nvmap"].remedy
+    assert "error 12" in found["nvmap"].text and "restart" in found["nvmap"].remedy
+    assert found["cma"].text.startswith("CmaTotal 256 MiB, CmaFree 147 MiB: builds failed with so little on L4T 36.4.7")
     assert found["power"].text == "mode 15W; the board has 0 15W, 1 25W, 2 MAXN_SUPER, 3 7W"
     assert found["power"].commands == (("nvpmodel", "-m", "2"),)
     assert "GPU 306 of 612 MHz; EMC is read as root only" in found["clocks"].text
@@ -54,7 +56,9 @@ def test_out_of_the_box(tmp_path):
 def test_in_order(tmp_path):
     found = findings(in_order(tmp_path))
     assert {finding.status for finding in found.values()} <= {"ok", "unknown"}
-    assert [name for name, finding in found.items() if finding.status == "unknown"] == ["disk"]
+    assert [name for name, finding in found.items() if finding.status == "unknown"] == ["nvmap", "disk"]
+    assert "nothing is reported of large allocations on L4T 39.2.0" in found["nvmap"].text
+    assert found["cma"].text.startswith("CmaTotal 256 MiB, CmaFree 248 MiB; on L4T 39.2.1 TensorRT-Edge-LLM built")
     assert not any(finding.remedy or finding.commands for finding in found.values())
     assert found["tensorrt"].text == "TensorRT 10.16.2.10, library 10.16.2.10-1+cuda13.2"
     assert "204.7 GB/s" in found["bandwidth"].text
@@ -197,7 +201,7 @@ def test_apply_without_names_leaves_the_desktop(tmp_path, monkeypatch):
     words = [" ".join(command) for command in ran]
     assert all(command.startswith("sudo ") for command in words)
     assert {"sudo nvpmodel -m 2", "sudo mkswap /swapfile", "sudo sysctl -w vm.drop_caches=3"} <= set(words)
-    assert not any("multi-user" in command for command in words)
+    assert not any("multi-user" in command or "cma=" in command for command in words)
     doctor.apply(list(findings(tmp_path).values()), ["headless"], lambda command: ran.append(command) or 0)
     assert ran[-1] == ["sudo", "systemctl", "set-default", "multi-user.target"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.conftest import GOLDEN
@@ -61,20 +62,45 @@ def clock(root: Path, now: int, low: int, high: int) -> None:
         write(root, f"{GPU}/{name}", megahertz * 1_000_000)
 
 
+def meminfo(root: Path, name: str, **kib: int) -> None:
+    """`/proc/meminfo` of a board, with other numbers for some of its lines."""
+    text = (FILES / f"meminfo_{name}.txt").read_text()
+    for key, number in kib.items():
+        text, count = re.subn(rf"(?m)^({key}: +)\d+ kB$", rf"\g<1>{number} kB", text)
+        assert count == 1, key
+    write(root, "proc/meminfo", text.rstrip("\n"))
+
+
+def boot(root: Path, started: str = "", configured: str = "") -> Path:
+    """The kernel's command line and the boot loader's file, each with one more argument; the latter."""
+    line = (FILES / "cmdline_36.txt").read_text().rstrip("\n")
+    write(root, "proc/cmdline", f"{line} {started}".rstrip())
+    text = (FILES / "extlinux_36.conf").read_text()
+    path = root / "boot/extlinux/extlinux.conf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace("nv-auto-config ", f"nv-auto-config {configured}") if configured else text)
+    return path
+
+
+def jetpack_6_2_2(root: Path) -> Path:
+    """The first board with L4T 36.5.0."""
+    out_of_the_box(root)
+    write(root, "etc/nv_tegra_release", (FILES / "nv_tegra_release_36.5.0").read_text())
+    packages(root, nvidia_l4t_core="36.5.0-20260115194252")
+    return root
+
+
 def out_of_the_box(root: Path) -> Path:
     """Orin Nano developer kit, L4T 36.4.7, mode 15W, desktop, zram, memory in pieces, no TensorRT."""
-    write(
-        root,
-        "etc/nv_tegra_release",
-        "# R36 (release), REVISION: 4.7, GCID: 1, BOARD: generic, EABI: aarch64, DATE: now",
-    )
+    write(root, "etc/nv_tegra_release", (FILES / "nv_tegra_release_36.4.7").read_text())
     write(root, "proc/device-tree/model", "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0")
     compatible = "nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0"
     write(root, "proc/device-tree/compatible", compatible)
     write(root, "etc/nvpmodel.conf", (FILES / "nvpmodel_orin_nano_super.conf").read_text())
     write(root, "var/lib/nvpmodel/status", "pmode:0000")
     clock(root, 306, 306, 612)
-    write(root, "proc/meminfo", "MemTotal:        7802880 kB\nMemFree:          301204 kB\nMemAvailable:    3145728 kB")
+    meminfo(root, "orin_nano_36")
+    boot(root)
     write(root, "proc/swaps", SWAPS + "/dev/zram0 partition\t635720\t\t0\t\t5\n/dev/zram1 partition\t635720\t\t0\t\t5")
     write(
         root,
@@ -107,7 +133,8 @@ def in_order(root: Path) -> Path:
     clock(root, 1300, 1300, 1300)
     write(root, f"{EMC}/rate", 3_199_000_000)
     write(root, f"{EMC}/max_rate", 3_199_000_000)
-    write(root, "proc/meminfo", "MemTotal:       64348160 kB\nMemFree:        50000000 kB\nMemAvailable:   60000000 kB")
+    meminfo(root, "agx_orin_39")
+    boot(root)
     write(root, "proc/swaps", SWAPS + "/swapfile file\t16777212\t0\t-2")
     write(root, "proc/buddyinfo", "Node 0, zone   Normal  1 1 1 1 1 1 1 1 1 1 12000")
     link(root, "etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target")
