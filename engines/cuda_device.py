@@ -13,7 +13,10 @@ from typing import Any
 from mobilevlm.errors import UserError
 
 TEGRA_FILE = Path("/etc/nv_tegra_release")
-INSTALL = "pip install 'cuda-python>=13' on JetPack 7 (CUDA 13), pip install 'cuda-python<13' on JetPack 6 (CUDA 12)"
+INSTALL = (
+    "pip install 'cuda-python>=13' on JetPack 7 (CUDA 13), pip install 'cuda-python<13' on JetPack 6 (CUDA 12); "
+    "on a PC for --target rtx, pip install 'mobilevlm[rtx]'"
+)
 # The driver's own words for it on a Jetson, on stderr: NvMapMemAllocInternalTagged: ... error 12.
 NVMAP = (
     "On a Jetson this also happens with memory free, when it is in pieces, and on L4T 36.4.4 to 36.5.0 with any large "

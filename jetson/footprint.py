@@ -14,7 +14,7 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, engine_file, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS
-from mobilevlm.engines.tensorrt.builder import SPARE_BYTES
+from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import engine_record, parts
 from mobilevlm.runtime.trt.pictures import PLACES
@@ -74,8 +74,9 @@ def footprint(bundle: Bundle) -> Footprint:
     """
     manifest, config = bundle.manifest, bundle.config
     target = TARGETS.get(manifest.target)
-    if target is None or target.backend != TENSORRT:
-        names = ", ".join(name for name, one in TARGETS.items() if one.backend == TENSORRT)
+    if target is None or target.backend != TENSORRT or target.has_portable_engines:
+        own = (one for one in TARGETS.values() if one.backend == TENSORRT and not one.has_portable_engines)
+        names = ", ".join(one.name for one in own)
         raise BundleError(
             f"{bundle.directory} is for target {manifest.target}; --bundle predicts for what TensorRT runs ({names})"
         )

@@ -12,6 +12,8 @@ from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.machine import fingerprint
 from mobilevlm.engines.stages import DECODER
 
+from .user_cache import user_cache
+
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 
 
@@ -44,8 +46,7 @@ def remember_right(bundle: Bundle, key: str) -> None:
 
 def _places(bundle: Bundle) -> list[Path]:
     """In the bundle, or for one that cannot be written to in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [bundle.path(CHECKED_FILE), Path(home) / "mobilevlm" / "checked" / f"{bundle.manifest.seal[:32]}.json"]
+    return [bundle.path(CHECKED_FILE), user_cache("checked") / f"{bundle.manifest.seal[:32]}.json"]
 
 
 def _read(path: Path) -> list[str]:

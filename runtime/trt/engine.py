@@ -16,6 +16,7 @@ from mobilevlm.engines.tensorrt.library import Library, import_tensorrt
 from mobilevlm.engines.tensorrt.log import explained, make_logger
 
 from .cuda import Stream
+from .kernels import Kernels
 
 Shape = tuple[int, ...]
 
@@ -41,8 +42,12 @@ class Loader:
         except TypeError:  # what a null pointer becomes in Python
             raise self.failure("TensorRT could not be started") from None
 
-    def load(self, path: Path) -> Engine:
+    def load(self, path: Path, kernels: Path | None = None) -> Engine:
         """An engine from its file.
+
+        Args:
+            path: of the file.
+            kernels: for TensorRT-RTX, the file that compiled kernels are kept in.
 
         Raises:
             TrtError: it is for another machine or version, damaged, or does not fit into memory.
@@ -53,7 +58,7 @@ class Loader:
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise self.failure(f"{path} could not be loaded")
-        return Engine(self, path.name, engine)
+        return Engine(self, path.name, engine, Kernels(self.trt, engine, kernels) if kernels else None)
 
     def failure(self, what: str) -> TrtError:
         """What to raise, with the reason from the log."""
@@ -71,8 +76,8 @@ class Engine:
         scratch_bytes: that a context needs while it runs, by its largest profile.
     """
 
-    def __init__(self, loader: Loader, name: str, engine: Any):
-        self.loader, self.name, self.handle = loader, name, engine
+    def __init__(self, loader: Loader, name: str, engine: Any, kernels: Kernels | None):
+        self.loader, self.name, self.handle, self._kernels = loader, name, engine, kernels
         modes = loader.trt.TensorIOMode
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self.inputs = [name for name in names if engine.get_tensor_mode(name) == modes.INPUT]
@@ -100,6 +105,11 @@ class Engine:
         """Bytes of a tensor of this shape."""
         return prod(shape) * self.dtype(name).itemsize
 
+    def keep_kernels(self) -> None:
+        """Keep what TensorRT-RTX has compiled."""
+        if self._kernels:
+            self._kernels.keep()
+
     def context(self, scratch: int, size: int) -> Context:
         """An execution context that uses memory at hand.
 
@@ -111,7 +121,7 @@ class Engine:
             TrtError: there is no memory for it.
         """
         strategy = self.loader.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self.handle.create_execution_context(strategy)
+        context = self.handle.create_execution_context(self._kernels.config if self._kernels else strategy)
         if context is None:
             raise self.loader.failure(f"{self.name} has no room to run")
         context.set_device_memory(scratch, size)

@@ -18,7 +18,7 @@ from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.cuda_device import CudaError, compute_capability
 from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS
-from mobilevlm.engines.tensorrt.library import import_tensorrt, library_of
+from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.profiles import decoder_pieces
 from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 from mobilevlm.errors import UserError
@@ -27,7 +27,8 @@ from ..likeliest import Likeliest
 from ..rows import Rows
 from .calls import Calls, Sizes
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
-from .engine import Context, Loader, TrtError
+from .engine import Context, Engine, Loader, TrtError
+from .kernels import kernels_file
 from .pictures import PLACES, DeviceRows, Pictures
 from .steps import INPUTS, LIKELIEST, Decoder, Step
 
@@ -46,12 +47,13 @@ class TrtRunner:
     """
 
     def __init__(self, bundle: Bundle):
-        self._library = library_of(bundle.manifest.target)
-        require_usable(bundle, import_tensorrt(self._library).__version__, compute_capability())
+        self._library, self._capability = library_of(bundle.manifest.target), compute_capability()
+        require_usable(bundle, import_tensorrt(self._library).__version__, self._capability)
         self.max_context = bundle.manifest.max_context
         self.not_captured = ""
         self._directory = bundle.directory
         self._memory: list[DeviceMemory | PinnedMemory] = []
+        self._engines: list[Engine] = []
         self._tokens: dict[Sizes, Step] = {}
         self._bound: Sizes | None = None
         self._stream, self._done, self._sent = Stream(), Event(), Event()
@@ -59,6 +61,8 @@ class TrtRunner:
             self._load(bundle)
             self._reserve(bundle)
             self._prepare_tokens()
+            for engine in self._engines:
+                engine.keep_kernels()
         except BaseException:
             self.close()
             raise
@@ -66,15 +70,20 @@ class TrtRunner:
     def _load(self, bundle: Bundle) -> None:
         config, pieces = bundle.config, decoder_pieces(bundle.manifest.parts)
         self._loader = Loader(self._library, compile_command(bundle.directory))
-        engines = {part: self._loader.load(bundle.path(stages.engine_file(part))) for part in pieces}
+        engines = {part: self._load_engine(bundle, part) for part in pieces}
         self._decoder = Decoder(engines, Calls(config, pieces, engines), config.hidden_size, config.vocab_size)
-        self._vision = self._loader.load(bundle.path(stages.engine_file(stages.VISION))) if bundle.has_vision else None
+        self._vision = self._load_engine(bundle, stages.VISION) if bundle.has_vision else None
+        self._engines = [*engines.values(), *([self._vision] if self._vision else [])]
+
+    def _load_engine(self, bundle: Bundle, part: str) -> Engine:
+        version, is_rtx = self._loader.trt.__version__, self._library is RTX
+        kernels = kernels_file(bundle, part, version, self._capability) if is_rtx else None
+        return self._loader.load(bundle.path(stages.engine_file(part)), kernels)
 
     def _reserve(self, bundle: Bundle) -> None:
         """One block on the device for everything, and a few that the host reads and writes."""
         sizes = self._decoder.regions()
-        engines = [*self._decoder.engines.values(), *([self._vision] if self._vision else [])]
-        self._scratch_bytes = sizes[SCRATCH] = max(engine.scratch_bytes for engine in engines)
+        self._scratch_bytes = sizes[SCRATCH] = max(engine.scratch_bytes for engine in self._engines)
         pinned = {name: sizes[name] for name in (INPUTS, LIKELIEST, LOGITS)}
         if self._vision:
             self._picture = {name: self._vision.shape(name) for name in (PIXEL_VALUES, IMAGE_EMBEDS)}
@@ -234,6 +243,8 @@ class TrtRunner:
         # After a fault of the GPU nothing can be given back any more, and nothing has to.
         with contextlib.suppress(CudaError):
             stream.synchronize()
+            for engine in self._engines:
+                engine.keep_kernels()  # those of prompts, too
         for step in self._tokens.values():
             with contextlib.suppress(CudaError):
                 if step.graph is not None:
@@ -241,6 +252,7 @@ class TrtRunner:
         self._tokens = self._prompts = {}
         self._prompt_contexts = self._vision_context = None
         self._decoder = self._vision = self._loader = None
+        self._engines = []
         self._pinned = {}
         for thing in (*reversed(self._memory), self._sent, self._done, stream):
             with contextlib.suppress(CudaError):

@@ -141,4 +141,10 @@ def test_boards_with_little_memory_get_more_engines():
     assert len(cut(24, TARGETS["orin"], None, 0)) == 1
     assert [len(layers) for layers in cut(24, TARGETS["orin-nano"], None, 0).values()] == [12, 12]
     assert [len(layers) for layers in cut(32, TARGETS["orin-nano"], None, 0).values()] == [10, 11, 11]
-    assert {row.name for row in TARGETS.values() if row.backend == TENSORRT} == {"orin", "orin-nx", "orin-nano", "cuda"}
+    assert {row.name for row in TARGETS.values() if row.backend == TENSORRT} == {
+        "orin",
+        "orin-nx",
+        "orin-nano",
+        "cuda",
+        "rtx",
+    }

@@ -11,7 +11,7 @@ import pytest
 
 from mobilevlm.engines.bundle import Bundle, Manifest
 from mobilevlm.engines.stages import decoder_parts, engine_file, weights_file
-from mobilevlm.engines.tensorrt.builder import SPARE_BYTES
+from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.export import build_engines
 from mobilevlm.jetson import doctor
 from mobilevlm.jetson.board import read_board

@@ -1,0 +1,12 @@
+"""Where things are kept that may be lost: they make the next start quicker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def user_cache(kind: str) -> Path:
+    """The user's folder for a kind of thing; it may not exist yet."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "mobilevlm" / kind
