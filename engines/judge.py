@@ -3,9 +3,9 @@
     pip install 'mobilevlm[rtx]'
     python engines/judge.py DIR
 
-Prints a table: whether TensorRT-RTX builds an engine, its kernels for a token and a prompt, how many of them are
-attention as a whole, how many copy a layer's cache, the memory of its weights beside their size on disk, and the size
-of the engine.
+Prints a table: whether TensorRT-RTX builds an engine, its kernels for a prompt and a token, how many of them are
+attention as a whole, how many copy a layer's cache, the types that weights are read in, the bytes that kernels read and
+write, the memory of the weights beside their size on disk, and the size of the engine.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.engines.tensorrt.listing import count
+from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError
 
-HEADER = "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies "
-HEADER += "| weights, MB | on disk, MB | engine, MB | s |"
+HEADER = (
+    "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | products by weights' type "
+    "| moved, MB | weights, MB | on disk, MB | engine, MB | s |"
+)
+COUNTED = ("kernels", "attention", "cache_copies")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,8 +60,8 @@ def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[s
         yield part, judge(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
 
 
-def counts(bundle: Bundle, part: str, judged: Judgement) -> list[tuple[int, int, int]]:
-    """Kernels, attention kernels and copies of a cache, for a prompt and a token behind the longest past."""
+def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
+    """What a prompt and a token behind the longest past amount to; of vision, a picture."""
     if part == VISION:
         return [count(judged.kernels, 0, sys.maxsize)]
     shapes = bundle_profiles(bundle, part)
@@ -70,8 +73,11 @@ def counts(bundle: Bundle, part: str, judged: Judgement) -> list[tuple[int, int,
 
 def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
     if judged.problems:
-        return f"| {part} | {judged.version}: refused | | | | | | | {judged.seconds:.0f} |"
-    columns = [", ".join(map(str, column)) for column in zip(*counts(bundle, part, judged), strict=True)]
+        return f"| {part} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
+    found = counts(bundle, part, judged)
+    columns = [", ".join(str(getattr(one, name)) for one in found) for name in COUNTED]
+    columns.append(", ".join(f"{number} {kind}" for kind, number in found[-1].products.items()))
+    columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
     sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
     return f"| {part} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"

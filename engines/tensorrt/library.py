@@ -60,5 +60,6 @@ def import_tensorrt(library: Library = TENSORRT) -> ModuleType:
         try:
             return importlib.import_module(name)
         except ImportError as error:
-            reason = error
+            # Not the error, which holds the frames above: a builder in them would outlive its call.
+            reason = str(error)
     raise UserError(f"{library.name}'s Python module is not installed ({reason}): {library.install}")

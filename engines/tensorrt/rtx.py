@@ -82,7 +82,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         kernels(listing),
         int(weights[1]) if weights else 0,
         seconds,
-        memoryview(engine).nbytes,
+        engine.nbytes,
     )
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from mobilevlm.engines import judge as command
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.stages import VISION, weights_file
+from mobilevlm.engines.stages import DECODER, VISION, weights_file
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
 from tests.conftest import DEMO, build_here
@@ -49,14 +49,42 @@ def test_attention_is_one_kernel_and_a_token_copies_no_cache(bundle, judged):
     total = 0
     for part, one in judged.items():
         if part == VISION:
-            ((_, attention, _),) = command.counts(bundle, part, one)
-            assert attention == (LAYERS if is_half else 0)  # of float32 the builder has such kernels for a token alone
+            (picture,) = command.counts(bundle, part, one)
+            # Of float32 the builder has such kernels for a token alone.
+            assert picture.attention == (LAYERS if is_half else 0)
             continue
-        (_, of_prompt, _), (token, of_token, copies) = command.counts(bundle, part, one)
+        prompt, token = command.counts(bundle, part, one)
         layers = len(range(*bundle.manifest.parts[part]))
-        assert of_token == layers and copies == 0 and of_prompt == (layers if is_half else 0)
-        total += token
+        assert token.attention == layers and token.cache_copies == 0
+        assert prompt.attention == (layers if is_half else 0)
+        total += token.kernels
     assert total <= MOST_TOKEN_KERNELS + 4 * (len(judged) - 2)
+
+
+READ_AS = {"fp32": "Float", "fp16": "Half", "int8": "Int8", "int4": "Int4"}
+LINEARS = {VISION: 4, DECODER: 4}  # of a layer: query, key and value, and gate and up, are one product each
+
+
+def test_weights_are_read_in_the_type_that_was_asked_for_and_norms_are_float32(bundle, judged):
+    for part, one in judged.items():
+        stage = VISION if part == VISION else DECODER
+        layers = LAYERS if part == VISION else len(range(*bundle.manifest.parts[part]))
+        for found in command.counts(bundle, part, one):
+            if bundle.manifest.precision[DECODER] != "fp32":
+                assert found.uncast_norms == 0
+            assert found.products[READ_AS[bundle.manifest.precision[stage]]] >= LINEARS[stage] * layers, part
+
+
+def test_a_token_moves_its_weights_and_cache_and_little_else(bundle, judged):
+    """In bytes that its kernels name: a second reading of the weights, or of a cache, would be seen."""
+    for part, one in judged.items():
+        if part == VISION:
+            continue
+        _, token = command.counts(bundle, part, one)
+        config, element = bundle.config, 4 if bundle.manifest.precision[DECODER] == "fp32" else 2
+        width = config.num_key_value_heads * config.head_dim
+        cache = 2 * len(range(*bundle.manifest.parts[part])) * bundle.manifest.max_context * width * element
+        assert 1 <= token.moved / (one.weight_bytes + cache) <= 1.15, part
 
 
 def test_weights_are_in_memory_once(bundle, judged):
@@ -104,8 +132,8 @@ def test_a_cache_that_is_copied_is_seen(tmp_path):
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "graph.onnx"
     )
-    _, attention, copies = count(judge(tmp_path / "graph.onnx", []).kernels, 0, rows * heads * dim)
-    assert attention == 0 and copies >= 1
+    found = count(judge(tmp_path / "graph.onnx", []).kernels, 0, rows * heads * dim)
+    assert found.attention == 0 and found.cache_copies >= 1
 
 
 def test_bundles_of_other_targets_have_no_graphs_for_it(tmp_path):
