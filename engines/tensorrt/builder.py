@@ -105,10 +105,18 @@ class EngineBuilder:
         config.max_aux_streams = SETTINGS["max_aux_streams"]  # one stream: the least memory, and simply captured
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self._limit // WORKSPACE_SHARE)
         if is_integrated():  # there it counts all that the build needs
-            config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, self._limit)
+            self._limit_tactics(config)
         if self.progress is not None:
             config.progress_monitor = self.progress
         return config
+
+    def _limit_tactics(self, config: Any) -> None:
+        """Limit the memory of a build. Of TensorRT's generations from 10.16 on some refuse sizes but powers of two."""
+        pool, lines = self.trt.MemoryPoolType.TACTIC_DRAM, self._logger.lines
+        config.set_memory_pool_limit(pool, self._limit)
+        if config.get_memory_pool_limit(pool) != self._limit:
+            self._logger.lines = lines  # without the error that it logged, which no failure comes from
+            config.set_memory_pool_limit(pool, 1 << self._limit.bit_length() - 1)
 
     def _add_profiles(self, name: str, network: Any, config: Any, profiles: Sequence[Profile]) -> None:
         inputs = [network.get_input(index) for index in range(network.num_inputs)]

@@ -110,9 +110,6 @@ class ICudaEngine(Named):
         static = [self.get_tensor_shape(name)] * 3
         return [tuple(shape) for shape in self._header["profiles"][profile_index].get(name, static)]
 
-    def get_aliased_input_tensor(self, name: str) -> str | None:
-        return self._header["aliases"].get(name)
-
     def create_execution_context(self, strategy: Any = None) -> IExecutionContext | None:
         strategies = self._trt.ExecutionContextAllocationStrategy
         context = self._trt._class("IExecutionContext")(self._trt, self, strategy or strategies.STATIC)
