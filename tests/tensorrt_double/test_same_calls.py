@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper
+
+from tests.conftest import needs_rtx
 
 from . import calls
 from .module import pretended
@@ -16,7 +17,7 @@ from .settings import Settings
 from .small import FP16, FP32, INT64, Workshop, doubling, network, same
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform not in ("linux", "win32"), reason="there are wheels for Linux and Windows alone"),
+    needs_rtx,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 NO_GPU = ("cudaError 35", "Thread context has not been set")  # in lines that the real one logs for want of a GPU
