@@ -24,7 +24,7 @@ from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from tests.conftest import DEMO, ROOT, build_here, needs_rtx, run
 from tests.tensorrt_double.bundles import compile_here, machine
 
-pytestmark = needs_rtx
+pytestmark = [needs_rtx, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # its timing caches do nothing
 COMPILE = ROOT / "engines" / "compile.py"
 PARTS = ["vision", "decoder.0", "decoder.1"]
 MEMORY = 2 << 30  # bytes, fewer than are free on any machine that runs the tests

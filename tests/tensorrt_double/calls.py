@@ -94,26 +94,35 @@ def forgotten_initialisers(shop: Workshop) -> Any:
     return [*found, raised(lambda: setattr(shop.config, "progress_monitor", Monitor()))]
 
 
+def monitor(trt: Any, step_complete: Callable[[], bool]) -> Any:
+    """One that notes phases in `opened` and `closed`. It may not refer to the workshop: a builder would never end then."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.opened: list[tuple[str, str | None]] = []
+            self.closed: list[str] = []
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.opened.append((phase_name, parent_phase))
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.closed.append(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return step_complete()
+
+    return Monitor()
+
+
 def monitored(step_complete: Callable[[], bool]) -> Calls:
+    """Build with a monitor: the outermost phase, and whether all that were opened are closed."""
+
     def calls(shop: Workshop) -> Any:
-        opened, closed = [], []
-
-        class Monitor(shop.trt.IProgressMonitor):
-            def __init__(self) -> None:
-                shop.trt.IProgressMonitor.__init__(self)
-
-            def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-                opened.append((phase_name, parent_phase))
-
-            def phase_finish(self, phase_name: str) -> None:
-                closed.append(phase_name)
-
-            def step_complete(self, phase_name: str, step: int) -> bool:
-                return step_complete()
-
-        shop.config.progress_monitor = Monitor()
+        shop.config.progress_monitor = told = monitor(shop.trt, step_complete)
         shop.parser.parse(doubling(2))
-        return built(shop), opened[0], closed[-1], sorted(name for name, _ in opened) == sorted(closed)
+        done = built(shop)
+        return done, told.opened[0], told.closed[-1], sorted(name for name, _ in told.opened) == sorted(told.closed)
 
     return calls
 

@@ -105,3 +105,12 @@ def outcome(name: str, real: bool) -> tuple[Any, bool]:
 @pytest.mark.parametrize("name", CALLS)
 def test_the_double_does_what_the_real_one_does(name):
     assert outcome(name, real=False) == outcome(name, real=True)
+
+
+def test_no_builder_is_left_behind():
+    """The first that lives would keep its logger, and what is wrong would be said to that one."""
+    for name in CALLS:
+        outcome(name, real=True)
+        gc.collect()
+        with pretended(Settings("11.4.0", real=True, capability=(8, 6))) as machine:
+            assert "differs from one already registered" not in Workshop(machine.trt).said, name
