@@ -85,7 +85,8 @@ def _done(command: list[str]) -> None:
     except FileNotFoundError:
         raise Unavailable(f"there is no {command[0]}") from None
     if done.returncode:
-        raise Unavailable(f"{' '.join(command)}: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Unavailable(f"{said[-1] if said else 'failed'} ({' '.join(command)})")
 
 
 def describe(site: Path) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def describe(site: Path) -> dict[str, Any]:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     sys.path.insert(0, str(site))
     trt = importlib.import_module("tensorrt_bindings")
-    kinds = {name: getattr(trt, name) for name in (*CLASSES, *SUBCLASSED)}
+    kinds = {name: getattr(trt, name) for name in sorted((*CLASSES, *SUBCLASSED))}
     enums = {name: attrgetter(name)(trt) for name in ENUMS}
     return {
         "classes": {
