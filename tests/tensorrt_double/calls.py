@@ -95,7 +95,7 @@ def forgotten_initialisers(shop: Workshop) -> Any:
 
 
 def monitor(trt: Any, step_complete: Callable[[], bool]) -> Any:
-    """One that notes phases in `opened` and `closed`. It may not refer to the workshop, whose builder would never end."""
+    """Notes phases in `opened` and `closed`. It may not refer to the workshop, whose builder would never end."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
