@@ -15,8 +15,6 @@ from mobilevlm.engines.stages import ATTENTION_MASK
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 WIDE = ".float32"  # ends the name of a weight that was cast up
-CACHE_ROWS = "cache_rows"  # which TensorRT has to know
-VENDOR = "TRT_"  # begins the names of attributes that only TensorRT knows
 
 
 def half_tensors(model: onnx.ModelProto) -> list[str]:
@@ -40,19 +38,14 @@ def external_files(model: onnx.ModelProto) -> set[str]:
 
 
 def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with float32 for float16 and a cache as long as you like; large weights stay in their file."""
+    """A copy with float32 for float16; large weights stay in their file."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     del graph.value_info[:]
-    updates = {name for node in graph.node if node.op_type == "TensorScatter" for name in (node.input[0], *node.output)}
     for value in (*graph.input, *graph.output):
         if _kind(value) == HALF:
             value.type.tensor_type.elem_type = FLOAT
-        if value.name in updates:  # a few rows are enough for a few questions
-            value.type.tensor_type.shape.dim[2].dim_param = CACHE_ROWS
-        elif value.name == ATTENTION_MASK:
-            value.type.tensor_type.shape.dim[3].dim_param = CACHE_ROWS if updates else "columns"
     cast = {}
     for tensor in graph.initializer:
         if tensor.data_type != HALF:
@@ -68,12 +61,9 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
                 nodes.append(helper.make_node("Cast", [name], [cast[name]], name=cast[name], to=FLOAT))
         node.input[:] = [name + WIDE if name in cast else name for name in node.input]
         cast |= {name.removesuffix(WIDE): "" for name in node.input if name.endswith(WIDE)}
-        kept = [attribute for attribute in node.attribute if not attribute.name.startswith(VENDOR)]
-        for attribute in kept:
+        for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == HALF:
                 attribute.i = FLOAT
-        del node.attribute[:]
-        node.attribute.extend(kept)
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)

@@ -18,6 +18,10 @@ GOLDEN_MODELS = ("v1_ldpnet_112", "v2_ldpnetv2_336")
 DEMO = ROOT / "assets" / "demo"
 BUILD, CHAT = ROOT / "export" / "build_engines.py", ROOT / "runtime" / "chat.py"
 BENCHMARK = ROOT / "runtime" / "benchmark.py"
+# Tests that give something to NVIDIA's own builder.
+needs_rtx = pytest.mark.skipif(
+    sys.platform not in ("linux", "win32"), reason="TensorRT-RTX has wheels for Linux and Windows alone"
+)
 
 
 def load_golden(name: str) -> SimpleNamespace:

@@ -96,7 +96,9 @@ class EngineBuilder:
         # On by default, it would round float32 products to 10 bits.
         config.clear_flag(self.trt.BuilderFlag.TF32)
         config.max_aux_streams = SETTINGS["max_aux_streams"]  # one stream: the least memory, and simply captured
+        lines = self._logger.lines
         self._devices.configure(self.trt, config)
+        self._logger.lines = lines  # without what was refused there, which no failure comes from
         if self.progress is not None:
             config.progress_monitor = self.progress
         return config

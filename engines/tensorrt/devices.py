@@ -1,19 +1,16 @@
-"""What engines are built for: the GPU at hand, whose kernels are timed, or GPUs by name on a machine that has none."""
+"""What engines are built for: the GPU at hand, or others (`named_gpus.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from mobilevlm.errors import UserError
-
 from ..cuda_device import is_integrated, memory_bytes
 from ..machine import available_bytes
 from ..whole_file import write_whole
-from .library import RTX, TENSORRT, Library
+from .library import TENSORRT, Library
 
 # Left to the system and to what the builder allocates besides kernels and their memory.
 SPARE_BYTES = 768 << 20
@@ -22,7 +19,7 @@ WORKSPACE_SHARE = 4
 
 
 class Devices(Protocol):
-    """See `ThisGpu` and `NamedGpus`.
+    """See `ThisGpu` and `named_gpus.NamedGpus`.
 
     Attributes:
         library: what builds for them.
@@ -38,7 +35,7 @@ class Devices(Protocol):
 
 
 class ThisGpu:
-    """The GPU at hand.
+    """The GPU at hand, on which kernels are timed and chosen.
 
     Args:
         timing_cache: a file of what was measured before: read, and written after each build.
@@ -56,7 +53,11 @@ class ThisGpu:
         """Limits of memory, and the timing cache."""
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self._limit // WORKSPACE_SHARE)
         if is_integrated():  # there it counts all that the build needs
-            config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, self._limit)
+            pool = trt.MemoryPoolType.TACTIC_DRAM
+            config.set_memory_pool_limit(pool, self._limit)
+            # Of TensorRT's generations from 10.16 on some refuse sizes but powers of two, with a line in the log.
+            if config.get_memory_pool_limit(pool) != self._limit:
+                config.set_memory_pool_limit(pool, 1 << self._limit.bit_length() - 1)
         with suppress(OSError):  # nothing when it is of another device or version
             cache = config.create_timing_cache(self._timing_cache.read_bytes())
             if cache is not None and config.set_timing_cache(cache, False):
@@ -70,38 +71,6 @@ class ThisGpu:
         cache = config.get_timing_cache()
         if cache is not None:
             write_whole(self._timing_cache, memoryview(cache.serialize()))
-
-
-class NamedGpus:
-    """GPUs of compute capabilities.
-
-    Args:
-        capabilities: such as SM75; none for every GPU from Ampere (SM80) on, also those to come.
-    """
-
-    library = RTX
-
-    def __init__(self, capabilities: Sequence[str]):
-        self._capabilities = capabilities
-
-    def configure(self, trt: ModuleType, config: Any) -> None:
-        """Their capabilities.
-
-        Raises:
-            UserError: TensorRT-RTX does not know one.
-        """
-        known = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
-        if unknown := [name for name in self._capabilities if name not in known]:
-            raise UserError(
-                f"TensorRT-RTX {trt.__version__} does not know {unknown[0]}; it knows {', '.join(sorted(known))}"
-            )
-        if self._capabilities:
-            config.num_compute_capabilities = len(self._capabilities)
-        for index, name in enumerate(self._capabilities):
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-
-    def built(self, config: Any) -> None:
-        """Nothing was measured."""
 
 
 def memory_limit() -> int:

@@ -18,9 +18,9 @@ from typing import Any
 from mobilevlm.errors import UserError
 
 from .builder import SETTINGS, network_flags
-from .devices import NamedGpus
 from .library import RTX, import_tensorrt
 from .listing import Kernel, kernels
+from .named_gpus import NamedGpus
 from .profiles import Profile
 
 CAPABILITY = "SM86"  # the nearest to Orin's 8.7 that can be named

@@ -29,8 +29,9 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
 from mobilevlm.engines.tensorrt.apart import INTERRUPTED
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
-from mobilevlm.engines.tensorrt.devices import NamedGpus, ThisGpu
+from mobilevlm.engines.tensorrt.devices import ThisGpu
 from mobilevlm.engines.tensorrt.library import RTX, library_of
+from mobilevlm.engines.tensorrt.named_gpus import NamedGpus
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command

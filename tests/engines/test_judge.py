@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import onnx
 import pytest
@@ -14,11 +12,9 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, VISION, weights_file
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
-from tests.conftest import DEMO, build_here
+from tests.conftest import DEMO, build_here, needs_rtx
 
-pytestmark = pytest.mark.skipif(
-    sys.platform not in ("linux", "win32"), reason="there are wheels for Linux and Windows alone"
-)
+pytestmark = needs_rtx
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 LAYERS = 6
 MOST_TOKEN_KERNELS = 60  # 93 before past and new rows were joined

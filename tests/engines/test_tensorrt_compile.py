@@ -55,7 +55,7 @@ def test_every_version_from_the_same_code(version, directory):
     assert plan["version"] == version and plan["capability"] == [8, 7]
     assert len(plan["profiles"]) == 6
     assert "TF32" not in plan["flags"]
-    assert set(plan["pools"]) == {"WORKSPACE", "TACTIC_DRAM"} and 0 < plan["pools"]["TACTIC_DRAM"] < 8 << 30
+    assert set(plan["pools"]) == {"WORKSPACE", "TACTIC_DRAM"} and 1 << 30 <= plan["pools"]["TACTIC_DRAM"] < 8 << 30
     assert Bundle.open(directory).manifest == bundle.manifest
 
 
@@ -129,6 +129,15 @@ def small(directory: Path, operator: str = "Relu") -> Path:
     return directory / "small.onnx"
 
 
+@pytest.mark.parametrize("version", ("10.3.0", "10.16.2"))
+def test_a_limit_that_is_refused_is_rounded_down_and_not_taken_for_the_reason(version, tmp_path):
+    with machine(version):
+        builder = EngineBuilder(ThisGpu(tmp_path / "timing.cache"), "again")
+        builder.build_file(small(tmp_path), ())
+        with pytest.raises(BuildError, match="^small.onnx could not be read .*Plugin not found"):
+            builder.build_file(small(tmp_path, "Swish"), ())
+
+
 def test_an_unknown_operator_is_named(tmp_path):
     with machine():
         builder = EngineBuilder(ThisGpu(tmp_path / "timing.cache"), "again")
@@ -174,9 +183,9 @@ def test_workers_say_why_in_a_line(directory):
     with machine(fail_build=("decoder.0", "Error Code 2: OutOfMemory")):
         done = command(WORKER, directory, "decoder.0")
         assert done.returncode == 2 and "memory is short" in done.stdout and len(done.stdout.splitlines()) == 1
-        assert "decoder.0: Building Engine" not in done.stdout
+        assert "decoder.0: Building engine" not in done.stdout
         done = command(WORKER, directory, "vision")
-        assert (done.returncode, done.stdout) == (0, "") and "vision: Building Engine" in done.stderr
+        assert (done.returncode, done.stdout) == (0, "") and "vision: Building engine" in done.stderr
 
 
 def test_the_command_line(directory):
@@ -197,7 +206,7 @@ def test_ctrl_c_stops_a_build_at_its_next_step_and_keeps_what_is_done(directory)
         started = subprocess.Popen(
             [sys.executable, str(COMPILE), str(directory)], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        while "decoder.0: Building Engine" not in started.stderr.readline():
+        while "decoder.0: Building engine" not in started.stderr.readline():
             pass
         os.killpg(started.pid, signal.SIGINT)  # as a terminal does
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""The double's builder: parser, network, configuration, profiles, and a plan that says what it was made for."""
+"""The double's builder: configuration, profiles, and a plan that says what it was made for."""
 
 from __future__ import annotations
 
@@ -6,99 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from .names import Named, number
-from .onnx_rules import problems, scatter_problems
+from .onnx_rules import shape_input_problems
+from .parser import INetworkDefinition
 from .plan import pack
-from .profiles import Profile, dims, profile_problems
+from .profiles import IOptimizationProfile, profile_problems
 
-PHASES = {"Building Engine": 3, "Tactic selection": 4}
-
-
-class ITensor(Named):
-    """An input of a network."""
-
-    def __init__(self, value: onnx.ValueInfoProto):
-        self._value = value
-
-    @property
-    def name(self) -> str:
-        return self._value.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(-1 if isinstance(dim, str) else dim for dim in dims(self._value))
-
-
-class INetworkDefinition(Named):
-    """What the parser fills."""
-
-    def __init__(self, trt: Any, flags: int):
-        self._trt, self._flags = trt, flags
-        self._model: onnx.ModelProto | None = None
-        self._skeleton: onnx.ModelProto | None = None  # without weights, which shapes do not depend on
-        self._path = ""
-
-    @property
-    def num_inputs(self) -> int:
-        return len(self._model.graph.input)
-
-    def get_input(self, index: int) -> ITensor:
-        return self._trt._class("ITensor")(self._model.graph.input[index])
-
-
-class ParserError(Named):
-    """One of a parser's errors."""
-
-    def __init__(self, text: str):
-        self._text = text
-
-    def desc(self) -> str:
-        return self._text
-
-    def node_name(self) -> str:
-        return self._text.split()[1] if self._text.startswith("node ") else ""
-
-
-class OnnxParser(Named):
-    """Reads ONNX files into a network."""
-
-    def __init__(self, network: INetworkDefinition, logger: Any):
-        self._network, self._logger, self._errors = network, logger, []
-
-    def parse_from_file(self, model: str) -> bool:
-        path = Path(model)
-        self._network._path = str(path)
-        try:
-            skeleton = onnx.load(path, load_external_data=False)
-        except (OSError, ValueError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
-            return self._refuse([f"{path} cannot be read: {error}"])
-        return self._take(skeleton, lambda: onnx.load(path))
-
-    def parse(self, model: bytes, path: str | None = None) -> bool:
-        skeleton = onnx.load_model_from_string(model)
-        return self._take(skeleton, lambda: skeleton)
-
-    def _take(self, skeleton: onnx.ModelProto, whole: Any) -> bool:
-        found = problems(skeleton, self._version)
-        if found:
-            return self._refuse(found)
-        self._network._skeleton, self._network._model = skeleton, whole()
-        return True
-
-    def _refuse(self, found: list[str]) -> bool:
-        self._errors = [self._network._trt._class("ParserError")(text) for text in found]
-        for text in found:
-            self._network._trt._log(self._logger, "ERROR", f"[ModelImporter] {text}")
-        return False
-
-    @property
-    def num_errors(self) -> int:
-        return len(self._errors)
-
-    def get_error(self, index: int) -> ParserError:
-        return self._errors[index]
+PHASES = {"Building engine": 3, "Building engine from subgraph": 4}
+# From this version on a pool of DRAM is a power of two: TensorRT-RTX 1.4, of this generation, takes no other.
+POWERS_OF_TWO = (10, 16)
 
 
 class IHostMemory(Named, bytes):
@@ -126,17 +42,35 @@ class IBuilderConfig(Named):
     """Options of a build."""
 
     max_aux_streams = -1
-    progress_monitor = None
     builder_optimization_level = 3
     profiling_verbosity = None
     hardware_compatibility_level = None
+    _bound: dict[str, Any] = {}  # what of a plan's header it decides
 
-    def __init__(self, trt: Any):
-        self._trt, self._profiles, self._pools, self._cache = trt, [], {}, None
-        self._set = {trt.BuilderFlag.TF32}
+    def __init__(self, trt: Any, logger: Any):
+        self._trt, self._logger, self._profiles, self._cache = trt, logger, [], None
+        self._set, self._pools, self._monitor = {trt.BuilderFlag.TF32}, {}, None
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+        if pool.name.endswith("_DRAM") and number(self._version) >= POWERS_OF_TWO:
+            if pool_size.bit_count() != 1:
+                text = "IBuilderConfig::setMemoryPoolLimit: Parameter check failed, condition: has_single_bit(poolSize)"
+                self._trt._log(self._logger, "ERROR", text)
+                return
         self._pools[pool.name] = pool_size
+
+    def get_memory_pool_limit(self, pool: Any) -> int:
+        return self._pools.get(pool.name, self._trt._settings.memory_bytes)
+
+    @property
+    def progress_monitor(self) -> Any:
+        return self._monitor
+
+    @progress_monitor.setter
+    def progress_monitor(self, monitor: Any) -> None:
+        if monitor is not None and not getattr(monitor, "_ready", False):
+            raise TypeError("IProgressMonitor.__init__() must be called when overriding __init__")
+        self._monitor = monitor
 
     def set_flag(self, flag: Any) -> None:
         self._set.add(flag)
@@ -147,8 +81,12 @@ class IBuilderConfig(Named):
     def get_flag(self, flag: Any) -> bool:
         return flag in self._set
 
-    def add_optimization_profile(self, profile: Profile) -> int:
-        if not profile:
+    def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        if name := profile._unordered():
+            text = (
+                f"Invalid optimization profiles for input tensors {name}, please ensure that the optimization profiles"
+            )
+            self._trt._log(self._logger, "ERROR", f"IOptimizationProfile::isValid: {text} satisfy MIN<=OPT<=MAX.")
             return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
@@ -177,13 +115,13 @@ class Builder(Named):
         self._trt, self._logger = trt, logger
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
-        return self._trt._class("INetworkDefinition")(self._trt, flags)
+        return self._trt._class("INetworkDefinition")(self._trt, self._logger, flags)
 
     def create_builder_config(self) -> IBuilderConfig:
-        return self._trt._class("IBuilderConfig")(self._trt)
+        return self._trt._class("IBuilderConfig")(self._trt, self._logger)
 
-    def create_optimization_profile(self) -> Profile:
-        return self._trt._class("IOptimizationProfile")()
+    def create_optimization_profile(self) -> IOptimizationProfile:
+        return self._trt._class("IOptimizationProfile")(self._trt, self._logger)
 
     def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
         settings = self._trt._settings
@@ -191,7 +129,7 @@ class Builder(Named):
         if settings.fail_build and settings.fail_build[0] in Path(network._path).name:
             found.append(settings.fail_build[1])
         if not found and not self._progress(config):
-            found.append("the build was cancelled by the progress monitor")
+            found.append("IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled (Build canceled by user)")
         for text in found:
             self._trt._log(self._logger, "ERROR", text)
         if found:
@@ -204,31 +142,25 @@ class Builder(Named):
         flags = sorted(flag.name for flag in config._set)
         pools = config._pools
         return self._trt._class("IHostMemory")(
-            pack(network._model, config._profiles, self._trt, {"flags": flags, "pools": pools})
+            pack(network._model, config._profiles, self._trt, {"flags": flags, "pools": pools, **config._bound})
         )
 
     def _found(self, network: INetworkDefinition, config: IBuilderConfig) -> list[str]:
         trt, model = self._trt, network._model
         if model is None:
-            return ["the network is empty"]
+            return ["Network must have at least one output"]
         found = []
         if number(trt.__version__) < (11, 0):
             flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
             if not network._flags & 1 << int(flag):
                 found.append("the double wants STRONGLY_TYPED networks: a weakly typed one chooses its own precision")
         found += profile_problems(network._skeleton, config._profiles)
-        refit = {name for name in ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN")}
-        if len(config._profiles) > 1 and refit & {flag.name for flag in config._set}:
-            found.append("refittable engines have at most one optimization profile")
-        found += scatter_problems(model)
-        return found
+        return found + shape_input_problems(model.graph)
 
     def _progress(self, config: IBuilderConfig) -> bool:
         monitor = config.progress_monitor
         if monitor is None:
             return True
-        if not getattr(monitor, "_ready", False):
-            raise TypeError("IProgressMonitor.__init__() must be called when overriding __init__")
         going, parent = True, None
         for phase, steps in PHASES.items():
             monitor.phase_start(phase, parent, steps)

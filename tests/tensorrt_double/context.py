@@ -169,11 +169,8 @@ class IExecutionContext(Named):
                 if overlap(span, self._block):
                     raise Violation(f"{name} lies in the memory of the context")
         for output in header["outputs"]:
-            alias = header["aliases"].get(output)
-            if alias is not None and spans[alias] != spans[output]:
-                raise Violation(f"{output} is one buffer with {alias}, and has another address")
             for name, span in spans.items():
-                if name not in (output, alias) and overlap(spans[output], span):
+                if name != output and overlap(spans[output], span):
                     raise Violation(f"output {output} overlaps {name}")
 
 
@@ -200,15 +197,5 @@ class _Enqueue:
         if self._block[0]:
             memory.view(*self._block, "device").fill(POISON)
         inputs = {name: arrays[name].copy() for name in engine._header["inputs"]}
-        self._check_cache_rows(inputs)
         for name, values in engine._run(inputs).items():
             arrays[name][...] = values
-
-    def _check_cache_rows(self, inputs: dict[str, np.ndarray]) -> None:
-        """Rows behind a cache's end are dropped without a word."""
-        for node in self._engine._model.graph.node:
-            if node.op_type == "TensorScatter" and len(node.input) > 2 and node.input[2] in inputs:
-                rows = inputs["attention_mask"].shape[2]
-                first, capacity = int(inputs[node.input[2]].max()), inputs[node.input[0]].shape[2]
-                if first + rows > capacity or first < 0:
-                    raise Violation(f"rows {first} to {first + rows} are written into a cache of {capacity}")

@@ -45,16 +45,18 @@ class Runtime(Named):
                 "Error Code 6: API Usage Error (The engine plan file is not compatible with this version of TensorRT, "
                 f"expecting library version {trt.__version__} got {header['version']}, please rebuild.)"
             )
-        here, there = (".".join(map(str, pair)) for pair in (trt._settings.capability, header["capability"]))
-        if here != there:
+        if not self._fits(header["capability"]):
             return self._refuse(
                 "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible device, "
-                f"expecting compute {here} got compute {there}, please rebuild.)"
+                f"expecting compute {trt._settings.capability} got compute {header['capability']}, please rebuild.)"
             )
         weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
         if trt._driver.memory.allocate(weights, "weights") is None:
             return self._refuse("Error Code 2: OutOfMemory (Requested size was too large.)")
         return trt._class("ICudaEngine")(trt, self, header, model)
+
+    def _fits(self, capability: list[int]) -> bool:
+        return list(self._trt._settings.capability) == capability
 
     def _refuse(self, text: str) -> None:
         self._trt._log(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: {text}")
@@ -109,9 +111,6 @@ class ICudaEngine(Named):
             return [()] * 3
         static = [self.get_tensor_shape(name)] * 3
         return [tuple(shape) for shape in self._header["profiles"][profile_index].get(name, static)]
-
-    def get_aliased_input_tensor(self, name: str) -> str | None:
-        return self._header["aliases"].get(name)
 
     def create_execution_context(self, strategy: Any = None) -> IExecutionContext | None:
         strategies = self._trt.ExecutionContextAllocationStrategy

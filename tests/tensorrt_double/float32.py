@@ -20,9 +20,6 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
         if kind.elem_type == TensorProto.FLOAT16:
             kind.elem_type = TensorProto.FLOAT
     for node in graph.node:
-        foreign = [one for one in node.attribute if one.name.startswith("TRT_")]  # TensorRT's own, refused elsewhere
-        for attribute in foreign:
-            node.attribute.remove(attribute)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 _widen(attribute.t)

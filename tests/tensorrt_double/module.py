@@ -5,10 +5,11 @@ What TensorRT answers with None, False, -1 or an exception, the double does, too
 
 | looked at                                                       | in            | broken on purpose in |
 |-----------------------------------------------------------------|---------------|----------------------|
-| names by version                                                | names.py      | test_names.py        |
+| names by version, as NVIDIA's own bindings have them            | names.py      | test_names.py, test_real_names.py |
 | strong typing, operators, scales, shape tensors, profiles       | onnx_rules.py, profiles.py | test_builds.py |
+| what NVIDIA's own builder returns, raises and logs, too         | builder.py, parser.py | test_same_calls.py |
 | plans of another version or GPU                                 | engine.py     | test_runs.py         |
-| shapes, addresses, alignment, overlaps, aliases, scratch memory | context.py    | test_runs.py         |
+| shapes, addresses, alignment, overlaps, scratch memory | context.py    | test_runs.py         |
 | what is not there before somebody waits; what is freed too soon | streams.py, cudart.py, memory.py | test_runs.py |
 | captures and stale graphs                                       | context.py    | test_graphs.py       |
 """
@@ -26,9 +27,10 @@ from typing import Any
 import pytest
 
 from mobilevlm.engines.cuda_device import bindings
+from mobilevlm.engines.tensorrt.library import RTX
 
-from . import builder, context, cudart, engine, profiles
-from .names import enumeration, has, of_version, tables
+from . import builder, context, cudart, engine, parser, profiles, real_builder, rtx
+from .names import enumeration, of_version, tables
 from .settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,17 +40,18 @@ CLASSES = {
         builder.Builder,
         builder.IBuilderConfig,
         builder.IHostMemory,
-        builder.INetworkDefinition,
-        builder.ITensor,
         builder.ITimingCache,
-        builder.OnnxParser,
-        builder.ParserError,
+        parser.INetworkDefinition,
+        parser.ITensor,
+        parser.OnnxParser,
+        parser.ParserError,
         context.IExecutionContext,
         engine.ICudaEngine,
         engine.Runtime,
         profiles.IOptimizationProfile,
     )
 }
+SUBCLASSED = ("ILogger", "IProgressMonitor")
 MADE_WITH_A_LOGGER = ("Builder", "Runtime")
 
 
@@ -72,19 +75,22 @@ def tensorrt(settings: Settings, driver: cudart.Driver) -> types.ModuleType:
     self = types.ModuleType("tensorrt")
     version = self.__version__ = settings.version
     self._settings, self._driver = settings, driver
-    made = {name: of_version(kind, version) for name, kind in CLASSES.items()}
+    kinds = CLASSES | ({kind.__name__: kind for kind in rtx.CLASSES} if settings.rtx else {})
+    made = {name: of_version(kind, version) for name, kind in kinds.items()}
     self._class = made.__getitem__
     self._log = lambda logger, severity, text: logger.log(getattr(self.ILogger.Severity, severity), text)
     self._timing_header = lambda: f"timing of {version} on {settings.capability}:".encode()
+    self.ILogger = type("ILogger", (ILogger,), {})
     for name in tables()["enums"]:
-        if name != "Severity" and has(tables()["module"].get(name, "10.3+"), version):
-            setattr(self, name, enumeration(name, version))
-    self.ILogger = type("ILogger", (ILogger,), {"Severity": enumeration("Severity", version)})
+        of, _, last = name.rpartition(".")
+        setattr(getattr(self, of) if of else self, last, enumeration(last, version, tables()["enums"][name]))
     self.IProgressMonitor = IProgressMonitor
     for name in MADE_WITH_A_LOGGER:
         setattr(self, name, _with_logger(self, made[name]))
     self.OnnxParser = lambda network, logger: made["OnnxParser"](network, _checked(self, logger))
     self.nptype = _nptype
+    for name in rtx.ENUMERATIONS if settings.rtx else ():
+        setattr(self, name, getattr(rtx.real(), name))
     return self
 
 
@@ -113,7 +119,9 @@ def modules(settings: Settings) -> dict[str, types.ModuleType]:
     cuda, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     cuda.bindings, bindings.runtime = bindings, runtime
     names = {"cuda": cuda, "cuda.bindings": bindings, "cuda.bindings.runtime": runtime}
-    return names | {"tensorrt": tensorrt(settings, runtime._driver)}
+    make = real_builder.tensorrt if settings.real else tensorrt
+    module = make(settings, runtime._driver)
+    return names | ({RTX.modules[0]: module} if settings.rtx else {"tensorrt": module})
 
 
 @contextmanager
@@ -130,6 +138,7 @@ def pretended(settings: Settings) -> Iterator[types.SimpleNamespace]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         try:
             driver = made["cuda.bindings.runtime"]._driver
-            yield types.SimpleNamespace(trt=made["tensorrt"], driver=driver, settings=settings)
+            trt = made[RTX.modules[0] if settings.rtx else "tensorrt"]
+            yield types.SimpleNamespace(trt=trt, driver=driver, settings=settings)
         finally:
             bindings.cache_clear()

@@ -1,4 +1,4 @@
-"""Which names TensorRT's Python module has in which version; `names.json` is from its published sources."""
+"""Which names TensorRT's Python module has in which version; `names.json` is made by `real_names.py`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+TABLE = Path(__file__).with_name("names.json")
+
 
 @cache
 def tables() -> dict[str, Any]:
     """`names.json`."""
-    return json.loads(Path(__file__).with_name("names.json").read_text())
+    return json.loads(TABLE.read_text())
 
 
 def number(version: str) -> tuple[int, int]:
@@ -61,19 +63,13 @@ def of_version(kind: type, version: str) -> type:
     return type(kind.__name__, (kind,), {"_version": version, "__module__": "tensorrt"})
 
 
-def enumeration(name: str, version: str) -> Any:
+def enumeration(name: str, version: str, members: dict[str, dict[str, int]]) -> Any:
     """An enumeration with the members that a version has; `int` gives a value, which moves between versions."""
-    members = [member for member, span in tables()["enums"][name].items() if has(span, version)]
-    if name == "NetworkDefinitionCreationFlag":
-        # STRONGLY_TYPED is 1 beside EXPLICIT_BATCH, which is gone in 11.
-        members.sort(key=lambda member: member != "EXPLICIT_BATCH")
-    return type(name, (enum.Enum,), _body(members, name))
-
-
-def _body(members: list[str], name: str) -> Any:
     body = enum.EnumMeta.__prepare__(name, (enum.Enum,))
-    for value, member in enumerate(members):
-        body[member] = value
+    for member, values in members.items():
+        for span, value in values.items():
+            if has(span, version):
+                body[member] = value
     body["__int__"] = lambda self: self.value
     body["__module__"] = "tensorrt"
-    return body
+    return enum.EnumMeta(name, (enum.Enum,), body)

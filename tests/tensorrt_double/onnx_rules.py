@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ ALIKE: dict[str, tuple[int, ...] | None] = {
     "Where": (1, 2),
     "Attention": (0, 1, 2),
     "RotaryEmbedding": (0, 1, 2),
-    "TensorScatter": (0, 1),
 }
 # Operands that are shapes: what reaches them would have to be on the host.
 SHAPES = {
@@ -41,6 +41,7 @@ SHAPES = {
     "ConstantOfShape": (0,),
     "Resize": (1, 2, 3),
 }
+NODE_NAME = re.compile(r"node name: ([^)]+)\)")  # as onnx writes it
 
 
 @cache
@@ -71,12 +72,14 @@ def problems(model: onnx.ModelProto, version: str) -> list[str]:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
-        return [*found, f"shape inference failed: {str(error).splitlines()[0]}"]
+        text = str(error).splitlines()[0]
+        name = NODE_NAME.search(text)
+        return [*found, f"{f'node {name[1]}: ' if name else ''}shape inference failed: {text}"]
     types = {value.name: value.type.tensor_type.elem_type for value in _values(inferred.graph)}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for node in nodes:
         found += _node_problems(node, types, version)
-    return found + _scale_problems(model, version) + _shape_tensors(model.graph)
+    return found + _scale_problems(model, version)
 
 
 def _values(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -142,7 +145,8 @@ def _has_nonzero(tensor: onnx.TensorProto | None) -> bool:
     return bool(numpy_helper.to_array(tensor).astype(np.float32).any())
 
 
-def _shape_tensors(graph: onnx.GraphProto) -> list[str]:
+def shape_input_problems(graph: onnx.GraphProto) -> list[str]:
+    """Inputs whose values are sizes inside: the parser takes them, and the builder wants values of every profile."""
     origin = {value.name: value.name for value in graph.input}
     found = []
     for node in graph.node:
@@ -150,37 +154,7 @@ def _shape_tensors(graph: onnx.GraphProto) -> list[str]:
         for place in SHAPES.get(node.op_type, ()):
             if place < len(node.input) and node.input[place] in origin:
                 source = origin[node.input[place]]
-                found.append(f"{source}: optimization profile is missing values for shape input (node {node.name})")
+                found.append(f"Optimization profile 0 is missing values for shape input tensor {source} ({node.name})")
         if node.op_type not in ("Shape", "Size") and sources:
             origin |= dict.fromkeys(node.output, sources[0])
     return found
-
-
-def aliases(model: onnx.ModelProto) -> dict[str, str]:
-    """Outputs that are one buffer with an input: those of TensorScatter."""
-    inputs = {value.name for value in model.graph.input}
-    outputs = {value.name for value in model.graph.output}
-    found = {}
-    for node in model.graph.node:
-        if node.op_type == "TensorScatter" and node.input[0] in inputs and node.output[0] in outputs:
-            found[node.output[0]] = node.input[0]
-    return found
-
-
-def scatter_problems(model: onnx.ModelProto) -> list[str]:
-    """What a cache update asks for: the cache an input of fixed size, the result an output."""
-    taken = set(aliases(model))
-    fixed = {value.name: all(dim.HasField("dim_value") for dim in _dims(value)) for value in model.graph.input}
-    found = []
-    for node in model.graph.node:
-        if node.op_type != "TensorScatter":
-            continue
-        if node.output[0] not in taken:
-            found.append(f"node {node.name}: a cache has to be an input and its update an output of the network")
-        elif not fixed[node.input[0]]:
-            found.append(f"node {node.name}: cache {node.input[0]} has no fixed size")
-    return found
-
-
-def _dims(value: onnx.ValueInfoProto) -> Any:
-    return value.type.tensor_type.shape.dim

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from .onnx_rules import aliases
-from .profiles import Profile, dims, profile_as_json
+from .profiles import IOptimizationProfile, dims, profile_as_json
 
 MAGIC = b"double of a plan"
 
 
-def pack(model: onnx.ModelProto, profiles: Sequence[Profile], trt: Any, options: dict[str, Any]) -> bytes:
+def pack(model: onnx.ModelProto, profiles: Sequence[IOptimizationProfile], trt: Any, options: dict[str, Any]) -> bytes:
     """A plan for the machine that the double pretends to be."""
     header = {
         "version": trt.__version__,
@@ -23,7 +23,6 @@ def pack(model: onnx.ModelProto, profiles: Sequence[Profile], trt: Any, options:
         "profiles": [profile_as_json(profile) for profile in profiles] or [{}],
         "inputs": {value.name: [value.type.tensor_type.elem_type, dims(value)] for value in model.graph.input},
         "outputs": {value.name: [value.type.tensor_type.elem_type, dims(value)] for value in model.graph.output},
-        "aliases": aliases(model),
         **options,
     }
     text = json.dumps(header).encode()
@@ -38,9 +37,5 @@ def unpack(blob: bytes) -> tuple[dict[str, Any], onnx.ModelProto] | None:
     (length,) = struct.unpack("<Q", blob[len(MAGIC) : start])
     try:
         return json.loads(blob[start : start + length]), onnx.load_model_from_string(blob[start + length :])
-    except (ValueError, onnx.onnx_cpp2py_export.checker.ValidationError):
-        return None
-    except Exception as error:  # protobuf's DecodeError has no public place
-        if type(error).__name__ != "DecodeError":
-            raise
+    except (ValueError, DecodeError):
         return None

@@ -10,19 +10,23 @@ import onnx
 from .names import Named
 
 PLACES = ("min", "opt", "max")
+HIGHEST_RANK = 8
 
 
-class Profile(Named):
-    """Shapes that a set of kernels is chosen for; `IOptimizationProfile`."""
+class IOptimizationProfile(Named):
+    """Shapes that a set of kernels is chosen for."""
 
-    def __init__(self) -> None:
+    def __init__(self, trt: Any, logger: Any):
+        self._trt, self._logger = trt, logger
         self._shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def set_shape(self, input: str, min: Sequence[int], opt: Sequence[int], max: Sequence[int]) -> None:
         shapes = tuple(map(tuple, (min, opt, max)))
         for place, shape in zip(PLACES, shapes, strict=True):
-            ordered = all(low <= high for low, high in zip(shapes[0], shape, strict=False))
-            if len(shape) != len(shapes[0]) or len(shape) > 8 or not ordered or shape > shapes[2]:
+            if len(shape) > HIGHEST_RANK:
+                raise TypeError("set_shape(): incompatible function arguments: Dims have 8 dimensions at most")
+            if any(size < 0 for size in shape):
+                self._trt._log(self._logger, "ERROR", "IOptimizationProfile::setDimensions: a size is below 0")
                 raise RuntimeError(f"Shape provided for {place} is inconsistent with other shapes.")
         self._shapes[input] = shapes
 
@@ -30,11 +34,15 @@ class Profile(Named):
         return list(self._shapes.get(input, ()))
 
     def __bool__(self) -> bool:
-        return True
+        return self._unordered() is None
 
-
-class IOptimizationProfile(Profile):
-    """By the name it has in TensorRT."""
+    def _unordered(self) -> str | None:
+        """An input whose sizes are not in order, which nothing says before the profile is added."""
+        for name, (low, usual, high) in self._shapes.items():
+            ranks = len({len(low), len(usual), len(high)})
+            if ranks > 1 or any(not a <= b <= c for a, b, c in zip(low, usual, high, strict=True)):
+                return name
+        return None
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -54,7 +62,7 @@ def bind(shape: Sequence[int | str], actual: Sequence[int], names: dict[str, int
     return None
 
 
-def profile_problems(model: onnx.ModelProto, profiles: Sequence[Profile]) -> list[str]:
+def profile_problems(model: onnx.ModelProto, profiles: Sequence[IOptimizationProfile]) -> list[str]:
     """Why a network cannot be built with these profiles."""
     dynamic = [value for value in model.graph.input if any(isinstance(dim, str) for dim in dims(value))]
     if dynamic and not profiles:
@@ -62,20 +70,16 @@ def profile_problems(model: onnx.ModelProto, profiles: Sequence[Profile]) -> lis
     found = []
     for index, profile in enumerate(profiles):
         if missing := [value.name for value in dynamic if value.name not in profile._shapes]:
-            found.append(f"{missing[0]}: optimization profile {index} is missing values")
+            found.append(f"Dynamic input tensor {missing[0]} is missing dimensions in profile {index}")
             continue
-        if strange := set(profile._shapes) - {value.name for value in model.graph.input}:
-            found.append(f"optimization profile {index} names {min(strange)}, which is no input")
         for place, what in enumerate(PLACES):
-            if all(shapes[place] == shapes[place - 1] for shapes in profile._shapes.values()) and place:
+            if place and all(shapes[place] == shapes[place - 1] for shapes in profile._shapes.values()):
                 continue
             names: dict[str, int] = {}
             for value in dynamic:
                 shape = profile._shapes[value.name][place]
                 if problem := bind(dims(value), shape, names):
                     found.append(f"{value.name}: k{what.upper()} of optimization profile {index}: {problem}")
-                if 0 in shape:
-                    found.append(f"{value.name}: optimization profile {index} has a dimension of zero length")
             if not found:
                 found += _constraint_problems(model, names, f"k{what.upper()} values for profile {index}")
     return found
@@ -98,6 +102,6 @@ def _constraint_problems(model: onnx.ModelProto, names: dict[str, int], where: s
     return []
 
 
-def profile_as_json(profile: Profile) -> dict[str, Any]:
+def profile_as_json(profile: IOptimizationProfile) -> dict[str, Any]:
     """For a plan."""
     return {name: [list(shape) for shape in shapes] for name, shapes in profile._shapes.items()}

@@ -28,6 +28,8 @@ class Settings:
         fail_enqueue: how many calls of `execute_async_v3` succeed before one fails; None for all.
         fail_copy: the same of `cudaMemcpy2DAsync`.
         lose: how many strided copies are done before one spoils the GPU's state, so that every call fails from then on.
+        rtx: whether TensorRT-RTX is there in place of TensorRT.
+        real: whether NVIDIA's own builder (TensorRT-RTX) is there in place of the double's.
     """
 
     version: str = "10.3.0"
@@ -40,6 +42,8 @@ class Settings:
     fail_enqueue: int | None = None
     fail_copy: int | None = None
     lose: int | None = None
+    rtx: bool = False
+    real: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str, by: int = 1) -> None:

@@ -34,18 +34,6 @@ def doubling(rows: Any = "rows", kind: int = FP32) -> bytes:
     return network([node], {"x": (kind, (rows, 4))}, {"y": (kind, (rows, 4))})
 
 
-def caching(capacity: int = 8, aliased: bool = True) -> bytes:
-    """Two rows into a cache, and its sum; not aliased: the update stays inside."""
-    nodes = [
-        helper.make_node("TensorScatter", ["past", "new", "at"], ["present"], name="scatter", axis=-2),
-        helper.make_node("ReduceSum", ["present", "axes"], ["sum"], name="sum", keepdims=0),
-    ]
-    cache = (FP16, (1, 1, capacity, 4))
-    inputs = {"past": cache, "new": (FP16, (1, 1, 2, 4)), "at": (INT64, (1,)), "attention_mask": (FP16, (1, 1, 2, 8))}
-    outputs = {"sum": (FP16, (1, 1, 4))} | ({"present": cache} if aliased else {})
-    return network(nodes, inputs, outputs, {"axes": np.array([2], np.int64)}, opset=24)
-
-
 def logger(trt: Any) -> Any:
     """One that keeps what it is told in `lines`."""
 

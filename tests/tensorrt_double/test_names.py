@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt
 from tests.conftest import ROOT
 
 from .module import CLASSES, pretended
@@ -31,14 +34,15 @@ def test_members_of_objects():
     with pretended(Settings("10.3.0")) as double:
         shop = Workshop(double.trt)
         engine = shop.trt.Runtime(shop.log).deserialize_cuda_engine(shop.plan(doubling(2)))
-        with pytest.raises(AttributeError, match="get_aliased_input_tensor"):
-            engine.get_aliased_input_tensor("y")
+        with pytest.raises(AttributeError, match="TensorRT 10.3.0 has no attribute 'get_engine_stat'"):
+            _ = engine.get_engine_stat
         with pytest.raises(AttributeError, match="tiling_optimization_level"):
             shop.config.tiling_optimization_level = 1
     with pretended(Settings("11.4.1")) as double:
         shop = Workshop(double.trt)
         engine = shop.trt.Runtime(shop.log).deserialize_cuda_engine(shop.plan(doubling(2)))
-        assert engine.get_aliased_input_tensor("y") is None
+        with pytest.raises(NotImplementedError, match="knows no IBuilderConfig.tiling_optimization_level"):
+            shop.config.tiling_optimization_level = 1
         with pytest.raises(AttributeError, match="TensorRT 11.4.1 has no attribute 'device_memory_size'"):
             _ = engine.device_memory_size
         with pytest.raises(AttributeError, match="int8_calibrator"):
@@ -80,23 +84,41 @@ def test_spans_of_versions():
     assert has("10.13.0+", "10.13.3") and not has("10.15+", "10.3.0") and not has("10.16", "10.15.1")
 
 
-# All but what runs on TensorRT-RTX alone, which the tests have.
 FOLDERS = (ROOT / "engines" / "tensorrt", ROOT / "runtime" / "trt")
-SOURCES = [path for folder in FOLDERS for path in folder.glob("*.py") if path.name != "rtx.py"]
+SOURCES = [path for folder in FOLDERS for path in folder.glob("*.py")]
+RTX_ALONE = ("rtx.py", "named_gpus.py", "kernels.py")  # what runs on TensorRT-RTX and nowhere else
 SUPPORTED = ("10.3.0", "10.7.0", "10.13.3", "10.16.2", "11.0.0", "11.4.1")
 
 
 def test_our_code_uses_names_that_every_version_has():
     """Also where no test goes: each `trt.Name` and `trt.Name.MEMBER` in the sources."""
-    used = set()
-    for path in SOURCES:
-        for found in re.finditer(r"\btrt((?:\.[A-Za-z_]\w*)+)", path.read_text()):
-            used.add(tuple(found[1].split(".")[1:]))
+    used = names_used(path for path in SOURCES if path.name not in RTX_ALONE)
     assert {("Builder",), ("MemoryPoolType", "TACTIC_DRAM")} <= used
     for version in SUPPORTED:
         with pretended(Settings(version)) as double:
-            for names in used:
-                thing = double.trt
-                for name in names:
-                    assert hasattr(thing, name), (version, names)
-                    thing = getattr(thing, name)
+            assert unknown(double.trt, used) == [], version
+
+
+def test_our_code_uses_names_that_tensorrt_rtx_has():
+    used = names_used(SOURCES)
+    assert {("ComputeCapability", "__members__"), ("DynamicShapesKernelSpecializationStrategy",)} <= used
+    assert unknown(import_tensorrt(RTX), used) == []
+
+
+def names_used(paths: Iterable[Path]) -> set[tuple[str, ...]]:
+    return {
+        tuple(found[1].split(".")[1:])
+        for path in paths
+        for found in re.finditer(r"\btrt((?:\.[A-Za-z_]\w*)+)", path.read_text())
+    }
+
+
+def unknown(trt, used: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    found = []
+    for names in used:
+        thing = trt
+        for name in names:
+            thing = getattr(thing, name, None)
+        if thing is None:
+            found.append(names)
+    return found

@@ -7,7 +7,7 @@ import pytest
 
 from .module import pretended
 from .settings import Settings, Violation
-from .small import Desk, Workshop, caching, doubling, ready, same
+from .small import Desk, Workshop, doubling, ready, same
 
 PROFILES = ({"x": ((1, 4), (2, 4), (8, 4))}, {"x": same(2, 4)})
 
@@ -143,35 +143,6 @@ def test_plans_of_elsewhere():
         for broken in (plan[:50], plan[:-9], b""):
             assert double.trt.Runtime(shop.log).deserialize_cuda_engine(broken) is None
         assert "magicTag" in shop.said
-
-
-def cached(desk: Desk, at: int) -> dict[str, int]:
-    """A cache of ones, new rows of twos for it: addresses by name."""
-    sizes = {"past": 64, "new": 16, "attention_mask": 32, "sum": 8}
-    places = {name: desk.device(size) for name, size in sizes.items()} | {"at": desk.device()}
-    places = {name: desk.device(1024) for name in places}
-    desk.array(places["past"], (8, 4), np.float16)[...] = 1
-    desk.array(places["new"], (2, 4), np.float16)[...] = 2
-    desk.array(places["attention_mask"], (2, 8), np.float16)[...] = 0
-    desk.array(places["at"], (1,), np.int64)[...] = at
-    return places
-
-
-def test_a_cache_is_one_buffer(double):
-    desk = Desk(double, Workshop(double.trt).plan(caching()))
-    assert desk.engine.get_aliased_input_tensor("present") == "past"
-    places = cached(desk, at=6)
-    desk.bind(**places, present=desk.device(1024))
-    with pytest.raises(Violation, match="present is one buffer with past"):
-        desk.run()
-    desk.bind(present=places["past"])
-    assert desk.run()
-    desk.wait()
-    assert desk.array(places["past"], (8, 4), np.float16)[:, 0].tolist() == [1] * 6 + [2] * 2
-    desk.array(places["at"], (1,), np.int64)[...] = 7
-    assert desk.run()
-    with pytest.raises(Violation, match="rows 7 to 9 are written into a cache of 8"):
-        desk.wait()
 
 
 def test_pinned_memory_holds_nothing_until_it_is_waited_for(desk):

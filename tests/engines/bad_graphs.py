@@ -1,0 +1,123 @@
+"""Graphs that break a rule of TensorRT each, and good ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import numpy_helper
+
+from .drafts import (
+    FLOAT,
+    HALF,
+    Draft,
+    K,
+    N,
+    attention,
+    beside,
+    cast_weights,
+    changed,
+    coded_while_running,
+    einsum,
+    external,
+    from_input,
+    int4,
+    int8,
+    norm,
+    of_integers,
+    places_as_values,
+    plain,
+    residual,
+    scale_of_float32,
+    scatter,
+    scores,
+    topk,
+    with_node,
+)
+
+# What is wrong: the graph, the version of TensorRT, the node that is named, and words of the rule.
+BAD = {
+    "opset": (Draft(21), "10.3", "opset 21", "reads up to 20"),
+    "opset of fused": (Draft(25), "10.16", "opset 25", "reads up to 24"),
+    "too old": (Draft(), "8.6", "opset 20", "10.3 is the oldest"),
+    "domain": (changed(Draft(), lambda d: d.domains.update({"com.microsoft": 1})), "10.3", "com.microsoft", "domain"),
+    "vendor's operator": (with_node("FusedMatMul", domain="com.microsoft"), "10.3", "0_FusedMatMul", "no operator"),
+    "unknown operator": (einsum(), "10.16", "0_Einsum", "no operator"),
+    "newer operator": (attention(), "10.3", "0_Attention", "no operator"),
+    "type": (of_integers(), "10.3", "0_Gelu", "x is int64"),
+    "mixed types": (with_node("Mul", (1.0, np.float32)), "10.3", "0_Mul", "differ in type: x float16, w0 float32"),
+    "output's type": (changed(plain(), lambda d: d.output("v0", FLOAT)), "10.3", "output v0", "declared float32"),
+    "scale's type": (scale_of_float32(), "10.3", "0_QuantizeLinear", "differ in type"),
+    "float16 norm": (norm(), "10.3", "1_ReduceMean", "squares are summed in float16"),
+    "float16 layer norm": (with_node("LayerNormalization", ([1.0] * K,)), "11.4", "0_LayerNormalization", "squares"),
+    "value that sizes": (from_input("Slice"), "10.3", "1_Slice", "sizes come from the values of input length"),
+    "value that shapes": (from_input("Reshape"), "10.16", "2_Reshape", "sizes come from the values of input length"),
+    "computed axes": (changed(Draft(), lambda d: d.op("ReduceMean", "x", d.input("a", 7, [1]))), "10.3", "0_", "a is"),
+    "too many": (topk(4000), "10.3", "0_TopK", "sorts out 4000"),
+    "computed count": (topk(), "11.4", "0_", "k is"),
+    "places as values": (places_as_values(), "10.3", "output places", "declared float16 and is int64"),
+    "rank": (beside("deep", [1] * 9), "10.3", "deep", "9 dimensions"),
+    "empty": (beside("none", [1, 0]), "10.3", "none", "empty"),
+    "no name": (beside("any", [None]), "10.3", "input any", "neither size nor name"),
+    "unread input": (changed(plain(), lambda d: d.input("idle", HALF, [1])), "10.3", "input idle", "read by nothing"),
+    "infinite mask": (with_node("Add", (-np.inf,)), "10.3", "weight w0", "not finite"),
+    "mask elsewhere": (
+        changed(plain(), lambda d: d.op("Mul", d.input("attention_mask", HALF, [1]), "v0")),
+        "10.3", "1_Mul", "reads the mask",
+    ),
+    "scaled scores": (scores(), "10.3", "1_Mul", "scales scores"),
+    "output is input": (changed(Draft(), lambda d: d.op("Identity", "x")), "10.3", "output v0", "one address"),
+    "file elsewhere": (external("../w.bin", offset=0, length=2 * K * N), "10.3", "weight w0", "lies in '../w.bin'"),
+    "no offset": (external("w.bin"), "10.3", "weight w0", "where in its file"),
+    "zero point": (
+        changed(int8(), lambda d: d.weights[1].CopyFrom(numpy_helper.from_array(np.array(3, np.int8), "w1"))),
+        "10.3", "0_QuantizeLinear", "not known to be zero",
+    ),
+    "unsigned": (int8(zero=np.uint8), "10.3", "0_QuantizeLinear", "zero point is uint8"),
+    "scale of zero": (
+        changed(int8(), lambda d: d.weights[0].CopyFrom(numpy_helper.from_array(np.float16(0), "w0"))),
+        "10.3", "0_QuantizeLinear", "not above zero",
+    ),
+    "channels of values": (int8(step=K), "10.3", "0_QuantizeLinear", "scale for each channel"),
+    "axis": (int8(axis=0, scales=K), "10.3", "2_DequantizeLinear", "one for each output: axis 1"),
+    "no axis": (int8(axis=None), "10.3", "2_DequantizeLinear", "says no axis"),
+    "output type": (int8(output_dtype=HALF), "10.3", "2_DequantizeLinear", "output_dtype"),
+    "int8 residual": (residual(), "10.3", "4_Add", "no layer with int8 weights"),
+    "codes read": (
+        changed(Draft(), lambda d: d.op("Transpose", d.op("QuantizeLinear", "x", d.weight(0.1)), perm=[0, 2, 1])),
+        "10.3", "1_Transpose", "reads codes",
+    ),
+    "other scale": (
+        changed(int8(), lambda d: d.nodes[1].input.__setitem__(1, d.weight(0.2))), "10.3", "1_Deq", "another scale",
+    ),
+    "weight coded": (coded_while_running(), "10.3", "0_QuantizeLinear", "coded while it runs"),
+    "cast weights": (cast_weights(), "10.3", "1_Cast", "casts decoded weights"),
+    "small blocks": (int4(32), "10.3", "0_DequantizeLinear", "blocks of 32"),
+    "odd int4": (int4(columns=63), "10.3", "0_DequantizeLinear", "odd last size"),
+    "blocks elsewhere": (int4(axis=1), "10.3", "0_DequantizeLinear", "do not cut"),
+    "newer int4": (int4(opset=22), "10.3", "opset 22", "up to 21"),
+    "no mask": (attention(("query", "key", "value")), "10.16", "0_Attention", "has no mask"),
+    "causal": (attention(is_causal=1), "10.16", "0_Attention", "is_causal"),
+    "not decomposable": (attention(TRT_decomposable=None), "10.16", "0_Attention", "no kernel"),
+    "heads apart": (
+        attention(shape=(1, "rows", 64), q_num_heads=2, kv_num_heads=2), "10.16", "0_Attention", "has not 4 dimensions",
+    ),
+    "past": (
+        attention(("query", "key", "value", "attention_mask", "past_key", "past_value")),
+        "10.16", "0_Attention", "has a past",
+    ),
+    "cache is not handed out": (scatter(is_output=False), "10.16", "0_TensorScatter", "its result no output"),
+    "cache of any size": (scatter((1, 2, "rows", 32)), "10.16", "0_TensorScatter", "4 dimensions of known sizes"),
+    "cache's axis": (scatter(axis=1), "10.16", "0_TensorScatter", "another axis"),
+    "cache read before": (scatter(read=True), "10.16", "0_TensorScatter", "is read by others"),
+    "cache between addresses": (scatter((1, 1, 3, 32)), "10.16", "0_TensorScatter", "no multiple of 256"),
+}  # fmt: skip
+# With the versions of TensorRT that take them.
+GOOD = {
+    "a product": (plain(), ("10.3", "10.16", "11.4")),
+    "a product of int8": (int8(), ("10.3.0", "10.16.2.3", "11.4.1")),
+    "int4 in blocks of 128": (int4(), ("10.3", "11.4")),
+    "int4 in blocks of 64": (int4(64), ("10.3",)),
+    "attention": (attention(), ("10.16", "11.4")),
+    "a cache's update": (scatter(), ("10.15", "11.4")),
+    "the largest count": (topk(3840), ("10.3", "11.4")),
+    "the highest rank": (beside("deep", [1] * 8), ("10.3", "11.4")),
+}
