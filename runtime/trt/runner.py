@@ -47,8 +47,10 @@ class TrtRunner:
     """
 
     def __init__(self, bundle: Bundle):
-        self._library, self._capability = library_of(bundle.manifest.target), compute_capability()
-        require_usable(bundle, import_tensorrt(self._library).__version__, self._capability)
+        self._library = library_of(bundle.manifest.target)
+        version = import_tensorrt(self._library).__version__
+        self._capability = compute_capability()
+        require_usable(bundle, version, self._capability)
         self.max_context = bundle.manifest.max_context
         self.not_captured = ""
         self._directory = bundle.directory

@@ -46,9 +46,10 @@ class Runtime(Named):
                 f"expecting library version {trt.__version__} got {header['version']}, please rebuild.)"
             )
         if not self._fits(header["capability"]):
+            here, there = (".".join(map(str, pair)) for pair in (trt._settings.capability, header["capability"]))
             return self._refuse(
                 "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible device, "
-                f"expecting compute {trt._settings.capability} got compute {header['capability']}, please rebuild.)"
+                f"expecting compute {here} got compute {there}, please rebuild.)"
             )
         weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
         if trt._driver.memory.allocate(weights, "weights") is None:
