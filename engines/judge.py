@@ -2,6 +2,7 @@
 
     pip install 'mobilevlm[rtx]'
     python engines/judge.py DIR
+    python engines/judge.py DIR --json counted.json        and what each call amounts to, for jetson/limits.py
 
 Prints a table: whether TensorRT-RTX builds an engine, its kernels for a prompt and a token, how many of them are
 attention as a whole, how many copy a layer's cache, the types that weights are read in, the bytes that kernels read and
@@ -18,16 +19,19 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 from collections.abc import Iterator, Sequence
+from math import prod
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, past_buckets
+from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 
 HEADER = (
     "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | products by weights' type "
@@ -43,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
     self.add_argument("--capability", default=CAPABILITY, help="of the GPU, such as SM89 (default: %(default)s)")
+    self.add_argument("--json", metavar="FILE", help="write kernels and bytes of every optimization profile there")
     return self
 
 
@@ -60,15 +65,27 @@ def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[s
         yield part, judge(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
 
 
-def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
-    """What a prompt and a token behind the longest past amount to; of vision, a picture."""
+def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
+    """What each optimization profile amounts to: of vision one, of a decoder as in `profiles.decoder_profiles`."""
     if part == VISION:
         return [count(judged.kernels, 0, sys.maxsize)]
-    shapes = bundle_profiles(bundle, part)
     name = past(bundle.manifest.parts[part][0], CACHE_PARTS[0])
-    longest = len(shapes) // 2 - 1
-    _, rows, heads, dim = shapes[longest][name][0]
-    return [count(judged.kernels, profile, rows * heads * dim) for profile in (longest, len(shapes) - 1)]
+    elements = [prod(shapes[name][0]) for shapes in bundle_profiles(bundle, part)]
+    return [count(judged.kernels, profile, size) for profile, size in enumerate(elements)]
+
+
+def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
+    """What a prompt and a token behind the longest past amount to; of vision, a picture."""
+    found = all_counts(bundle, part, judged)
+    return found if part == VISION else [found[len(found) // 2 - 1], found[-1]]
+
+
+def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
+    """The same of all profiles, for people who want to compute with it."""
+    buckets = past_buckets(bundle.manifest.max_context)
+    sizes = [(rows, bucket) for rows in (PROMPT_ROWS, 1) for bucket in buckets] if part != VISION else [(0, 0)]
+    found = all_counts(bundle, part, judged)
+    return [Call(part, *size, one.kernels, one.moved) for size, one in zip(sizes, found, strict=True)]
 
 
 def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
@@ -87,12 +104,19 @@ def _judge(options: argparse.Namespace) -> None:
     bundle = Bundle.open(options.engine, compiling=True)
     print(HEADER)
     print("|---" * (HEADER.count("|") - 1) + "|")
-    problems = []
+    problems: list[str] = []
+    counted: list[Call] = []
     for part, judged in judgements(bundle, options.capability):
         print(_row(bundle, part, judged), flush=True)
         problems += [f"{part}: {problem}" for problem in judged.problems]
+        version = judged.version
+        counted += [] if judged.problems else calls(bundle, part, judged)
     if problems:
         raise UserError("NVIDIA's builder refuses " + "\n".join(problems))
+    if options.json:
+        manifest = bundle.manifest
+        about = (manifest.name, manifest.model, manifest.target, manifest.precision, version, options.capability)
+        Counted(*about, tuple(counted)).write(user_path(options.json))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

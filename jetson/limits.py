@@ -2,9 +2,12 @@
 
     python jetson/limits.py --model mobilevlm_v2_1.7b
     python jetson/limits.py --model mobilevlm_v2_3b --board orin-nano-8-super --precision int8 vision=fp16,decoder=int4
+    python jetson/limits.py --counted counted.json         a bundle, by what NVIDIA's builder makes of it, too
 
 Times are the larger of bytes over memory bandwidth and operations over the peak, plus the gaps between kernels
 (`jetson/paper.py`), at the module's highest clocks. "fits" compares weights, cache and embedding table with the memory.
+`least` rows have as few kernels and bytes as fusion can make them, `counted` ones those that engines/judge.py --json
+found in the builder's listing.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from collections.abc import Sequence
 from mobilevlm.commands import run_command
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines.stages import DECODER, VISION
-from mobilevlm.errors import UserError
+from mobilevlm.engines.tensorrt.counted import Counted, read_counted
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.paper import (
     WEIGHT_BYTES,
@@ -56,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="fp32, fp16, int8, int4 (with int8 vision), or vision=P,decoder=P; several are several rows",
     )
+    self.add_argument("--counted", metavar="FILE", help="of engines/judge.py --json; model and precisions are its own")
     self.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS, metavar="N", help="default: 204")
     self.add_argument("--context", type=int, metavar="N", help="rows of the cache behind which a token is generated")
     return self
@@ -67,25 +72,50 @@ def print_limits(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: a precision there is no figure for, or a number of tokens that is none.
     """
-    config = PRESETS[arguments.model]
+    counted = read_counted(user_path(arguments.counted)) if arguments.counted else None
+    name, config = arguments.model, PRESETS[arguments.model]
+    if counted is not None:
+        name, config = counted.name, ModelConfig.from_dict(counted.model)
     context = arguments.prompt_tokens if arguments.context is None else arguments.context
     if arguments.prompt_tokens < 1 or context < 0:
         raise UserError("--prompt-tokens has to be 1 at least, --context 0 at least")
-    mixes = [parse_mix(text) for text in arguments.precision]
-    rows = [row(board, config, mix, arguments.prompt_tokens, context) for board in arguments.board for mix in mixes]
-    header = ["board", "GB/s", "vision", "decoder", "encode ms", f"prefill({arguments.prompt_tokens}) ms", "TTFT ms"]
+    mixes = [parse_mix(text) for text in arguments.precision] if counted is None else [counted.precision]
+    forms = [None] if counted is None else [None, counted]
+    rows = [
+        row(board, config, mix, arguments.prompt_tokens, context, form)
+        for board in arguments.board
+        for mix in mixes
+        for form in forms
+    ]
+    header = [
+        "board",
+        "GB/s",
+        "kernels and bytes",
+        "vision",
+        "decoder",
+        "encode ms",
+        f"prefill({arguments.prompt_tokens}) ms",
+        "TTFT ms",
+    ]
     header += [f"tokens/s after {context}", "bound by", "GB", "fits"]
-    print(f"{arguments.model}: least times on paper, not measured", end="\n\n")
-    print(table(header, rows, left=4))
+    print(f"{name}: least times on paper, not measured", end="\n\n")
+    print(table(header, rows, left=5))
     shown = [one for one in REFERENCES if one.board in {board.removesuffix("-super") for board in arguments.board}]
     lines = [f"  {one.board}, {one.stage}: {one}, {one.source}" for one in shown]
     print("\n".join(["", "published, for comparison:", *lines]) if lines else "")
 
 
-def row(board: str, config: ModelConfig, mix: dict[str, str], prompt_tokens: int, context: int) -> list[str]:
+def row(
+    board: str,
+    config: ModelConfig,
+    mix: dict[str, str],
+    prompt_tokens: int,
+    context: int,
+    counted: Counted | None = None,
+) -> list[str]:
     """A line of the table."""
     module = MODULES[board]
-    limits = paper_limits(Hardware(module), config, image_tokens(config), mix, prompt_tokens, (context,))
+    limits = paper_limits(Hardware(module), config, image_tokens(config), mix, prompt_tokens, (context,), counted)
     encode, prefill, token = limits.get("image encode"), limits["prefill"], limits[f"decode after {context}"]
     gigabytes = total_bytes(config, mix, max(context, prompt_tokens)) / 1e9
     fits = gigabytes * 1e9 <= USABLE * module.memory_gib * 2**30
@@ -99,6 +129,7 @@ def row(board: str, config: ModelConfig, mix: dict[str, str], prompt_tokens: int
     return [
         board,
         f"{module.gb_per_s():.1f}",
+        "counted" if counted else "least",
         *stage_precisions,
         *figures,
         token.bound,

@@ -12,6 +12,7 @@ from typing import Any
 
 from mobilevlm.config import ModelConfig, projector_family
 from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.tensorrt.counted import Counted
 from mobilevlm.runtime.bench.workload import decoder_operations, vision_operations
 
 from .modules import Module
@@ -84,21 +85,41 @@ class Hardware:
         """What limits were computed for."""
         return {"module": self.module.key, "gpu_mhz": self.gpu_mhz, "emc_mhz": self.emc_mhz}
 
-    def encode(self, config: ModelConfig, image_tokens: int, precision: str) -> Limit:
-        """One picture through the vision stage."""
+    def encode(
+        self, config: ModelConfig, image_tokens: int, precision: str, counted: tuple[int, int] | None = None
+    ) -> Limit:
+        """One picture through the vision stage.
+
+        Args:
+            config: the model.
+            image_tokens: rows of a picture.
+            precision: of the stage.
+            counted: kernels and bytes that a builder made of it; None for the least that can be.
+        """
         vision = config.vision
         attention = config.num_vision_layers * 4 * (vision.grid**2 + 1) ** 2 * vision.hidden_size
         linears = vision_operations(config, image_tokens) - attention
-        kernels = config.num_vision_layers * VISION_LAYER_KERNELS + PROJECTOR_KERNELS
-        return self.limit(vision_bytes(config, precision), _by_precision(linears, attention, precision), kernels)
+        least = config.num_vision_layers * VISION_LAYER_KERNELS + PROJECTOR_KERNELS, vision_bytes(config, precision)
+        kernels, size = counted or least
+        return self.limit(size, _by_precision(linears, attention, precision), kernels)
 
-    def decode(self, config: ModelConfig, rows: int, past: int, precision: str) -> Limit:
-        """`rows` rows of the decoder behind `past` rows of the cache: a prefill, or with one row a token."""
+    def decode(
+        self, config: ModelConfig, rows: int, past: int, precision: str, counted: tuple[int, int] | None = None
+    ) -> Limit:
+        """`rows` rows of the decoder behind `past` rows of the cache: a prefill, or with one row a token.
+
+        Args:
+            config: the model.
+            rows: that are run.
+            past: rows of the cache before them.
+            precision: of the stage.
+            counted: see `encode`.
+        """
         layers, width = config.num_hidden_layers, config.num_attention_heads * config.head_dim
         attention = layers * 4 * (rows * past + rows * (rows + 1) // 2) * width
         linears = decoder_operations(config, rows, past) - attention
         size = decoder_bytes(config, precision) + past * cache_row_bytes(config, precision)
-        kernels = layers * LAYER_KERNELS + LAST_KERNELS
+        kernels, size = counted or (layers * LAYER_KERNELS + LAST_KERNELS, size)
         return self.limit(size, _by_precision(linears, attention, precision), kernels)
 
 
@@ -109,6 +130,7 @@ def paper_limits(
     precisions: Mapping[str, str],
     prompt_tokens: int,
     contexts: tuple[int, ...],
+    counted: Counted | None = None,
 ) -> dict[str, Limit]:
     """Limits by the names that a benchmark gives its stages.
 
@@ -119,18 +141,21 @@ def paper_limits(
         precisions: stage to precision; a stage with another than fp32, fp16, int8 and int4 has no limit.
         prompt_tokens: rows of the prompt, the picture's included.
         contexts: rows in the cache before a token.
+        counted: what NVIDIA's builder made of the model; None for the least that can be.
     """
     found = {}
     if config.vision is not None and precisions.get(VISION) in WEIGHT_BYTES:
-        found["image encode"] = hardware.encode(config, image_tokens, precisions[VISION])
+        found["image encode"] = hardware.encode(config, image_tokens, precisions[VISION], counted and counted.picture())
     if (precision := precisions[DECODER]) in WEIGHT_BYTES:
-        found["prefill"] = hardware.decode(config, prompt_tokens, 0, precision)
+        found["prefill"] = hardware.decode(
+            config, prompt_tokens, 0, precision, counted and counted.prompt(prompt_tokens)
+        )
         if config.vision is None:
             found["TTFT"] = found["prefill"]
         elif "image encode" in found:
             found["TTFT"] = found["image encode"] + found["prefill"]
         for past in contexts:
-            found[f"decode after {past}"] = hardware.decode(config, 1, past, precision)
+            found[f"decode after {past}"] = hardware.decode(config, 1, past, precision, counted and counted.token(past))
     return found
 
 

@@ -1,0 +1,104 @@
+"""What calls of a bundle's engines amount to, as NVIDIA's builder lists them: launches, and bytes they read and write.
+
+`engines/judge.py DIR --json FILE` writes it, `jetson/limits.py --counted FILE` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilevlm.errors import UserError
+
+from ..chunks import chunks
+from ..stages import VISION
+from ..whole_file import write_whole
+from .buckets import PROMPT_ROWS
+
+
+@dataclass(frozen=True)
+class Call:
+    """One optimization profile of one engine.
+
+    Attributes:
+        part: the engine: `vision`, `decoder.0`.
+        rows: that a decoder runs, 0 of vision.
+        past: rows of the cache that it looks at, 0 of vision.
+        kernels: launches.
+        moved: bytes that they read and write.
+    """
+
+    part: str
+    rows: int
+    past: int
+    kernels: int
+    moved: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A bundle's calls.
+
+    Attributes:
+        name: of the model.
+        model: its configuration, see `ModelConfig`.
+        target, precision: of the bundle.
+        version, capability: of TensorRT-RTX, and what it built for.
+        calls: of all engines.
+    """
+
+    name: str
+    model: dict[str, Any]
+    target: str
+    precision: dict[str, str]
+    version: str
+    capability: str
+    calls: tuple[Call, ...]
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_whole(path, json.dumps(asdict(self), indent=1).encode())
+
+    def picture(self) -> tuple[int, int]:
+        """Kernels and bytes of a picture; zeros without a vision stage."""
+        return _sum([call for call in self.calls if call.part == VISION])
+
+    def token(self, past: int) -> tuple[int, int]:
+        """The same of a token behind so many rows."""
+        return self._call(1, past)
+
+    def prompt(self, rows: int) -> tuple[int, int]:
+        """The same of a prompt of so many rows, in the pieces that a runtime runs it in."""
+        calls = [self._call(len(range(*piece.indices(rows))), piece.start) for piece in chunks(rows, PROMPT_ROWS)]
+        return sum(one for one, _ in calls), sum(one for _, one in calls)
+
+    def _call(self, rows: int, past: int) -> tuple[int, int]:
+        """Of all pieces of the decoder, with the smallest sizes that hold the rows."""
+        fitting = [call for call in self.calls if call.part != VISION and call.rows >= rows and call.past >= past]
+        if not fitting:
+            longest = max(call.past for call in self.calls)
+            raise UserError(f"{rows} rows behind {past} are more than the bundle's engines hold, {longest}")
+        sizes = min((call.rows, call.past) for call in fitting)
+        return _sum([call for call in fitting if (call.rows, call.past) == sizes])
+
+
+def read_counted(path: Path) -> Counted:
+    """Read what `Counted.write` wrote.
+
+    Raises:
+        UserError: it is not there, or not that.
+    """
+    again = f"write it with python engines/judge.py DIR --json {path}"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Counted(**document | {"calls": tuple(Call(**call) for call in document["calls"])})
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {again}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise UserError(f"{path} is not what engines/judge.py writes: {again}") from None
+
+
+def _sum(calls: list[Call]) -> tuple[int, int]:
+    return sum(call.kernels for call in calls), sum(call.moved for call in calls)
