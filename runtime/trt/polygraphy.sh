@@ -2,11 +2,15 @@
 usage() {
     cat >&2 <<EOF
 bash polygraphy.sh STEP       $graph.onnx of $bundle
-  golden [--trt]     on ONNX Runtime, and on TensorRT, against the values of the bundle's sample
-  engine             the compiled engine against the same values
-  layers [--onnxrt]  on TensorRT (or ONNX Runtime), layer by layer: stops at the first that differs
-  reduce [--onnxrt]  cuts the graph down to the smallest one that differs: reduced.onnx
+  golden             on ONNX Runtime, against the values of the bundle's sample
+  golden --trt       the same, and on TensorRT
+  engine             the compiled engine against the values of the sample
+  layers             every layer on ONNX Runtime and on TensorRT: stops at the first that differs
+  reduce             cuts the graph down to the smallest one that differs on TensorRT: reduced.onnx
   inspect            prints what is in reduced.onnx
+  keep               saves what every layer gives on ONNX Runtime, which reduce does by itself: layers.json
+  layers --load-outputs layers.json, reduce --onnxrt
+                     without TensorRT: what differs here from a layers.json of another machine
 EOF
     exit 2
 }
@@ -24,9 +28,8 @@ require_editable() {
     exit 2
 }
 
-# What every layer gives on ONNX Runtime, once; and the same as inputs, for graphs that begin in the middle.
-keep_layers() {
-    [ -f layers.json ] && [ -f layers-inputs.json ] && return
+# All values, and the same as inputs: graphs begin and end anywhere when they are cut.
+keep() {
     run polygraphy run "$onnx" --onnxrt "${as_written[@]}" --load-inputs inputs.json --onnx-outputs '*' \
         --save-outputs layers.partial.json
     run polygraphy data merge inputs.json layers.partial.json -o layers-inputs.json
@@ -48,35 +51,38 @@ if ((${#shapes[@]})); then
     fixed=(--input-shapes "${shapes[@]}")
     static=(--model-input-shapes "${shapes[@]}")
 fi
-golden=(--load-inputs inputs.json --load-outputs outputs.json --compare snr)
-layers=(--load-outputs layers.json --compare snr --snr-threshold "$device_floor_db")
+golden=(--load-inputs inputs.json --load-outputs outputs.json)
+alike=(--compare snr --snr-threshold "$device_floor_db")
 step=${1:-}
 shift || usage
-runner=${1:---trt}
 case $step in
     golden)
-        floor=$floor_db
-        [ $# -eq 0 ] || floor=$device_floor_db
+        [ $# -gt 0 ] || alike=(--compare snr --snr-threshold "$floor_db")
         run polygraphy run "$onnx" --onnxrt "$@" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
-            "${golden[@]}" --snr-threshold "$floor"
+            "${golden[@]}" "${alike[@]}"
         ;;
     engine)
         run polygraphy run "$bundle/$graph.engine" --trt --optimization-profile "$profile" \
-            "${golden[@]}" --snr-threshold "$device_floor_db"
+            "${golden[@]}" "${alike[@]}"
         ;;
     layers)
         require_editable
-        keep_layers
-        run polygraphy run "$onnx" "$runner" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
-            --onnx-outputs "${values[@]}" --trt-outputs "${values[@]}" \
-            --load-inputs inputs.json "${layers[@]}" --fail-fast
+        [ $# -gt 0 ] || set -- --trt
+        run polygraphy run "$onnx" --onnxrt "$@" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
+            --onnx-outputs "${values[@]}" --trt-outputs "${values[@]}" --load-inputs inputs.json \
+            "${alike[@]}" --fail-fast
         ;;
     reduce) # a cut that TensorRT refuses to build is not the failure: differing outputs are
         require_editable
-        keep_layers
+        [ -f layers.json ] || keep
         run polygraphy debug reduce "$onnx" --output reduced.onnx "${static[@]}" --load-inputs layers-inputs.json \
-            --hide-fail-output --fail-regex 'Mismatched outputs' --check polygraphy run polygraphy_debug.onnx "$runner" \
-            "${as_written[@]}" "${like_the_build[@]}" --load-inputs layers-inputs.json "${layers[@]}"
+            --hide-fail-output --fail-regex 'Mismatched outputs' --check polygraphy run polygraphy_debug.onnx \
+            "${1:---trt}" "${as_written[@]}" "${like_the_build[@]}" --load-inputs layers-inputs.json \
+            --load-outputs layers.json "${alike[@]}"
+        ;;
+    keep)
+        require_editable
+        keep
         ;;
     inspect)
         [ -f reduced.onnx ] || { echo "there is no reduced.onnx yet: bash polygraphy.sh reduce" >&2; exit 2; }
