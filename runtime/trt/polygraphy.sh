@@ -1,15 +1,15 @@
 
 usage() {
     cat >&2 <<EOF
-bash polygraphy.sh STEP       $graph.onnx of $bundle
+bash polygraphy.sh STEP      $graph.onnx of $bundle
   golden             on ONNX Runtime, against the values of the bundle's sample
-  golden --trt       the same, and on TensorRT
-  engine             the compiled engine against the values of the sample
-  layers             every layer on ONNX Runtime and on TensorRT: stops at the first that differs
+  golden --trt       on TensorRT, against the same values
+  engine             the compiled engine, against the same values
+  layers             every layer on TensorRT against ONNX Runtime: stops at the first that differs
   reduce             cuts the graph down to the smallest one that differs on TensorRT: reduced.onnx
   inspect            prints what is in reduced.onnx
-  keep               saves what every layer gives on ONNX Runtime, which reduce does by itself: layers.json
-  layers --load-outputs layers.json, reduce --onnxrt
+  keep               saves what every layer gives on ONNX Runtime, which layers and reduce then take: layers.json
+  layers --onnxrt, reduce --onnxrt
                      without TensorRT: what differs here from a layers.json of another machine
 EOF
     exit 2
@@ -28,8 +28,27 @@ require_editable() {
     exit 2
 }
 
+# Up to 1.29 its float16 QuantizeLinear truncates: https://github.com/microsoft/onnxruntime/pull/32452
+require_rounding() {
+    local version
+    [ "$quantizes" = yes ] || return 0
+    version=$(python3 -c 'import onnxruntime; print(onnxruntime.__version__)')
+    [ "$(printf '%s\n' 1.31 "$version" | sort -V | head -n 1)" != 1.31 ] || return 0
+    echo "ONNX Runtime $version truncates where int8 layers round: take 1.31 or newer (Python 3.11 or newer). Elsewhere" \
+        "\`keep\` saves what \`layers\` and \`reduce\` need here: copy layers.json and layers-inputs.json" >&2
+    exit 2
+}
+
+require_saved() {
+    [ -f layers.json ] && return
+    echo "there is no layers.json to compare with: \`keep\` makes one where the bundle is good, before $graph was altered" >&2
+    exit 2
+}
+
 # All values, and the same as inputs: graphs begin and end anywhere when they are cut.
 keep() {
+    require_editable
+    require_rounding
     run polygraphy run "$onnx" --onnxrt "${as_written[@]}" --load-inputs inputs.json --onnx-outputs '*' \
         --save-outputs layers.partial.json
     run polygraphy data merge inputs.json layers.partial.json -o layers-inputs.json
@@ -57,8 +76,10 @@ step=${1:-}
 shift || usage
 case $step in
     golden)
-        [ $# -gt 0 ] || alike=(--compare snr --snr-threshold "$floor_db")
-        run polygraphy run "$onnx" --onnxrt "$@" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
+        [ $# -gt 0 ] || set -- --onnxrt
+        [ "$*" != --onnxrt ] || alike=(--compare snr --snr-threshold "$floor_db")
+        [[ "$*" != *--onnxrt* ]] || require_rounding
+        run polygraphy run "$onnx" "$@" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
             "${golden[@]}" "${alike[@]}"
         ;;
     engine)
@@ -68,22 +89,30 @@ case $step in
     layers)
         require_editable
         [ $# -gt 0 ] || set -- --trt
-        run polygraphy run "$onnx" --onnxrt "$@" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
+        [ "$*" != --onnxrt ] || require_saved
+        if [ -f layers.json ]; then
+            others=(--load-outputs layers.json)
+        else
+            others=(--onnxrt)
+        fi
+        [[ "$* ${others[*]}" != *--onnxrt* ]] || require_rounding
+        run polygraphy run "$onnx" "$@" "${others[@]}" "${as_written[@]}" "${like_the_build[@]}" "${fixed[@]}" \
             --onnx-outputs "${values[@]}" --trt-outputs "${values[@]}" --load-inputs inputs.json \
             "${alike[@]}" --fail-fast
         ;;
     reduce) # a cut that TensorRT refuses to build is not the failure: differing outputs are
         require_editable
+        if [ "${1:-}" = --onnxrt ]; then
+            require_saved
+            require_rounding
+        fi
         [ -f layers.json ] || keep
         run polygraphy debug reduce "$onnx" --output reduced.onnx "${static[@]}" --load-inputs layers-inputs.json \
             --hide-fail-output --fail-regex 'Mismatched outputs' --check polygraphy run polygraphy_debug.onnx \
             "${1:---trt}" "${as_written[@]}" "${like_the_build[@]}" --load-inputs layers-inputs.json \
             --load-outputs layers.json "${alike[@]}"
         ;;
-    keep)
-        require_editable
-        keep
-        ;;
+    keep) keep ;;
     inspect)
         [ -f reduced.onnx ] || { echo "there is no reduced.onnx yet: bash polygraphy.sh reduce" >&2; exit 2; }
         run polygraphy inspect model reduced.onnx --show layers attrs

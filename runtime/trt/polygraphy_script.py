@@ -24,8 +24,8 @@ from .sample_calls import SampleCall, sample_calls
 
 SCRIPT = Path(__file__).with_name("polygraphy.sh")
 INPUTS_FILE, OUTPUTS_FILE = "inputs.json", "outputs.json"
-# What these give is compared where it is used. A list, because `*` means TensorRT's own tensors, too, with which its
-# builder refuses int4 graphs (seen on TensorRT-RTX 1.7.1).
+# What these give is compared where it is used: dequantised weights as outputs would take their float16 size. The others
+# are listed, because `*` means TensorRT's own tensors, too, and with those TensorRT-RTX 1.7.1 refuses int4 graphs.
 MOVES = ("Cast", "Concat", "DequantizeLinear", "Identity", "Reshape", "Slice", "TopK", "Transpose")
 MEASURED = {VISION: IMAGE_EMBEDS, DECODER: LOGITS}  # tensors whose floors are those of a stage
 
@@ -95,6 +95,7 @@ def _script(bundle: Bundle, call: SampleCall, floor_db: float) -> str:
         f"graph={call.graph}",
         f"profile={matching[0] if profiles else 0}  # of the compiled engine, for the shapes below",
         f"bytes={sum(path.stat().st_size for path in files if path.is_file())}  # of the graph and its weights",
+        f"quantizes={'yes' if 'QuantizeLinear' in computed.values() else 'no'}  # float16 values to int8",
         f"floor_db={floor_db:.1f}  # of the graph's own precision: the build's floor",
         f"device_floor_db={min(floor_db, DEVICE_DB):.1f}  # what runtime/verify.py asks of a device",
         f"shapes=({' '.join(map(shlex.quote, words))})",
