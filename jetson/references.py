@@ -33,6 +33,8 @@ PAPER = "arXiv 2312.16886, table 6"
 LLAMA_CPP = "https://github.com/ggml-org/llama.cpp/pull/5132"
 EDGE_LLM = "https://nvidia.github.io/TensorRT-Edge-LLM/0.9.1/user_guide/performance/performance-benchmarks.html"
 ONNXSIM = "https://github.com/onnxsim/onnxsim (docs/jetson-orin-nano-sdk-manager-flash.md)"
+CHOI = "https://hokwangchoi.com/blog/vlm-benchmarks/"
+COSMOS = "Cosmos-Reason2-2B, TensorRT-Edge-LLM, int4"
 QWEN_VL = "Qwen3-VL-2B, TensorRT-Edge-LLM 0.9, int4"
 
 REFERENCES = (
@@ -50,6 +52,13 @@ REFERENCES = (
     Reference("orin-nano-8", "image encode", 151.1, "ms", f"{QWEN_VL}, fp16 ViT, 265 image tokens", EDGE_LLM),
     Reference("orin-nano-8", "prefill", 190.9, "ms", f"{QWEN_VL}, 292 tokens", EDGE_LLM),
     Reference("orin-nano-8", "decode", 36.9, "tokens/s", QWEN_VL, EDGE_LLM),
+    # On a Super, JetPack 6.2.2; peak memory 4.3 GB, 0.23 J a token.
+    Reference("orin-nano-8", "image encode", 208, "ms", f"{COSMOS}, 494 image tokens", CHOI),
+    Reference("orin-nano-8", "prefill", 211, "ms", f"{COSMOS}, 512 tokens", CHOI),
+    Reference("orin-nano-8", "TTFT", 420, "ms", COSMOS, CHOI),
+    Reference("orin-nano-8", "decode", 60, "tokens/s", COSMOS, CHOI),
+    Reference("orin-nano-8", "decode", 56, "tokens/s", "Cosmos-Reason2-2B, vLLM, int4", CHOI),
+    Reference("orin-nano-8", "decode", 38, "tokens/s", "Cosmos-Reason2-2B, llama.cpp, 4 bit", CHOI),
     Reference("orin-nano-8", "decode", 70.9, "tokens/s", "Qwen3-0.6B, TensorRT-Edge-LLM, fp16, 14.1 ms", ONNXSIM),
     Reference("orin-nano-8", "decode", 159, "tokens/s", "Qwen3-0.6B, TensorRT-Edge-LLM, int4, 6.29 ms", ONNXSIM),
     Reference("orin-nano-8", "decode", 29.2, "tokens/s", "Qwen3-4B, TensorRT-Edge-LLM, int4, 34.3 ms", ONNXSIM),

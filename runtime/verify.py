@@ -1,8 +1,10 @@
 """Runs a bundle's sample on this machine and compares with PyTorch and with what the build's own stages gave.
 
     python runtime/verify.py --engine DIR
+    python runtime/verify.py --engine DIR --polygraphy FOLDER --stages decoder
 
 A bundle does this by itself the first time it is opened on a machine; here are all figures, and the answer's tokens.
+Of a TensorRT bundle the second line writes what Polygraphy needs to find the layer that differs: docs/polygraphy.md.
 """
 
 from __future__ import annotations
@@ -14,16 +16,19 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
-from mobilevlm.engines.stages import GOLDEN_FILE, PIXEL_VALUES
+from mobilevlm.engines.embed_tokens import EmbedTokens
+from mobilevlm.engines.stages import DECODER, EMBED_TOKENS_FILE, GOLDEN_FILE, PIXEL_VALUES, VISION
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
@@ -58,10 +63,32 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
+    self.add_argument("--polygraphy", metavar="FOLDER", help="of a TensorRT bundle: write inputs, outputs and a script")
+    self.add_argument("--stages", nargs="+", choices=(VISION, DECODER), help="for --polygraphy (default: all it has)")
     return self
 
 
+def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
+    """The command that writes what Polygraphy needs to debug some stages of a bundle."""
+    words = ["python", "runtime/verify.py", "--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy"]
+    return shlex.join([*words, "--stages", *stages])
+
+
+def _write_polygraphy(options: argparse.Namespace) -> None:
+    from mobilevlm.runtime.trt.polygraphy_script import write_folders  # ONNX Runtime, which TensorRT does without
+
+    bundle = Bundle.open(options.engine, compiling=True)
+    table = EmbedTokens(bundle.path(EMBED_TOKENS_FILE))
+    stages = options.stages or [*[VISION] * bundle.has_vision, DECODER]
+    for script in write_folders(bundle, lambda token: table.rows([token]), user_path(options.polygraphy), stages):
+        print(f"bash {shlex.quote(str(script))} golden")
+
+
 def _verify(options: argparse.Namespace) -> None:
+    if options.polygraphy:
+        return _write_polygraphy(options)
+    if options.stages:
+        raise UserError("--stages goes with --polygraphy FOLDER: all stages are compared without it")
     with Session(options.engine, on_cpu=options.on_cpu, check=False) as session:
         found, same, of = verify(session)
         bundle = session.bundle
@@ -70,10 +97,12 @@ def _verify(options: argparse.Namespace) -> None:
         print(finding)
     print(f"tokens: {same} of {of} are PyTorch's")
     target = TARGETS.get(bundle.manifest.target)
-    if target is not None and target.backend == TENSORRT and not all(finding.is_good for finding in found):
+    bad = dict.fromkeys(finding.stage for finding in found if not finding.is_good)
+    if bad and target is not None and target.backend == TENSORRT:
         print(
             f"If it was compiled here, do it again: delete its .engine files and timing.cache, then python "
-            f"engines/compile.py {options.engine}",
+            f"engines/compile.py {options.engine}\nTo find the layer that differs: "
+            f"{polygraphy_command(options.engine, bad)}",
             file=sys.stderr,
         )
     require(bundle, found)

@@ -49,6 +49,7 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
     for part in (
         "export/small_tokenizer.model",
         "export/phone/run.sh",
+        "runtime/trt/polygraphy.sh",
         "runtime/chat.py",
         "export/lowerings/gqa.py",
         "projectors/ldpnet.py",

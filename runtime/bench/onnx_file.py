@@ -1,4 +1,4 @@
-"""The little of ONNX's file format that a benchmark needs: a device has no `onnx` package.
+"""The little of ONNX's file format that a device needs, which has no `onnx` package.
 
 Numbers of fields and types: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -17,6 +17,7 @@ TYPES = {"MatMul": (FLOAT, FLOAT, FLOAT), "MatMulInteger": (UINT8, INT8, INT32)}
 # Bytes of an element in memory while a CPU computes, by type: 10 is float16, which ONNX Runtime expands at loading.
 BYTES = {FLOAT: 4.0, UINT8: 1.0, INT8: 1.0, INT32: 4.0, 7: 8.0, 9: 1.0, 10: 4.0, 11: 8.0, 16: 4.0, 21: 0.5, 22: 0.5}
 IR_VERSION, OPSET = 8, 17
+DTYPES = {FLOAT: np.float32, 7: np.int64, 10: np.float16}  # of the inputs and outputs of this project's graphs
 
 
 def matmul_model(op_type: str, rows: int, weight: np.ndarray) -> bytes:
@@ -57,6 +58,34 @@ def weight_bytes(path: Path) -> int:
             if any(field == 4 and bytes(text) == b"GroupQueryAttention" for field, text in node):
                 tables |= {bytes(text).decode() for field, text in node if field == 1}
     return int(sum(size for name, size in sizes.items() if name not in tables))
+
+
+def tensor_dtypes(path: Path) -> dict[str, type[np.generic]]:
+    """Dtypes of a model's inputs and outputs by name; its weights are not read.
+
+    Raises:
+        KeyError: a type that no graph of this project takes or hands out.
+    """
+    graph = dict(_fields(memoryview(path.read_bytes())))[7]
+    found = {}
+    for number, value in _fields(graph):
+        if number in (11, 12):  # input, output: a name, and a type that is a tensor's
+            named = dict(_fields(value))
+            tensor = dict(_fields(dict(_fields(named[2]))[1]))
+            found[bytes(named[1]).decode()] = DTYPES[tensor[1]]
+    return found
+
+
+def node_outputs(path: Path) -> dict[str, str]:
+    """What a model computes, in its order: names of its nodes' outputs to the operators that make them."""
+    graph = dict(_fields(memoryview(path.read_bytes())))[7]
+    found = {}
+    for number, value in _fields(graph):
+        if number == 1:
+            node = list(_fields(value))
+            operator = next(bytes(text).decode() for field, text in node if field == 4)
+            found |= {bytes(text).decode(): operator for field, text in node if field == 2}
+    return found
 
 
 def _constant(tensor: memoryview) -> tuple[str, float]:

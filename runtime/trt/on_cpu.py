@@ -6,6 +6,8 @@ comparing: what a precision costs can be scored before there is a board.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime as ort
 
@@ -14,15 +16,23 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 
+# Called after each call of a graph: with its name, its inputs and its outputs, which the next call may overwrite.
+Watch = Callable[[str, dict[str, np.ndarray], dict[str, np.ndarray]], object]
+
 
 class GraphRunner:
     """See `runner.Runner`.
+
+    Args:
+        bundle: whose graphs they are.
+        watch: sees every call; None for nobody.
 
     Raises:
         BundleError: the graphs are not there, as a board does without them.
     """
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, watch: Watch | None = None):
+        self._watch = watch
         self._bundle, self.max_context = bundle, bundle.manifest.max_context
         parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
         if bundle.has_vision:
@@ -44,7 +54,14 @@ class GraphRunner:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+        def run(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs = dict(zip(names, session.run(names, feed), strict=True))
+            if self._watch is not None:
+                self._watch(graph, feed, outputs)
+            return outputs
+
+        return run
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
