@@ -10,8 +10,10 @@ from onnx import TensorProto, helper
 from mobilevlm.engines import judge as command
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, VISION, weights_file
+from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
+from mobilevlm.jetson.paper import decoder_bytes
 from tests.conftest import DEMO, build_here, needs_rtx
 
 pytestmark = needs_rtx
@@ -86,6 +88,25 @@ def test_a_token_moves_its_weights_and_cache_and_little_else(bundle, judged):
 def test_weights_are_in_memory_once(bundle, judged):
     for part, one in judged.items():
         assert 0 < one.weight_bytes <= 1.05 * bundle.path(weights_file(part)).stat().st_size, part
+
+
+def test_what_is_counted_is_what_the_table_says(bundle, judged, tmp_path):
+    """Written for computing with: every profile, whose longest are the table's, and none below what has to be read."""
+    counted = Counted(
+        "demo", {}, "cuda", {}, "", "", tuple(sum((command.calls(bundle, *one) for one in judged.items()), []))
+    )
+    decoder = {part: one for part, one in judged.items() if part != VISION}
+    tokens = [command.counts(bundle, part, one)[1] for part, one in decoder.items()]
+    wanted = sum(one.kernels for one in tokens), sum(one.moved for one in tokens)
+    assert counted.token(bundle.manifest.max_context) == wanted
+    shortest = counted.token(1)
+    assert shortest[1] < wanted[1] and shortest[1] >= decoder_bytes(bundle.config, bundle.manifest.precision[DECODER])
+    assert (
+        counted.prompt(100)[1] > shortest[1]
+        and counted.picture()[0] == command.counts(bundle, VISION, judged[VISION])[0].kernels
+    )
+    counted.write(tmp_path / "counted.json")
+    assert read_counted(tmp_path / "counted.json") == counted
 
 
 def test_the_command_prints_a_row_for_each_graph(bundle, capsys):

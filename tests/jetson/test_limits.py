@@ -8,9 +8,12 @@ from math import prod
 import pytest
 
 from mobilevlm.config import ModelConfig, VisionConfig, read_json
+from mobilevlm.engines.tensorrt.counted import Call, Counted, read_counted
+from mobilevlm.errors import UserError
 from mobilevlm.jetson.limits import image_tokens, parse_mix
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.paper import (
+    KERNEL_GAP_S,
     Hardware,
     cache_row_bytes,
     decoder_bytes,
@@ -135,7 +138,7 @@ def test_published_figures_do_not_beat_paper():
 
 def test_references_are_of_boards_that_exist():
     for one in REFERENCES:
-        assert one.board in MODULES and one.stage in ("image encode", "prefill", "decode")
+        assert one.board in MODULES and one.stage in ("image encode", "prefill", "TTFT", "decode")
         assert one in references_for(one.board, f"{one.stage} after 7" if one.stage == "decode" else one.stage)
     assert references_for("orin-nano-8-super", "decode after 204") == references_for("orin-nano-8", "decode")
     assert references_for("", "decode") == [] == references_for("agx-orin-64", "load")
@@ -196,3 +199,61 @@ def test_the_command_for_one_board():
 def test_mistakes(words, message):
     done = run(LIMITS, *words)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+PIECES = ("decoder.0", "decoder.1")
+# Kernels and bytes of a piece: a prompt's rows and a token, behind two lengths of the cache.
+DECODER_CALLS = {(127, 256): (30, 2_000_000_000), (127, 512): (31, 2_100_000_000), (1, 256): (20, 1_000_000_000)}
+DECODER_CALLS[1, 512] = (20, 1_050_000_000)
+COUNTED = Counted(
+    "model",
+    json.loads(json.dumps(SMALL.to_dict())),
+    "orin",
+    {"vision": "fp16", "decoder": "fp16"},
+    "1.7.1",
+    "SM86",
+    (
+        Call("vision", 0, 0, 250, 1_500_000_000),
+        *(Call(part, *sizes, *made) for part in PIECES for sizes, made in DECODER_CALLS.items()),
+    ),
+)
+
+
+def test_counted_calls_by_hand():
+    assert COUNTED.picture() == (250, 1_500_000_000)
+    assert COUNTED.token(0) == COUNTED.token(256) == (40, 2_000_000_000)
+    assert COUNTED.token(257) == (40, 2_100_000_000)
+    assert COUNTED.prompt(100) == (60, 4_000_000_000)
+    assert COUNTED.prompt(204) == (120, 8_000_000_000)  # 77 rows, then 127 behind them: the weights are read twice
+    # 19, 127 and 127 rows behind up to 146, 127 behind 273.
+    assert COUNTED.prompt(400) == (3 * 60 + 62, 3 * 4_000_000_000 + 4_200_000_000)
+    with pytest.raises(UserError, match="1 rows behind 513 are more than the bundle's engines hold, 512"):
+        COUNTED.token(513)
+
+
+def test_limits_by_counted_calls_by_hand():
+    limits = paper_limits(AGX, SMALL, 144, COUNTED.precision, 204, (300,), COUNTED)
+    bandwidth = MODULES["agx-orin-64"].gb_per_s() * 1e9
+    for name, (kernels, size) in {
+        "image encode": (250, 1_500_000_000),
+        "prefill": (120, 8_000_000_000),
+        "decode after 300": (40, 2_100_000_000),
+    }.items():
+        assert limits[name].memory_ms == pytest.approx(1e3 * size / bandwidth)
+        assert limits[name].launch_ms == pytest.approx(1e3 * kernels * KERNEL_GAP_S)
+    least = paper_limits(AGX, SMALL, 144, COUNTED.precision, 204, (300,))
+    assert limits["prefill"].compute_ms == least["prefill"].compute_ms
+
+
+def test_the_command_prints_what_was_counted_beside_the_least(tmp_path):
+    COUNTED.write(tmp_path / "counted.json")
+    assert read_counted(tmp_path / "counted.json") == COUNTED
+    done = run(LIMITS, "--counted", tmp_path / "counted.json", "--board", "agx-orin-64")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if "agx-orin-64 |" in line]
+    assert [row[3].strip() for row in rows] == ["least", "counted"]
+    assert float(rows[1][7]) > float(rows[0][7])  # prefill
+    (tmp_path / "counted.json").write_text("[]")
+    for name, said in (("counted.json", "is not what engines/judge.py writes"), ("none.json", "cannot be read")):
+        done = run(LIMITS, "--counted", tmp_path / name)
+        assert done.returncode == 2 and said in done.stderr and "engines/judge.py DIR --json" in done.stderr
