@@ -40,7 +40,7 @@ class Difference:
     @property
     def is_of_form(self) -> bool:
         """Whether the reference is PyTorch on the weights that were written."""
-        return self.stage.endswith(FORM)
+        return self.stage.endswith((FORM, UNROUNDED))
 
     @property
     def allowed(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mobilevlm.pages import Pages
 from .ranges import Ranges
 from .stage_runs import Peak, open_session
 from .typed import external_files, half_tensors
+from .unrounded import open_unrounded
 
 # What is behind the past in the cache, as after a longer talk: a graph that looks at it computes something else.
 STALE = 30.0
@@ -63,6 +64,7 @@ class TensorrtStages:
     Args:
         directory: holds the ONNX files.
         config: the model.
+        precisions: stage to precision.
         parts: pieces of the decoder and their layers.
         cache_rows: of the kv cache.
     """
@@ -71,10 +73,12 @@ class TensorrtStages:
         self,
         directory: Path,
         config: ModelConfig,
+        precisions: Mapping[str, str],
         parts: Mapping[str, range],
         cache_rows: int,
     ):
-        self._directory, self._config = directory, config
+        self._directory, self._config, self._precisions = directory, config, precisions
+        self._parts, self._cache_rows = parts, cache_rows
         self._opened: list[WatchedGraph] = []
         runs = [self._open(part).run for part in parts]
         self._decoder = BucketedDecoder(config, runs, list(parts.values()), cache_rows)
@@ -102,8 +106,21 @@ class TensorrtStages:
         return {key: self._decoder.head_major(*key, rows) for key in keys}
 
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """See `Stages`: compared with its rounding alone."""
-        return {}
+        """See `Stages`: of graphs with int8 values. A prompt of so many rows is one call of the decoder or several."""
+        found = {}
+        if self._precisions.get(stages.VISION) == "int8" and pixel_values is not None:
+            (embeds,) = self._unrounded(stages.VISION)({stages.PIXEL_VALUES: pixel_values}).values()
+            found[stages.VISION] = {stages.IMAGE_EMBEDS: embeds}
+        if self._precisions[stages.DECODER] == "int8":
+            runs = [self._unrounded(part) for part in self._parts]
+            decoder = BucketedDecoder(self._config, runs, list(self._parts.values()), self._cache_rows)
+            found[stages.DECODER] = {stages.FIRST_LOGITS: decoder.decode(rows, 0)}
+        return found
+
+    def _unrounded(self, graph: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        session = open_unrounded(self._directory / stages.float32_file(graph))
+        names = [output.name for output in session.get_outputs()]
+        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
 
     def peaks(self) -> list[Peak]:
         """See `Stages`."""

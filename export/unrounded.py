@@ -36,4 +36,8 @@ def open_unrounded(path: Path) -> ort.InferenceSession:
     options.log_severity_level = 3
     options.add_session_config_entry(EXTERNAL_DATA, str(path.parent))
     options.add_session_config_entry("session.disable_prepacking", "1")
+    # One layer's weights at a time are in memory as floats, see `stage_runs.open_session`.
+    options.enable_mem_pattern = False
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -124,7 +124,7 @@ def _runs(plan: BuildPlan, directory: Path) -> Stages:
     if plan.target.backend == "ort":
         return CpuStages(directory, config, plan.precisions, plan.max_context)
     if plan.target.backend == TENSORRT:
-        return TensorrtStages(directory, config, plan.parts, rows_needed(plan.checkpoint))
+        return TensorrtStages(directory, config, plan.precisions, plan.parts, rows_needed(plan.checkpoint))
     return NpuStages(directory, config, plan.parts, plan.max_context)
 
 

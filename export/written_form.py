@@ -4,7 +4,8 @@ Its difference from the checkpoint's PyTorch is what the weights' precision cost
 rounding of what its layers read, whatever the weights' precision. Both are known beforehand to some decibels, from the
 steps: a layer adds noise of a twelfth of the square of its step, relative to the rows it reads or the weights it holds.
 Layers are in series, and so are their noises; a residual stream adds the layers' outputs to what is already there, so
-that a model of L layers amplifies a layer's noise by less than 1 + L / 2. Floors leave 6 dB beyond that.
+that a model of L layers amplifies a layer's noise by less than 1 + L / 2. Floors leave 6 dB beyond that, 8 where ranges
+are fixed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .weight_check import packed_layers
 from .written_weights import WrittenGraph, WrittenLinear
 
 MARGIN_DB = 6.0
+# Where ranges are fixed beforehand, values beyond them are cut off besides.
+FIXED_RANGE_MARGIN_DB = 8.0
 LARGEST = 127  # of an int8 value
 SUMS = 2  # in a layer: of the residual stream and what attention, and the MLP, add to it
 ROW_MARGIN_DB = 12.0  # a single row of a kv cache may be worse than all of them by so much
@@ -97,6 +100,7 @@ class WrittenForm:
         self.model: MobileVLM = streamed_model(checkpoint, weights)
         self._weights, self._result_bits = weights, result_bits
         self._read: dict[str, float] = {}
+        self._has_fixed_ranges = False
         self._streams: list[float] = []
         for name, module in self.model.named_modules():
             if isinstance(module, torch.nn.Linear):
@@ -111,9 +115,15 @@ class WrittenForm:
         read, streams = ([*noises] or [0.0] for noises in (self._read.values(), self._streams))
         return float(np.mean(read) + SUMS * np.mean(streams))
 
+    @property
+    def margin_db(self) -> float:
+        """What floors leave beyond the noise."""
+        return FIXED_RANGE_MARGIN_DB if self._has_fixed_ranges else MARGIN_DB
+
     def _note(self, name: str, rows: torch.Tensor) -> None:
         linear = self._weights.linear(name)
         if linear is not None and linear.activation != "float":
+            self._has_fixed_ranges |= linear.activation == "tensor"
             self._read[name] = rounding_noise(rows.reshape(-1, rows.shape[-1]), linear)
 
     def _note_stream(self, out: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
@@ -146,11 +156,12 @@ def _median_noise(rows: torch.Tensor, noise: torch.Tensor) -> float:
     return float((noise[power > 0] / power[power > 0]).median()) if bool((power > 0).any()) else 0.0
 
 
-def floor_db(noise: float, layers: int) -> float:
+def floor_db(noise: float, layers: int, margin_db: float = MARGIN_DB) -> float:
     """What is left of the signal at least, in decibels.
 
     Args:
         noise: that a linear layer adds on average, relative to its signal.
         layers: blocks in series.
+        margin_db: left beyond it.
     """
-    return -10 * log10(noise) - 10 * log10(1 + layers / 2) - MARGIN_DB
+    return -10 * log10(noise) - 10 * log10(1 + layers / 2) - margin_db
