@@ -24,7 +24,7 @@ from .weight_check import packed_layers
 from .written_weights import WrittenGraph, WrittenLinear
 
 MARGIN_DB = 6.0
-# Where ranges are fixed beforehand, values beyond them are cut off besides.
+# Of outputs where ranges are fixed beforehand: values beyond them are cut off besides.
 FIXED_RANGE_MARGIN_DB = 8.0
 LARGEST = 127  # of an int8 value
 SUMS = 2  # in a layer: of the residual stream and what attention, and the MLP, add to it
