@@ -2,6 +2,7 @@
 
     pip install 'mobilevlm[rtx]'
     python engines/judge.py DIR
+    python engines/judge.py DIR --capability all SM75 SM120
 
 Prints a table: whether TensorRT-RTX builds an engine, its kernels for a prompt and a token, how many of them are
 attention as a whole, how many copy a layer's cache, the types that weights are read in, the bytes that kernels read and
@@ -26,11 +27,11 @@ from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
-from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
+from mobilevlm.engines.tensorrt.rtx import ALL, CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError
 
 HEADER = (
-    "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | products by weights' type "
+    "| graph | GPU | TensorRT-RTX | kernels: prompt, token | attention | cache copies | products by weights' type "
     "| moved, MB | weights, MB | on disk, MB | engine, MB | s |"
 )
 COUNTED = ("kernels", "attention", "cache_copies")
@@ -42,7 +43,14 @@ def parser() -> argparse.ArgumentParser:
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
-    self.add_argument("--capability", default=CAPABILITY, help="of the GPU, such as SM89 (default: %(default)s)")
+    self.add_argument(
+        "--capability",
+        nargs="+",
+        default=[CAPABILITY],
+        metavar="SM",
+        help=f"of GPUs, such as SM89: engines of their own for each; {ALL} for one that runs on all from SM80 on "
+        f"(default: {CAPABILITY})",
+    )
     return self
 
 
@@ -71,16 +79,16 @@ def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
     return [count(judged.kernels, profile, rows * heads * dim) for profile in (longest, len(shapes) - 1)]
 
 
-def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
+def _row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
     if judged.problems:
-        return f"| {part} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
+        return f"| {part} | {capability} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
     found = counts(bundle, part, judged)
     columns = [", ".join(str(getattr(one, name)) for one in found) for name in COUNTED]
     columns.append(", ".join(f"{number} {kind}" for kind, number in found[-1].products.items()))
     columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
     sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
-    return f"| {part} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
+    return f"| {part} | {capability} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
 
 
 def _judge(options: argparse.Namespace) -> None:
@@ -88,9 +96,10 @@ def _judge(options: argparse.Namespace) -> None:
     print(HEADER)
     print("|---" * (HEADER.count("|") - 1) + "|")
     problems = []
-    for part, judged in judgements(bundle, options.capability):
-        print(_row(bundle, part, judged), flush=True)
-        problems += [f"{part}: {problem}" for problem in judged.problems]
+    for capability in options.capability:
+        for part, judged in judgements(bundle, capability):
+            print(_row(bundle, part, capability, judged), flush=True)
+            problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
     if problems:
         raise UserError("NVIDIA's builder refuses " + "\n".join(problems))
 
