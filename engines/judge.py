@@ -2,6 +2,7 @@
 
     pip install 'mobilevlm[rtx]'
     python engines/judge.py DIR
+    python engines/judge.py DIR --capability all SM75 SM120
     python engines/judge.py DIR --json counted.json        and what each call amounts to, for jetson/limits.py
 
 Prints a table: whether TensorRT-RTX builds an engine, its kernels for a prompt and a token, how many of them are
@@ -30,13 +31,13 @@ from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
-from mobilevlm.engines.tensorrt.rtx import CAPABILITY, Judgement, judge
+from mobilevlm.engines.tensorrt.rtx import ALL, CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError, user_path
 
-HEADER = (
-    "| graph | TensorRT-RTX | kernels: prompt, token | attention | cache copies | products by weights' type "
-    "| moved, MB | weights, MB | on disk, MB | engine, MB | s |"
-)
+TITLES = ("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies")
+TITLES += ("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "s")
+HEADER = (f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|")
+REFUSED = "NVIDIA's builder refuses "
 COUNTED = ("kernels", "attention", "cache_copies")
 
 
@@ -46,8 +47,19 @@ def parser() -> argparse.ArgumentParser:
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
-    self.add_argument("--capability", default=CAPABILITY, help="of the GPU, such as SM89 (default: %(default)s)")
-    self.add_argument("--json", metavar="FILE", help="write kernels and bytes of every optimization profile there")
+    self.add_argument(
+        "--capability",
+        nargs="+",
+        default=[CAPABILITY],
+        metavar="SM",
+        help=f"of GPUs, such as SM89: engines of their own for each; {ALL} for one that runs on all from SM80 on "
+        f"(default: {CAPABILITY})",
+    )
+    self.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write kernels and bytes of every optimization profile there, for one --capability",
+    )
     return self
 
 
@@ -88,34 +100,54 @@ def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
     return [Call(part, *size, one.kernels, one.moved) for size, one in zip(sizes, found, strict=True)]
 
 
-def _row(bundle: Bundle, part: str, judged: Judgement) -> str:
+def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
+    """A line of the table under `HEADER`."""
     if judged.problems:
-        return f"| {part} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
+        return f"| {part} | {capability} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
     found = counts(bundle, part, judged)
     columns = [", ".join(str(getattr(one, name)) for one in found) for name in COUNTED]
     columns.append(", ".join(f"{number} {kind}" for kind, number in found[-1].products.items()))
     columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
     sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
-    return f"| {part} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
+    columns = [part, capability, f"{judged.version}: built", *columns, sizes, f"{judged.seconds:.0f}"]
+    return f"| {' | '.join(columns)} |"
+
+
+def table(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[str]:
+    """The table for one kind of GPU, line by line as the builder goes on.
+
+    Raises:
+        UserError: the builder refuses a graph, after its line; see `judgements`.
+    """
+    yield from HEADER
+    problems: list[str] = []
+    for part, judged in judgements(bundle, capability):
+        yield row(bundle, part, capability, judged)
+        problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
+    if problems:
+        raise UserError(REFUSED + "\n".join(problems))
 
 
 def _judge(options: argparse.Namespace) -> None:
     bundle = Bundle.open(options.engine, compiling=True)
-    print(HEADER)
-    print("|---" * (HEADER.count("|") - 1) + "|")
+    if options.json and len(options.capability) > 1:
+        raise UserError(f"--json is for one --capability, and these are {' '.join(options.capability)}")
+    print(*HEADER, sep="\n")
     problems: list[str] = []
     counted: list[Call] = []
-    for part, judged in judgements(bundle, options.capability):
-        print(_row(bundle, part, judged), flush=True)
-        problems += [f"{part}: {problem}" for problem in judged.problems]
-        version = judged.version
-        counted += [] if judged.problems else calls(bundle, part, judged)
+    version = ""
+    for capability in options.capability:
+        for part, judged in judgements(bundle, capability):
+            print(row(bundle, part, capability, judged), flush=True)
+            problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
+            counted += [] if judged.problems else calls(bundle, part, judged)
+            version = judged.version
     if problems:
-        raise UserError("NVIDIA's builder refuses " + "\n".join(problems))
+        raise UserError(REFUSED + "\n".join(problems))
     if options.json:
         manifest = bundle.manifest
-        about = (manifest.name, manifest.model, manifest.target, manifest.precision, version, options.capability)
+        about = (manifest.name, manifest.model, manifest.target, manifest.precision, version, *options.capability)
         Counted(*about, tuple(counted)).write(user_path(options.json))
 
 

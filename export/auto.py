@@ -20,11 +20,12 @@ from .verify import VerificationError
 from .write import write_bundle
 
 
-def write_all(plans: Mapping[str, BuildPlan]) -> Candidates:
+def write_all(plans: Mapping[str, BuildPlan], judged: bool = False) -> Candidates:
     """Write all candidates into one folder, which appears when it is whole.
 
     Args:
         plans: of the candidates, by name, each as if it were the only one.
+        judged: see `write_bundle`.
 
     Raises:
         UserError: none of them is close enough to PyTorch, or see `write_bundle`.
@@ -39,7 +40,7 @@ def write_all(plans: Mapping[str, BuildPlan]) -> Candidates:
             # Random weights have nothing to be calibrated on; one conversation shows how large values get.
             calibration = known if plan.calibration and plan.choose_weights else plan.calibration
             try:
-                write_bundle(replace(plan, out=directory / name, command=command, calibration=calibration))
+                write_bundle(replace(plan, out=directory / name, command=command, calibration=calibration), judged)
             except VerificationError as error:
                 _say(f"{name} is left out: {error}")
                 left_out[name] = str(error)

@@ -32,7 +32,7 @@ from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.qnn import require_package
 from mobilevlm.engines.socs import SOCS, Soc, find_soc
 from mobilevlm.engines.targets import INT8_AMX, TARGETS, TENSORRT, Target, candidate_names, parse_precision
-from mobilevlm.engines.tensorrt.library import is_installed, library_of
+from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, is_installed, library_of
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 
@@ -82,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
         help="for TensorRT: engines that the decoder is cut into, for boards with little memory (default: 1; "
         "orin-nano: one for every 12 layers)",
     )
+    self.add_argument(
+        "--judge",
+        action="store_true",
+        help="for TensorRT: have NVIDIA's own builder make engines of the graphs here, without a GPU, and say in "
+        "report.md what it made of them (pip install 'mobilevlm[rtx]')",
+    )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     return self
 
@@ -103,6 +109,10 @@ def build(arguments: argparse.Namespace) -> None:
     target = TARGETS[arguments.target]
     if arguments.blocks is not None and target.backend != TENSORRT:
         raise UserError(f"--blocks is for targets on TensorRT, and this is {target.name}")
+    if arguments.judge:
+        if target.backend != TENSORRT:
+            raise UserError(f"--judge is for targets on TensorRT, and this is {target.name}")
+        import_tensorrt(RTX)
     if arguments.calibration and not any(target.calibrates(*item) for one in asked.values() for item in one.items()):
         known = [name for name in target.precisions["decoder"] if target.calibrates("decoder", name)]
         raise UserError(
@@ -154,9 +164,9 @@ def build(arguments: argparse.Namespace) -> None:
         _say_what_is_used(checkpoint)
         (plan, *others) = plans.values()
         if others:
-            write_all(plans)
+            write_all(plans, arguments.judge)
         else:
-            for item in write_bundle(plan):
+            for item in write_bundle(plan, arguments.judge):
                 if not item.is_of_form:  # those are in the report
                     print(item, file=sys.stderr)
             print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)
@@ -197,7 +207,18 @@ def _compile(arguments: argparse.Namespace) -> None:
     """Compile a bundle that is there; nothing else can be asked for."""
     if TARGETS[arguments.target].backend != TENSORRT:
         raise UserError(f"--engine is for targets on TensorRT, and this is {arguments.target}")
-    spare = ("base", "precision", "out", "max_context", "soc", "calibration", "blocks", "no_compile", "overwrite")
+    spare = (
+        "base",
+        "precision",
+        "out",
+        "max_context",
+        "soc",
+        "calibration",
+        "blocks",
+        "no_compile",
+        "judge",
+        "overwrite",
+    )
     if given := [f"--{name.replace('_', '-')}" for name in spare if getattr(arguments, name)]:
         raise UserError(f"{', '.join(given)} cannot be changed any more: the bundle at --engine was built with its own")
     built_for = Bundle.open(arguments.engine, compiling=True).manifest.target

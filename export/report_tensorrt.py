@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from tqdm import tqdm
 
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.judge import HEADER, table
 from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
 
 from .stage_runs import HALF_MAX, HEADROOM, Peak
@@ -48,6 +51,20 @@ def render_weights(directory: Path) -> str:
     lines = ["", "| stage | weights in | MB |", "|---|---|---|"]
     for stage, sizes in weight_bytes(directory).items():
         lines += [f"| {stage} | {name} | {size / 1e6:.2f} |" for name, size in sizes.items() if size]
+    return "\n".join(lines) + "\n"
+
+
+def render_judgement(bundle: Bundle) -> str:
+    """What NVIDIA's own builder makes of the graphs, here and without a GPU.
+
+    Raises:
+        UserError: it refuses one, or TensorRT-RTX is not installed.
+    """
+    lines = ["", "NVIDIA's builder, asked here (`docs/nvidia.md` says what of it a Jetson's shares):", ""]
+    with tqdm(desc="asking NVIDIA's builder", total=len(bundle.manifest.parts) + 1, unit="graph", disable=None) as bar:
+        for line in table(bundle):
+            lines.append(line)
+            bar.update(line not in HEADER)
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mobilevlm import __version__
 from mobilevlm.checkpoint import TOKENIZER_FILES
 from mobilevlm.engines import qnn, stages
-from mobilevlm.engines.bundle import write_manifest
+from mobilevlm.engines.bundle import Bundle, amend_manifest, write_manifest
 from mobilevlm.engines.embed_tokens import as_int8, int8_row
 from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
 from mobilevlm.engines.staging import staged
@@ -35,7 +35,7 @@ from .precisions import precision
 from .prefill_weights import store_once
 from .report import render_report
 from .report_npu import render_npu
-from .report_tensorrt import render_peaks, render_weights
+from .report_tensorrt import render_judgement, render_peaks, render_weights
 from .stage_runs import CpuStages, NpuStages, Stages
 from .tensorrt_runs import TensorrtStages
 from .verify import Difference, rows_needed, verify
@@ -46,14 +46,19 @@ TABLE_ROWS = 4096  # converted at a time
 WRITERS = {"ort": cpu_stages, "qnn": npu_stages, TENSORRT: tensorrt_stages}
 
 
-def write_bundle(plan: BuildPlan) -> list[Difference]:
+def write_bundle(plan: BuildPlan, judged: bool = False) -> list[Difference]:
     """Write, verify and finish a bundle.
+
+    Args:
+        plan: to be carried out.
+        judged: whether NVIDIA's builder is asked about the graphs, for the report.
 
     Returns:
         How its tensors compare with PyTorch, as in its `report.md`.
 
     Raises:
         VerificationError: a stage differs from PyTorch by more than its precision allows; nothing is left behind.
+        UserError: NVIDIA's builder refuses a graph; nothing is left behind.
     """
     start = time.perf_counter()
     with staged(plan.out, plan.overwrite) as directory:
@@ -79,7 +84,7 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         verification: dict[str, dict] = {}
         for item in result.differences:
             verification.setdefault(item.stage, {})[item.tensor] = asdict(item)
-        write_manifest(
+        manifest = write_manifest(
             directory,
             name=plan.checkpoint.name,
             model=plan.checkpoint.config.to_dict(),
@@ -96,6 +101,10 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
             spare=spare,
             machine=fingerprint(),
         )
+        if judged:
+            report += render_judgement(Bundle(directory, manifest, plan.checkpoint.config))
+            (directory / stages.REPORT_FILE).write_text(report, encoding="utf-8")
+            amend_manifest(directory, manifest, [stages.REPORT_FILE])
     return result.differences
 
 

@@ -24,6 +24,7 @@ from .named_gpus import NamedGpus
 from .profiles import Profile
 
 CAPABILITY = "SM86"  # the nearest to Orin's 8.7 that can be named
+ALL = "all"  # GPUs from SM80 on, with one engine
 WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
 
@@ -56,7 +57,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
     Args:
         path: of the file.
         profiles: optimization profiles; none for a graph whose sizes are all fixed.
-        capability: of the GPU that the engine is for, such as `SM86`.
+        capability: of the GPU that the engine is for, such as `SM86`, or `ALL`.
 
     Raises:
         UserError: TensorRT-RTX is not installed, does not know the capability, or refuses a profile.
@@ -88,7 +89,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
 
 def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Profile], capability: str) -> Any:
     config = builder.create_builder_config()
-    NamedGpus([capability]).configure(trt, config)
+    NamedGpus([] if capability == ALL else [capability]).configure(trt, config)
     config.clear_flag(trt.BuilderFlag.TF32)
     config.max_aux_streams = SETTINGS["max_aux_streams"]
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -9,10 +9,11 @@ from onnx import TensorProto, helper
 
 from mobilevlm.engines import judge as command
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.stages import DECODER, VISION, weights_file
+from mobilevlm.engines.stages import DECODER, REPORT_FILE, VISION, weights_file
 from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
+from mobilevlm.export import report_tensorrt
 from mobilevlm.jetson.paper import decoder_bytes
 from tests.conftest import DEMO, build_here, needs_rtx
 
@@ -157,3 +158,17 @@ def test_bundles_of_other_targets_have_no_graphs_for_it(tmp_path):
     build_here("--model", DEMO, precision="fp32", out=tmp_path / "host")
     with pytest.raises(BundleError, match="target host, which has no TensorRT graphs"):
         list(command.judgements(Bundle.open(tmp_path / "host")))
+
+
+def test_a_build_can_ask_it_and_says_so_in_the_report(tmp_path, monkeypatch):
+    words = ("--model", DEMO, "--target", "orin", "--max-context", "512", "--judge")
+    bundle = Bundle.open(build_here(*words, precision="fp16", out=tmp_path / "orin"))
+    report = bundle.path(REPORT_FILE).read_text()
+    assert "| vision | SM86 | 1.7.1" in report and "| decoder.0 | SM86 | 1.7.1" in report
+    # It has no int4 for Turing: what it refuses is no bundle.
+    monkeypatch.setattr(report_tensorrt, "table", partial(command.table, capability="SM75"))
+    with pytest.raises(UserError, match="NVIDIA's builder refuses decoder.0 for SM75: .*int4"):
+        build_here(*words, precision="int4", out=tmp_path / "turing")
+    assert not (tmp_path / "turing").exists()
+    with pytest.raises(UserError, match="--judge is for targets on TensorRT, and this is host"):
+        build_here("--model", DEMO, "--judge", out=tmp_path / "host")
