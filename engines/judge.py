@@ -88,7 +88,8 @@ def _row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
     columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
     sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
-    return f"| {part} | {capability} | {judged.version}: built | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
+    start = f"| {part} | {capability} | {judged.version}: built"
+    return f"{start} | {' | '.join(columns)} | {sizes} | {judged.seconds:.0f} |"
 
 
 def _judge(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from mobilevlm.export import build_engines, phone_kit
 from mobilevlm.jetson import benchmark as jetson_benchmark
 from mobilevlm.jetson import compare as jetson_compare
 from mobilevlm.jetson import doctor, limits
-from mobilevlm.runtime import benchmark, chat, choose, verify
+from mobilevlm.runtime import benchmark, chat, choose, smoke, verify
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
 from mobilevlm.train.demo import make_benchmarks, train_demo
 from tests.conftest import ROOT
@@ -40,6 +40,7 @@ PARSERS = {
     "runtime/benchmark.py": benchmark.parser,
     "runtime/chat.py": chat.parser,
     "runtime/choose.py": choose.parser,
+    "runtime/smoke.py": smoke.parser,
     "runtime/verify.py": verify.parser,
     "train/finetune.py": finetune.parser,
     "train/language_pretrain.py": language_pretrain.parser,
