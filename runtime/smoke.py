@@ -104,9 +104,8 @@ def _smoke(options: argparse.Namespace) -> None:
         "machine": {"system": platform.platform(), "python": platform.python_version()},
         "steps": [asdict(one) for one in outcomes],
     }
-    print(
-        f"{gpu['library']} {gpu['version']}, compute capability {gpu['capability']}; {'; '.join(gpu['nvidia_smi'])}\n"
-    )
+    about = [f"{gpu['library']} {gpu['version']}", f"compute capability {gpu['capability']}", *gpu["nvidia_smi"]]
+    print("; ".join(about), end="\n\n")
     print(table(outcomes), end="\n\n", flush=True)
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"All figures: {file}")
