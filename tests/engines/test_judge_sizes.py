@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilevlm.engines.stages import VISION
+from mobilevlm.engines.stages import DECODER, VISION
 from tests.conftest import BUILD, needs_rtx
 
 from .judged import MINUTES, judged, numbers, products, weights_of_disk
@@ -50,6 +50,7 @@ def check(directory: Path, kernels: dict[str, list[int]], read_as: dict[str, str
         assert numbers(row["cache copies"])[-1] == 0, part
         found = numbers(row["kernels: prompt, token"])
         assert all(one <= most + SPARE_KERNELS for one, most in zip(found, kernels[part], strict=True)), (part, found)
-        linears = 4 * (VISION_LAYERS if is_vision else layers)  # query, key and value are one product, gate and up, too
-        assert products(row["products by weights' type"])[read_as["vision" if is_vision else "decoder"]] >= linears
+        # Query, key and value are one product, and gate and up.
+        linears, stage = (4 * VISION_LAYERS, VISION) if is_vision else (4 * layers, DECODER)
+        assert products(row["products by weights' type"]).get(read_as[stage], 0) >= linears, part
         assert 0 < weights_of_disk(row) <= 1.05, part
