@@ -1,4 +1,4 @@
-"""What README.md says exists: every path, every command with its flags, every file a how-to names."""
+"""What README.md and the page on target rtx say exists: every path, command with its flags, and link."""
 
 import re
 import shlex
@@ -14,15 +14,17 @@ from mobilevlm.export import build_engines, phone_kit
 from mobilevlm.jetson import benchmark as jetson_benchmark
 from mobilevlm.jetson import compare as jetson_compare
 from mobilevlm.jetson import doctor, limits
-from mobilevlm.runtime import benchmark, chat, choose, verify
+from mobilevlm.runtime import benchmark, chat, choose, smoke, verify
 from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
 from mobilevlm.train.demo import make_benchmarks, train_demo
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
+RTX_PAGE = ROOT / "docs" / "rtx.md"
+PAGES = TEXT + RTX_PAGE.read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGES, re.DOTALL)
 COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line.strip()]
-INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", PAGES, flags=re.DOTALL))
 PATHS = sorted(
     {text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|json|toml|txt|model))", text)}
 )
@@ -40,6 +42,7 @@ PARSERS = {
     "runtime/benchmark.py": benchmark.parser,
     "runtime/chat.py": chat.parser,
     "runtime/choose.py": choose.parser,
+    "runtime/smoke.py": smoke.parser,
     "runtime/verify.py": verify.parser,
     "train/finetune.py": finetune.parser,
     "train/language_pretrain.py": language_pretrain.parser,
@@ -84,8 +87,9 @@ def test_paths_exist(path):
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", RTX_PAGE):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text()):
+            assert (page.parent / target).exists(), target
 
 
 def test_every_target_and_precision_is_described():

@@ -13,8 +13,6 @@ import importlib
 import json
 import multiprocessing
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import types
@@ -25,6 +23,7 @@ from typing import Any
 
 from .module import CLASSES, SUBCLASSED
 from .names import TABLE, number
+from .wheels import Unavailable, done, install
 
 PACKAGE = "tensorrt_cu12_bindings"
 # The last release of each minor version whose wheels are published.
@@ -50,43 +49,23 @@ OVERLOAD = re.compile(r"^(?:\d+\. )?\w+\(self: [^,)]*(?P<rest>.*)\) -> ", re.MUL
 ARGUMENT = re.compile(r", (\w+): ")
 
 
-class Unavailable(Exception):
-    """The bindings cannot be had here; the message says why."""
-
-
 def fetch(version: str, folder: Path) -> Path:
     """Install a wheel, unless the folder has it, and compile the stand-ins beside it.
 
     Raises:
         Unavailable: there is no network, no wheel for this system and Python, or no C compiler.
     """
-    site = folder / f"{version}-{sys.implementation.cache_tag}"
-    if site.is_dir():
-        return site
     if not sys.platform.startswith("linux"):
         raise Unavailable("the stand-ins for the libraries are compiled on Linux alone")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        pip += ["--retries", "0", "--timeout", "15", "--only-binary", ":all:"]  # offline it shall say so soon
-        _done([*pip, "--target", made, f"{PACKAGE}=={version}"])
-        source = Path(made) / "empty.c"
+
+    def compile_stand_ins(made: Path) -> None:
+        source = made / "empty.c"
         source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in FUNCTIONS))
         for library in LIBRARIES:
             name = f"lib{library}.so.{version.partition('.')[0]}"
-            _done(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", f"{made}/{name}", str(source)])
-        shutil.copytree(made, site)
-    return site
+            done(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(made / name), str(source)])
 
-
-def _done(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    except FileNotFoundError:
-        raise Unavailable(f"there is no {command[0]}") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise Unavailable(f"{said[-1] if said else 'failed'} ({' '.join(command)})")
+    return install([f"{PACKAGE}=={version}"], folder / version, compile_stand_ins)
 
 
 def describe(site: Path) -> dict[str, Any]:

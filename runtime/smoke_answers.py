@@ -1,0 +1,98 @@
+"""What a bundle answers to twenty questions about the shipped pictures, chosen greedily, as JSON: a step of `smoke.py`.
+
+    python runtime/smoke_answers.py DIR
+    python runtime/smoke_answers.py DIR --on-cpu
+
+On a device they are answered in both ways there are: from the few logits that it hands back, and from all of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from mobilevlm.commands import run_command
+from mobilevlm.errors import UserError
+from mobilevlm.runtime.rows import Block
+from mobilevlm.runtime.runner import Runner, SortingRunner
+from mobilevlm.runtime.session import Session
+
+QUESTIONS, LONGEST = 20, 32  # questions, and tokens of an answer
+PICTURES = Path(__file__).resolve().parents[1] / "export" / "calibration_data"
+FEW, ALL = "few logits", "all logits"  # the ways
+
+
+class AllLogits:
+    """A runner that hands back all logits of every call, whatever its device could sort out."""
+
+    def __init__(self, runner: Runner):
+        self._runner, self.max_context = runner, runner.max_context
+
+    def encode_image(self, pixel_values: np.ndarray) -> Block:
+        """See `runner.Runner`."""
+        return self._runner.encode_image(pixel_values)
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """See `runner.Runner`."""
+        return self._runner.decode(inputs_embeds, past)
+
+    def close(self) -> None:
+        """See `runner.Runner`."""
+        self._runner.close()
+
+
+def questions() -> list[tuple[Path, str]]:
+    """Pictures and the first question that is asked about each."""
+    rows = json.loads((PICTURES / "conversations.json").read_text(encoding="utf-8"))
+    shown = [row for row in rows if "image" in row][:QUESTIONS]
+    return [(PICTURES / row["image"], row["conversations"][0]["value"].replace("<image>", "").strip()) for row in shown]
+
+
+def answers(session: Session) -> list[dict[str, object]]:
+    """Text and tokens of the answers."""
+    found = []
+    for picture, question in questions():
+        reply = session.chat(question, picture, max_new_tokens=LONGEST)
+        text = "".join(reply)
+        found.append({"question": question, "text": text, "tokens": reply.tokens})
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    self = argparse.ArgumentParser(
+        prog="smoke_answers.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py")
+    self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
+    return self
+
+
+def _answer(options: argparse.Namespace) -> None:
+    with Session(options.engine, on_cpu=options.on_cpu, check=False) as session:
+        if not session.bundle.has_vision:
+            raise UserError(f"{options.engine} takes no pictures, and all these questions are about one")
+        found = {}
+        if isinstance(session._runner, SortingRunner):
+            found[FEW] = answers(session)
+            session._runner = AllLogits(session._runner)
+        found[ALL] = answers(session)
+    print(json.dumps(found))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_command(parser(), _answer, arguments)
+
+
+if __name__ == "__main__":
+    main()
