@@ -26,9 +26,9 @@ REMEDIES = (
         "this TensorRT does not know the graph's operators: prepare the bundle with this version of mobilevlm",
     ),
     (
-        ("Cannot compile for target",),
-        "these GPUs have no arithmetic for the bundle's precision (Turing, SM75, has none for int4): build the bundle "
-        "with --precision fp16, or name newer GPUs",
+        ("Cannot compile for target", "Cannot compile operation"),
+        "these GPUs have no arithmetic for the bundle's precision (Turing, SM75, has none for int4 and fp32): build "
+        "the bundle with --precision fp16, or name newer GPUs",
     ),
     ((NO_KERNEL,), "this TensorRT has no kernel for it: update JetPack, or report this line"),
     (("optimization profile", "shape constraints"), "graph and profiles do not fit: prepare the bundle again"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from mobilevlm.engines import judge as command
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, REPORT_FILE, VISION, weights_file
 from mobilevlm.engines.tensorrt.counted import Counted, read_counted
+from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
 from mobilevlm.export import report_tensorrt
@@ -117,6 +119,27 @@ def test_the_command_prints_a_row_for_each_graph(bundle, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 1 + len(bundle.manifest.parts) and all("built" in line for line in lines[2:])
     assert len({line.count("|") for line in lines}) == 1
+
+
+# What it says of parts that it does not build for Turing.
+NOT_FOR_TURING = {
+    "fp32": (["vision", "decoder.0"], "FP32 GEMM is not supported"),
+    "int4": (["decoder.0"], "HW-specific datatypes: int4"),
+}
+
+
+def test_each_capability_has_rows_of_its_own(bundle, capsys):
+    """Turing has neither float32 products nor int4; whoever has other GPUs still sees theirs."""
+    refused, words = NOT_FOR_TURING.get(bundle.manifest.precision[DECODER], ([], ""))
+    with pytest.raises(SystemExit) if refused else nullcontext() as ended:
+        command.main([str(bundle.directory), "--capability", "all", "SM75"])
+    said = capsys.readouterr()
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in said.out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [[part, gpu] for gpu in ("all", "SM75") for part in parts(bundle)]
+    assert [part for part, _, outcome in rows if outcome.endswith("refused")] == refused
+    assert all(gpu == "SM75" for _, gpu, outcome in rows if outcome.endswith("refused"))
+    if refused:
+        assert ended.value.code == 2 and said.err.count(" for SM75: ") == len(refused) and words in said.err
 
 
 def test_what_it_refuses_is_said_in_its_words(tmp_path):

@@ -85,6 +85,12 @@ def test_engines_of_turing_in_a_precision_that_it_has(directory):
     assert done.returncode == 0 and recorded(directory)["machine"]["capability"] == "SM75"
 
 
+def test_turing_has_no_products_of_float32(tmp_path):
+    done = run(COMPILE, tiny.write_bundle(tmp_path / "fp32", precision="fp32", target="rtx"), "--capability", "SM75")
+    assert done.returncode == 2 and "FP32 GEMM is not supported" in done.stderr
+    assert "Turing, SM75, has none for int4 and fp32): build the bundle with --precision fp16" in done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_build_goes_on(directory):
     child = subprocess.Popen([sys.executable, COMPILE, directory], stderr=subprocess.PIPE, start_new_session=True)
