@@ -7,7 +7,8 @@
 
 Prints a table: whether TensorRT-RTX builds an engine, its kernels for a prompt and a token, how many of them are
 attention as a whole, how many copy a layer's cache, the types that weights are read in, the bytes that kernels read and
-write, the memory of the weights beside their size on disk, and the size of the engine.
+write, the memory of the weights beside their size on disk, the size of the engine, and the most memory that building it
+took. Each engine has a process of its own: what a builder refuses stays in its mind.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from math import prod
+from multiprocessing import get_context
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError
@@ -29,13 +33,13 @@ from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, past_buckets
 from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
-from mobilevlm.engines.tensorrt.profiles import bundle_profiles
+from mobilevlm.engines.tensorrt.profiles import Profile, bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import ALL, CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError, user_path
 
 TITLES = ("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies")
-TITLES += ("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "s")
+TITLES += ("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "peak, MB", "s")
 HEADER = (f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|")
 REFUSED = "NVIDIA's builder refuses "
 COUNTED = ("kernels", "attention", "cache_copies")
@@ -74,7 +78,18 @@ def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[s
     if target is None or target.backend != TENSORRT:
         raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
     for part in parts(bundle):
-        yield part, judge(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
+        yield part, _judged(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
+
+
+def _judged(path: Path, profiles: list[Profile], capability: str) -> Judgement:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(judge, path, profiles, capability).result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"building {path} was killed, most likely for want of memory: close other programs, or build the "
+                "bundle with more pieces (build_engines.py --blocks)"
+            ) from None
 
 
 def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
@@ -103,13 +118,14 @@ def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
 def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
     """A line of the table under `HEADER`."""
     if judged.problems:
-        return f"| {part} | {capability} | {judged.version}: refused {'| ' * 8}| {judged.seconds:.0f} |"
+        return f"| {part} | {capability} | {judged.version}: refused {'| ' * 9}| {judged.seconds:.0f} |"
     found = counts(bundle, part, judged)
     columns = [", ".join(str(getattr(one, name)) for one in found) for name in COUNTED]
     columns.append(", ".join(f"{number} {kind}" for kind, number in found[-1].products.items()))
     columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
-    sizes = f"{judged.weight_bytes / 1e6:.2f} | {disk / 1e6:.2f} | {judged.engine_bytes / 1e6:.2f}"
+    sizes = " | ".join(f"{size / 1e6:.2f}" for size in (judged.weight_bytes, disk, judged.engine_bytes))
+    sizes += f" | {judged.peak_bytes / 1e6:.0f}"
     columns = [part, capability, f"{judged.version}: built", *columns, sizes, f"{judged.seconds:.0f}"]
     return f"| {' | '.join(columns)} |"
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from mobilevlm.errors import UserError
 
+from ..machine import peak_rss_bytes
 from .builder import SETTINGS, network_flags
 from .library import RTX, import_tensorrt
 from .listing import Kernel, kernels
@@ -39,6 +40,7 @@ class Judgement:
         kernels: of the engine.
         weight_bytes: memory of the engine's weights.
         engine_bytes: size of the engine's file.
+        peak_bytes: most memory that the process has taken, mapped files included.
         seconds: that parsing and building took.
     """
 
@@ -49,6 +51,7 @@ class Judgement:
     weight_bytes: int = 0
     seconds: float = 0.0
     engine_bytes: int = 0
+    peak_bytes: int = 0
 
 
 def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY) -> Judgement:
@@ -84,6 +87,7 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         int(weights[1]) if weights else 0,
         seconds,
         engine.nbytes,
+        peak_rss_bytes() or 0,
     )
 
 

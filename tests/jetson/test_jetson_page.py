@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from mobilevlm.engines.tensorrt.builder import SPARE_BYTES
+from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.jetson import doctor
 from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.contiguous import HEAD_FACTOR, RECOMMENDED
