@@ -87,6 +87,7 @@ def chat(arguments: argparse.Namespace) -> None:
 def _describe(session) -> None:
     """Say on stderr what runs the bundle, and on what."""
     from mobilevlm.engines.machine import fingerprint
+    from mobilevlm.engines.stages import PREFILL
 
     manifest = session.bundle.manifest
     precisions = ", ".join(f"{stage} {name}" for stage, name in manifest.precision.items())
@@ -94,8 +95,10 @@ def _describe(session) -> None:
     for name, value in fingerprint().items():
         there = manifest.machine.get(name)
         print(f"{name}: {value}" + (f" (built with {there})" if there not in (None, value) else ""), file=sys.stderr)
+    if session.prompts_by != PREFILL and PREFILL in manifest.precision:
+        print("prompts: run by the decoder, for want of memory for the prefill", file=sys.stderr)
     for stage, tensors in manifest.verification.items():
-        if not stage.endswith(".form"):
+        if not stage.endswith((".form", ".unrounded")):
             figures = ", ".join(f"{tensor} {one['snr_db']:.1f} dB" for tensor, one in tensors.items())
             print(f"stage {stage} against PyTorch, at the build: {figures}", file=sys.stderr)
 

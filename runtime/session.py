@@ -38,7 +38,15 @@ IMAGES_KEPT = 8  # image embeddings of about a megabyte each
 
 
 class Session:
-    """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once."""
+    """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once.
+
+    Attributes:
+        bundle: what was opened.
+        config: of its model.
+        tokenizer: of its model.
+        max_context: rows of the kv cache.
+        prompts_by: stage that long prompts run on.
+    """
 
     def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True):
         """Open a bundle; the first time on a machine, run its sample (`self_check.py`).
@@ -65,6 +73,7 @@ class Session:
             )
         self._runner = open_runner(self.bundle, on_cpu=on_cpu)
         self.max_context = self._runner.max_context
+        self.prompts_by: str = getattr(self._runner, "prompts_by", stages.DECODER)
         self._cached = CachedPrefix()
         self._owner: object = None
         self._image_embeds: OrderedDict[str, Block] = OrderedDict()

@@ -124,13 +124,17 @@ def test_without_memory_for_it_the_decoder_runs_prompts(bundles, runners, monkey
     (bundles[MIX] / CHECKED_FILE).unlink(missing_ok=True)
     prompt = rows(FEWEST_ROWS + 11, 1)
     with Session(bundles[MIX]) as session:
-        assert session._runner.prompts_by == stages.DECODER
+        assert session.prompts_by == stages.DECODER
+        _describe(session)
         found = session._runner.decode(prompt, 0).copy()
     off, usual = (np.abs(runners[name].decode(prompt, 0) - found).mean() for name in (MIX, "int8"))
     assert 0 < off < 0.5 * usual
+    assert "prompts: run by the decoder, for want of memory" in capsys.readouterr().err
     monkeypatch.undo()
     with Session(bundles[MIX]) as session:
-        assert session._runner.prompts_by == stages.PREFILL
+        assert session.prompts_by == stages.PREFILL
+        _describe(session)
+    assert "prompts: run by" not in capsys.readouterr().err
     assert len(json.loads((bundles[MIX] / CHECKED_FILE).read_text())) == 2
 
 
