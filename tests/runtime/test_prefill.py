@@ -12,6 +12,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.runtime import Session, ort_graphs
+from mobilevlm.runtime.chat import _describe
 from mobilevlm.runtime.ort import OrtRunner
 from mobilevlm.runtime.prefill import FEWEST_ROWS
 from tests.conftest import DEMO, build_here
