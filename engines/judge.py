@@ -67,6 +67,17 @@ def parser() -> argparse.ArgumentParser:
     return self
 
 
+def require_graphs(bundle: Bundle) -> None:
+    """Look whether a bundle has graphs for TensorRT.
+
+    Raises:
+        BundleError: it has none.
+    """
+    target = TARGETS.get(bundle.manifest.target)
+    if target is None or target.backend != TENSORRT:
+        raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
+
+
 def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[str, Judgement]]:
     """What the builder makes of each of a bundle's graphs.
 
@@ -74,9 +85,7 @@ def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[s
         BundleError: the bundle has none.
         UserError: TensorRT-RTX is not installed, or does not know the capability.
     """
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
+    require_graphs(bundle)
     for part in parts(bundle):
         yield part, _judged(bundle.path(onnx_file(part)), bundle_profiles(bundle, part), capability)
 
@@ -149,6 +158,7 @@ def _judge(options: argparse.Namespace) -> None:
     bundle = Bundle.open(options.engine, compiling=True)
     if options.json and len(options.capability) > 1:
         raise UserError(f"--json is for one --capability, and these are {' '.join(options.capability)}")
+    require_graphs(bundle)
     print(*HEADER, sep="\n")
     problems: list[str] = []
     counted: list[Call] = []

@@ -90,7 +90,7 @@ def read_counted(path: Path) -> Counted:
     Raises:
         UserError: it is not there, or not that.
     """
-    again = f"write it with python engines/judge.py DIR --json {path}"
+    again = "write one with python engines/judge.py DIR --json FILE"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Counted(**document | {"calls": tuple(Call(**call) for call in document["calls"])})
