@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from mobilevlm.config import ModelConfig
@@ -17,12 +18,13 @@ from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
 from mobilevlm.engines.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT4, INT8_AMX
 
-from .unrounded import open_unrounded
+from .unrounded import without_rounding
 from .written_weights import WrittenGraph
 
 HALF_MAX = float(np.finfo(np.float16).max)
 # Of float16's range: other pictures and questions go further than the ones that were tried.
 HEADROOM = 4.0
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,17 @@ class CpuStages:
         config: the model.
         precisions: stage to precision.
         cache_rows: of the kv cache.
-        rounds: False leaves out the rounding of values where it is operators of its own.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        config: ModelConfig,
-        precisions: Mapping[str, str],
-        cache_rows: int,
-        rounds: bool = True,
-    ):
+    def __init__(self, directory: Path, config: ModelConfig, precisions: Mapping[str, str], cache_rows: int):
         self._directory, self._config, self._precisions = directory, config, precisions
-        self._cache_rows, self._rounds = cache_rows, rounds
         ((self._decoder, _),) = self._graphs(stages.DECODER)
         shape = (1, config.num_key_value_heads, cache_rows, config.head_dim)
         dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in self._decoder.get_inputs()}
         parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in stages.CACHE_PARTS]
         self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
 
-    def _graphs(self, stage: str) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
+    def _graphs(self, stage: str, rounds: bool = True) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
         name, alike = self._precisions[stage], Alike()
         for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
             path = self._directory / stages.onnx_file(part)
@@ -101,31 +94,43 @@ class CpuStages:
             if name != INT8_AMX:
                 yield open_session(path, packs), layers
             else:
-                yield open_stage(path, stage, alike) if self._rounds else open_unrounded(path), layers
+                yield open_stage(path, stage, alike) if rounds else open_unrounded(path), layers
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
-        ((vision, _),) = self._graphs(stages.VISION)
+        return self._encoded(pixel_values)
+
+    def _encoded(self, pixel_values: np.ndarray, rounds: bool = True) -> np.ndarray:
+        ((vision, _),) = self._graphs(stages.VISION, rounds)
         return vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0].copy()
 
     def prefill(self, rows: np.ndarray) -> np.ndarray | None:
         """See `Stages`: through graphs that hand rows on."""
         if stages.PREFILL not in self._precisions:
             return None
-        name, values = stages.INPUTS_EMBEDS, rows[None]
+        logits, new = self._prefilled(rows)
+        for key, quantized in new.items():
+            heads = quantized.reshape(len(rows), self._config.num_key_value_heads, -1)
+            self._buffers[key][0, :, : len(rows)] = heads.swapaxes(0, 1)
+        return logits
+
+    def _prefilled(self, rows: np.ndarray, rounds: bool = True) -> tuple[np.ndarray, dict[tuple[int, str], np.ndarray]]:
+        """Logits of the last row, and the rows for the kv cache."""
+        name, values, found = stages.INPUTS_EMBEDS, rows[None], {}
         nothing = np.zeros((1, self._config.num_key_value_heads, 0, self._config.head_dim), np.int8)
-        for session, layers in self._graphs(stages.PREFILL):
+        for session, layers in self._graphs(stages.PREFILL, rounds):
             keys = [(layer, part) for layer in layers for part in stages.CACHE_PARTS]
             feed = {stages.past(*key): nothing for key in keys}
             ends = self._config.num_hidden_layers - 1 in layers
             wanted = [stages.LOGITS if ends else stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in keys)]
-            out, *new = session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
-            values = out.copy()  # OpenVINO's are the graph's own
+            # OpenVINO's are the graph's own.
+            values, *new = (
+                one.copy()
+                for one in session.run(wanted, feed | {name: values, stages.PAST_LENGTH: np.zeros(1, np.int64)})
+            )
             name = stages.HIDDEN_STATES
-            for key, quantized in zip(keys, new, strict=True):
-                heads = quantized.reshape(len(rows), self._config.num_key_value_heads, -1)
-                self._buffers[key][0, :, : len(rows)] = heads.swapaxes(0, 1)
-        return values
+            found |= dict(zip(keys, new, strict=True))
+        return values, found
 
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
         """See `Stages`: on a kv cache that is bound in place exactly as a runtime does it."""
@@ -156,12 +161,11 @@ class CpuStages:
 
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: of the graphs that OpenVINO runs."""
-        twin = CpuStages(self._directory, self._config, self._precisions, self._cache_rows, rounds=False)
         found = {}
         if self._precisions.get(stages.VISION) == INT8_AMX and pixel_values is not None:
-            found[stages.VISION] = {stages.IMAGE_EMBEDS: twin.encode_image(pixel_values)}
+            found[stages.VISION] = {stages.IMAGE_EMBEDS: self._encoded(pixel_values, rounds=False)}
         if self._precisions.get(stages.PREFILL) == INT8_AMX:
-            found[stages.PREFILL] = {stages.FIRST_LOGITS: twin.prefill(rows)}
+            found[stages.PREFILL] = {stages.FIRST_LOGITS: self._prefilled(rows, rounds=False)[0]}
         return found
 
     def peaks(self) -> list[Peak]:
@@ -185,9 +189,7 @@ class NpuStages:
         self._decoder = ChunkedDecoder(config, cache_rows, graphs, list(parts.values()))
 
     def _run(self, name: str) -> Run:
-        session = open_session(self._directory / stages.onnx_file(name))
-        names = [output.name for output in session.get_outputs()]
-        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+        return by_name(open_session(self._directory / stages.onnx_file(name)))
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
@@ -217,6 +219,21 @@ class NpuStages:
         return []
 
 
+def by_name(session: ort.InferenceSession) -> Run:
+    """What runs a session: inputs by name to outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+
+def open_unrounded(path: Path) -> ort.InferenceSession:
+    """`open_session` of a graph without its rounding of values (`unrounded.py`)."""
+    model = onnx.load(str(path), load_external_data=False)
+    without_rounding(model)
+    options = _options()
+    options.add_session_config_entry(EXTERNAL_DATA, str(path.parent))
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 def open_session(path: Path, packs: bool = False) -> ort.InferenceSession:
     """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too.
 
@@ -224,6 +241,10 @@ def open_session(path: Path, packs: bool = False) -> ort.InferenceSession:
         path: of the ONNX file.
         packs: whether weights are packed for the kernels nevertheless, in memory.
     """
+    return ort.InferenceSession(str(path), _options(packs), providers=["CPUExecutionProvider"])
+
+
+def _options(packs: bool = False) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if not packs:
@@ -232,4 +253,4 @@ def open_session(path: Path, packs: bool = False) -> ort.InferenceSession:
     # Constant folding would turn float16 weights, or codes, into float32 ones in memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,13 @@ import onnx
 
 from mobilevlm.config import ModelConfig
 from mobilevlm.engines import stages
+from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
 from mobilevlm.pages import Pages
 
 from .ranges import Ranges
-from .stage_runs import Peak, open_session
+from .stage_runs import Peak, by_name, open_session, open_unrounded
 from .typed import external_files, half_tensors
-from .unrounded import open_unrounded
 
 # What is behind the past in the cache, as after a longer talk: a graph that looks at it computes something else.
 STALE = 30.0
@@ -43,8 +43,7 @@ class WatchedGraph:
         try:
             if self._ranges:
                 return self._ranges.run(feed)
-            names = [output.name for output in self._session.get_outputs()]
-            return dict(zip(names, self._session.run(names, feed), strict=True))
+            return by_name(self._session)(feed)
         finally:
             for pages in self._weights:
                 pages.release()
@@ -109,18 +108,15 @@ class TensorrtStages:
         """See `Stages`: of graphs with int8 values. A prompt of so many rows is one call of the decoder or several."""
         found = {}
         if self._precisions.get(stages.VISION) == "int8" and pixel_values is not None:
-            (embeds,) = self._unrounded(stages.VISION)({stages.PIXEL_VALUES: pixel_values}).values()
-            found[stages.VISION] = {stages.IMAGE_EMBEDS: embeds}
+            found[stages.VISION] = self._unrounded(stages.VISION)({stages.PIXEL_VALUES: pixel_values})
         if self._precisions[stages.DECODER] == "int8":
             runs = [self._unrounded(part) for part in self._parts]
             decoder = BucketedDecoder(self._config, runs, list(self._parts.values()), self._cache_rows)
             found[stages.DECODER] = {stages.FIRST_LOGITS: decoder.decode(rows, 0)}
         return found
 
-    def _unrounded(self, graph: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-        session = open_unrounded(self._directory / stages.float32_file(graph))
-        names = [output.name for output in session.get_outputs()]
-        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+    def _unrounded(self, graph: str) -> Run:
+        return by_name(open_unrounded(self._directory / stages.float32_file(graph)))
 
     def peaks(self) -> list[Peak]:
         """See `Stages`."""

@@ -6,13 +6,9 @@ no more than rounding makes it differ. Without rounding, a graph is PyTorch's on
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
-import onnxruntime as ort
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
 def without_rounding(model: onnx.ModelProto) -> None:
@@ -26,18 +22,3 @@ def without_rounding(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = exact.get(name, name)
-
-
-def open_unrounded(path: Path) -> ort.InferenceSession:
-    """A session of a graph without its rounding, over the weights where they are."""
-    model = onnx.load(str(path), load_external_data=False)
-    without_rounding(model)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry(EXTERNAL_DATA, str(path.parent))
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    # One layer's weights at a time are in memory as floats, see `stage_runs.open_session`.
-    options.enable_mem_pattern = False
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

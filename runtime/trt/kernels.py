@@ -42,10 +42,12 @@ class Kernels:
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         self.config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self._cache = self.config.create_runtime_cache()
-        with contextlib.suppress(OSError):
-            self._cache.deserialize(path.read_bytes())  # False for those of another GPU or driver: they are replaced
-        self.config.set_runtime_cache(self._cache)
         self._kept = b""
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            if self._cache.deserialize(content):  # False for those of another GPU or driver: they are replaced
+                self._kept = content
+        self.config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
         """Write them where they are read from the next time; a warning where nothing can be written."""
