@@ -20,7 +20,7 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from math import prod
@@ -28,9 +28,8 @@ from multiprocessing import get_context
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.stages import CACHE_PARTS, VISION, onnx_file, past, weights_file
+from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, past_buckets
 from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import Profile, bundle_profiles
@@ -41,7 +40,6 @@ from mobilevlm.errors import UserError, user_path
 TITLES = ("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies")
 TITLES += ("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "peak, MB", "s")
 HEADER = (f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|")
-REFUSED = "NVIDIA's builder refuses "
 COUNTED = ("kernels", "attention", "cache_copies")
 
 
@@ -118,9 +116,11 @@ def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
 
 def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
     """The same of all profiles, for people who want to compute with it."""
-    buckets = past_buckets(bundle.manifest.max_context)
-    sizes = [(rows, bucket) for rows in (PROMPT_ROWS, 1) for bucket in buckets] if part != VISION else [(0, 0)]
     found = all_counts(bundle, part, judged)
+    sizes = [(0, 0)]
+    if part != VISION:
+        masks = [shapes[ATTENTION_MASK][0] for shapes in bundle_profiles(bundle, part)]
+        sizes = [(rows, columns - rows) for *_, rows, columns in masks]
     return [Call(part, *size, one.kernels, one.moved) for size, one in zip(sizes, found, strict=True)]
 
 
@@ -139,42 +139,46 @@ def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
     return f"| {' | '.join(columns)} |"
 
 
-def table(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[str]:
-    """The table for one kind of GPU, line by line as the builder goes on.
+def table(
+    bundle: Bundle,
+    capabilities: Sequence[str] = (CAPABILITY,),
+    note: Callable[[str, Judgement], object] = lambda *_: None,
+) -> Iterator[str]:
+    """The table, line by line as the builder goes on.
+
+    Args:
+        bundle: whose graphs it is given.
+        capabilities: of GPUs.
+        note: gets every part and what became of it.
 
     Raises:
-        UserError: the builder refuses a graph, after its line; see `judgements`.
+        UserError: the builder refuses a graph, after all lines; see `judgements`.
     """
+    require_graphs(bundle)
     yield from HEADER
     problems: list[str] = []
-    for part, judged in judgements(bundle, capability):
-        yield row(bundle, part, capability, judged)
-        problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
+    for capability in capabilities:
+        for part, judged in judgements(bundle, capability):
+            yield row(bundle, part, capability, judged)
+            note(part, judged)
+            problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
     if problems:
-        raise UserError(REFUSED + "\n".join(problems))
+        raise UserError("NVIDIA's builder refuses " + "\n".join(problems))
 
 
 def _judge(options: argparse.Namespace) -> None:
     bundle = Bundle.open(options.engine, compiling=True)
     if options.json and len(options.capability) > 1:
         raise UserError(f"--json is for one --capability, and these are {' '.join(options.capability)}")
-    require_graphs(bundle)
-    print(*HEADER, sep="\n")
-    problems: list[str] = []
-    counted: list[Call] = []
-    version = ""
-    for capability in options.capability:
-        for part, judged in judgements(bundle, capability):
-            print(row(bundle, part, capability, judged), flush=True)
-            problems += [f"{part} for {capability}: {problem}" for problem in judged.problems]
-            counted += [] if judged.problems else calls(bundle, part, judged)
-            version = judged.version
-    if problems:
-        raise UserError(REFUSED + "\n".join(problems))
+    found: dict[str, Judgement] = {}
+    for line in table(bundle, options.capability, found.__setitem__):
+        print(line, flush=True)
     if options.json:
+        counted = tuple(call for part, judged in found.items() for call in calls(bundle, part, judged))
+        version = next(iter(found.values())).version
         manifest = bundle.manifest
         about = (manifest.name, manifest.model, manifest.target, manifest.precision, version, *options.capability)
-        Counted(*about, tuple(counted)).write(user_path(options.json))
+        Counted(*about, counted).write(user_path(options.json))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -81,7 +81,9 @@ class EngineBuilder:
             self._logger.lines += [f"ERROR: {error.node_name()}: {error.desc()}" for error in errors]
             raise self._failure(f"{name} could not be read")
         config = self._config()
-        self._add_profiles(name, network, config, profiles)
+        if problem := add_profiles(self._builder, network, config, profiles):
+            self._logger.lines.append(f"ERROR: {problem}")
+            raise self._failure(f"{name} could not be built")
         plan = self._builder.build_serialized_network(network, config)
         if plan is None:
             if self.progress is not None and self.progress.cancelled:
@@ -92,34 +94,41 @@ class EngineBuilder:
         return memoryview(plan)
 
     def _config(self) -> Any:
-        config = self._builder.create_builder_config()
-        # On by default, it would round float32 products to 10 bits.
-        config.clear_flag(self.trt.BuilderFlag.TF32)
-        config.max_aux_streams = SETTINGS["max_aux_streams"]  # one stream: the least memory, and simply captured
         lines = self._logger.lines
-        self._devices.configure(self.trt, config)
+        config = make_config(self.trt, self._builder, self._devices)
         self._logger.lines = lines  # without what was refused there, which no failure comes from
         if self.progress is not None:
             config.progress_monitor = self.progress
         return config
 
-    def _add_profiles(self, name: str, network: Any, config: Any, profiles: Sequence[Profile]) -> None:
-        inputs = [network.get_input(index) for index in range(network.num_inputs)]
-        dynamic = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
-        for shapes in profiles:
-            profile = self._builder.create_optimization_profile()
-            for tensor in dynamic:
-                try:
-                    profile.set_shape(tensor, *shapes[tensor])
-                except (RuntimeError, ValueError, KeyError) as error:
-                    self._logger.lines.append(f"ERROR: optimization profile of {tensor}: {error}")
-                    raise self._failure(f"{name} could not be built") from None
-            if config.add_optimization_profile(profile) < 0:
-                self._logger.lines.append("ERROR: optimization profile refused")
-                raise self._failure(f"{name} could not be built")
-
     def _failure(self, what: str) -> BuildError:
         return BuildError(what, self._logger.lines, self._command)
+
+
+def make_config(trt: ModuleType, builder: Any, devices: Devices) -> Any:
+    """A builder's configuration, as every engine of ours has it."""
+    config = builder.create_builder_config()
+    # On by default, it would round float32 products to 10 bits.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.max_aux_streams = SETTINGS["max_aux_streams"]  # one stream: the least memory, and simply captured
+    devices.configure(trt, config)
+    return config
+
+
+def add_profiles(builder: Any, network: Any, config: Any, profiles: Sequence[Profile]) -> str:
+    """Add optimization profiles of the inputs whose sizes are not fixed; what is wrong with one, or nothing."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    dynamic = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        for tensor in dynamic:
+            try:
+                profile.set_shape(tensor, *shapes[tensor])
+            except (RuntimeError, ValueError, KeyError) as error:
+                return f"optimization profile of {tensor}: {error}"
+        if config.add_optimization_profile(profile) < 0:
+            return "optimization profile refused"
+    return ""
 
 
 def network_flags(trt: ModuleType) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from mobilevlm.errors import UserError
 
 from ..machine import peak_rss_bytes
-from .builder import SETTINGS, network_flags
+from .builder import add_profiles, make_config, network_flags
 from .library import RTX, import_tensorrt
 from .listing import Kernel, kernels
 from .named_gpus import NamedGpus
@@ -73,7 +73,11 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
     if not parser.parse_from_file(str(path)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         return Judgement(trt.__version__, [f"{error.node_name()}: {error.desc()}" for error in errors], lines.warnings)
-    engine = builder.build_serialized_network(network, _config(trt, builder, network, profiles, capability))
+    config = make_config(trt, builder, NamedGpus([] if capability == ALL else [capability]))
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if problem := add_profiles(builder, network, config, profiles):
+        raise UserError(f"TensorRT-RTX does not take the profiles of {path.name}: {problem}")
+    engine = builder.build_serialized_network(network, config)
     seconds = time.perf_counter() - begin
     if engine is None:
         return Judgement(trt.__version__, lines.of("ERROR", "INTERNAL_ERROR"), lines.warnings, seconds=seconds)
@@ -87,25 +91,8 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
         int(weights[1]) if weights else 0,
         seconds,
         engine.nbytes,
-        peak_rss_bytes() or 0,
+        peak_rss_bytes(),
     )
-
-
-def _config(trt: ModuleType, builder: Any, network: Any, profiles: Sequence[Profile], capability: str) -> Any:
-    config = builder.create_builder_config()
-    NamedGpus([] if capability == ALL else [capability]).configure(trt, config)
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.max_aux_streams = SETTINGS["max_aux_streams"]
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    for shapes in profiles:
-        profile = builder.create_optimization_profile()
-        for tensor in inputs:
-            if -1 in tuple(tensor.shape):
-                profile.set_shape(tensor.name, *shapes[tensor.name])
-        if config.add_optimization_profile(profile) < 0:
-            raise UserError(f"TensorRT-RTX refuses the optimization profile {shapes}")
-    return config
 
 
 class _Lines:

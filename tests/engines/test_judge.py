@@ -191,7 +191,7 @@ def test_a_build_can_ask_it_and_says_so_in_the_report(tmp_path, monkeypatch):
     report = bundle.path(REPORT_FILE).read_text()
     assert "| vision | SM86 | 1.7.1" in report and "| decoder.0 | SM86 | 1.7.1" in report
     # It has no int4 for Turing: what it refuses is no bundle.
-    monkeypatch.setattr(report_tensorrt, "table", partial(command.table, capability="SM75"))
+    monkeypatch.setattr(report_tensorrt, "table", partial(command.table, capabilities=["SM75"]))
     with pytest.raises(UserError, match="NVIDIA's builder refuses decoder.0 for SM75: .*int4"):
         build_here(*words, precision="int4", out=tmp_path / "turing")
     assert not (tmp_path / "turing").exists()
