@@ -129,5 +129,5 @@ if __name__ == "__main__":
             pieces = token(opened, name, Path(scratch))
         launches, moved = sum(one.kernels for one in pieces), sum(one.moved for one in pieces)
         print(
-            f"| {name} | {launches} | {moved / 1e6:.1f} | {1e3 / board.limit(moved, {}, launches).ms:.1f} |", flush=True
+            f"| {name} | {launches} | {moved / 1e6:,.0f} | {1e3 / board.limit(moved, {}, launches).ms:.1f} |", flush=True
         )
