@@ -13,17 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mobilevlm.config import ConfigError, ModelConfig
+from mobilevlm.checkpoint.config import ConfigError, ModelConfig
 from mobilevlm.errors import UserError, user_path
 
-from .candidates import (
-    CANDIDATES_FILE,
-    CHECK_FILE,
-    CHOICE_REPORT,
-    CandidatesError,
-    chosen_bundle,
-    read_candidates,
-)
+from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .integrity import UNRECORDED, FileRecord, check_files, record_files, record_more
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 
 from . import stages
 from .stages import (

@@ -22,12 +22,12 @@ from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
-from mobilevlm.engines.cuda_device import compute_capability, system_release
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
-from mobilevlm.engines.tensorrt.apart import build_apart
+from mobilevlm.engines.tensorrt.cuda_device import compute_capability, system_release
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.record import PORTABLE_FROM, engine_record, machine_record, parts, spare_files
+from mobilevlm.engines.tensorrt.subprocesses import build_apart
 from mobilevlm.errors import UserError
 
 

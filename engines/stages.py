@@ -32,7 +32,7 @@ TOP_COUNT = 64  # K: what greedy choice and usual sampling look at
 CACHE_PARTS = ("key", "value")
 # In a file, by precision: of the weights, what is in memory at a time. OpenVINO's files are alike, a layer each.
 PREFILL_LAYERS = {"int8": 2, "int8_amx": 1}
-# Where the int4 weights lie that a prefill's are computed from (`engines/int4_weights.py`).
+# Where the int4 weights lie that a prefill's are computed from (`engines/ort/int4_weights.py`).
 INT4_PLACES_FILE = "prefill.json"
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"

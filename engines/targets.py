@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from mobilevlm.errors import UserError
 
 from .machine import has_amx
-from .openvino import is_installed
+from .ort.openvino import is_installed
 from .stages import DECODER, PREFILL, VISION
 
 STAGES_WITH_PRECISION = (VISION, DECODER)
-# Precisions before which channels are equalised (`export/balance.py`).
+# Precisions before which channels are equalised (`export/weights/equalize.py`).
 INT8_AMX = "int8_amx"  # which OpenVINO runs
 INT4 = ("int4", "int4_symmetric")
 QUANTIZED = ("int8", INT8_AMX, *INT4)
@@ -21,7 +21,7 @@ PREFILL_PRECISIONS, PREFILL_DECODER = ("int8", INT8_AMX), "int4"
 # For many rows on the CPU of this machine: see README's tables.
 QUICKEST_INT8 = INT8_AMX if has_amx() and is_installed() else "int8"
 TENSORRT = "tensorrt"  # a backend
-# Of a decoder: those whose weights or ranges are chosen on calibration data (`export/calibration.py`).
+# Of a decoder: those whose weights or ranges are chosen on calibration data (`export/calibration/conversations.py`).
 CALIBRATED = ("int4", "int4_symmetric", "a16w8", "a16w4")
 
 
@@ -39,7 +39,7 @@ class Target:
             exactness alike is left out. A prefill of its own has one of `PREFILL_PRECISIONS`.
         default_precision: stage to precision when none is asked for.
         default_context: rows of the kv cache when none are asked for; None for all that the model knows.
-        xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/xnnpack.py`).
+        xnnpack: whether the device's ONNX Runtime may have XNNPACK (`runtime/ort/xnnpack.py`).
         engine_layers: most layers of the decoder in one engine, where building all at once takes more memory than there
             is; None for all of them.
         has_portable_engines: whether engines are made anywhere, by TensorRT-RTX, which compiles kernels where they run.
@@ -81,8 +81,8 @@ TARGETS = {
             name="host",
             device="the CPU at hand (x86-64 or Arm), ONNX Runtime",
             backend="ort",
-            lowering="gqa",
-            prefill_lowering="prompt",
+            lowering="ort",
+            prefill_lowering="ort_prefill",
             # int4 saves reading weights, which is what takes the time of the decoder's single rows. A picture's
             # hundreds are slower in it than in int8, and it cost the demo model 1.5 points of GQA and 37.5 of MME.
             precisions={VISION: ("fp32", "fp16", INT8_AMX, "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
@@ -93,8 +93,8 @@ TARGETS = {
             name="snapdragon",
             device="the Hexagon NPU of a Snapdragon, ONNX Runtime QNN",
             backend="qnn",
-            lowering="delta",
-            prefill_lowering="delta",
+            lowering="qnn",
+            prefill_lowering="qnn",
             precisions={VISION: ("a16w8",), DECODER: ("a16w8", "a16w4")},
             default_precision={VISION: "a16w8", DECODER: "a16w8"},
             default_context=512,
@@ -103,8 +103,8 @@ TARGETS = {
             name="snapdragon-cpu",
             device="the CPU of a phone or board (Arm), ONNX Runtime: XNNPACK for floats, KleidiAI for int4",
             backend="ort",
-            lowering="gqa_gemm",
-            prefill_lowering="gqa_gemm",
+            lowering="ort_xnnpack",
+            prefill_lowering="ort_xnnpack",
             precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4_symmetric")},
             # No prefill of its own: KleidiAI has int4 kernels for many rows, and a phone's disk is small.
             default_precision={VISION: "int8", DECODER: "int4_symmetric"},
@@ -115,8 +115,8 @@ TARGETS = {
                 name=name,
                 device=device,
                 backend=TENSORRT,
-                lowering="strided",
-                prefill_lowering="strided",
+                lowering="tensorrt_delta",
+                prefill_lowering="tensorrt_delta",
                 precisions={VISION: ("fp32", "fp16", "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
                 default_precision={VISION: "fp16", DECODER: decoder},
                 default_context=context,
@@ -143,7 +143,7 @@ def candidate_names(target: Target) -> list[str]:
 def has_int8_cache(precisions: Mapping[str, str]) -> bool:
     """Whether a bundle's kv cache is int8: a decoder's steps are quicker on it, its prompts slower.
 
-    So it comes with a prefill of its own (`export/lowerings/prompt.py`), which reads it otherwise.
+    So it comes with a prefill of its own (`export/lowerings/ort_prefill.py`), which reads it otherwise.
     """
     return PREFILL in precisions
 

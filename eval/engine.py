@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
@@ -63,7 +63,7 @@ class PyTorchEngine:
         require("--model", "torch", "transformers", extra="export")
         import torch
 
-        from mobilevlm.checkpoint import open_checkpoint
+        from mobilevlm.checkpoint.checkpoint import open_checkpoint
 
         self.conv_mode, self.device = conv_mode, "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = dtype or ("fp16" if self.device == "cuda" else "fp32")
@@ -82,7 +82,7 @@ class PyTorchEngine:
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """See `Engine.answer`; all at once."""
-        from mobilevlm.batch import answer_batch
+        from mobilevlm.model.batch import answer_batch
 
         return answer_batch(self._model, asked, conv_mode=self.conv_mode, max_new_tokens=max_new_tokens)
 

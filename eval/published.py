@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.presets import PRESETS
 
 SOURCE = "README of github.com/Meituan-AutoML/MobileVLM"

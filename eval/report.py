@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.errors import UserError
 
 from .engine import Engine

@@ -27,7 +27,7 @@ from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import Score, claim, write_report
 from mobilevlm.eval.task import Answer, Question, Task
 from mobilevlm.eval.tasks import TASKS
-from mobilevlm.prompt import TEMPLATES
+from mobilevlm.text.prompt import TEMPLATES
 
 IMAGES_NAMED = 3
 BENCHMARKS = "benchmark_data"

@@ -25,12 +25,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import run_command
-from mobilevlm.engines import openvino
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.candidates import AUTO, choose_command
 from mobilevlm.engines.compile import compile_bundle
-from mobilevlm.engines.qnn import require_package
-from mobilevlm.engines.socs import SOCS, Soc, find_soc
+from mobilevlm.engines.ort import openvino
+from mobilevlm.engines.qnn.provider import require_package
+from mobilevlm.engines.qnn.socs import SOCS, Soc, find_soc
 from mobilevlm.engines.targets import INT8_AMX, TARGETS, TENSORRT, Target, candidate_names, parse_precision
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, is_installed, library_of
 from mobilevlm.errors import UserError, user_path
@@ -127,17 +127,17 @@ def build(arguments: argparse.Namespace) -> None:
         openvino.require_package(f"precision {INT8_AMX}")
     with ExitStack() as stack:
         # PyTorch takes seconds to import: only once the words are known to make sense.
-        from mobilevlm.checkpoint import open_checkpoint
-        from mobilevlm.export.auto import write_all
-        from mobilevlm.export.calibration import DEFAULT
+        from mobilevlm.checkpoint.checkpoint import open_checkpoint
+        from mobilevlm.export.bundle_writer import write_bundle
+        from mobilevlm.export.calibration.conversations import DEFAULT
+        from mobilevlm.export.candidates import write_all
         from mobilevlm.export.plan import make_plan
-        from mobilevlm.export.write import write_bundle
 
         if arguments.model is not None:
             checkpoint = open_checkpoint(arguments.model, arguments.base)
             source = ["--model", arguments.model] + (["--base", arguments.base] if arguments.base else [])
         else:
-            from mobilevlm.export.random_model import random_checkpoint
+            from mobilevlm.export.split.random_checkpoint import random_checkpoint
 
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             checkpoint = random_checkpoint(arguments.random_weights, directory)

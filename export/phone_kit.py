@@ -21,10 +21,10 @@ import shutil
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines import stages
+from mobilevlm.engines.atomic_dir import check_output, staged
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import PROMPT_ROWS
-from mobilevlm.engines.socs import find_soc
-from mobilevlm.engines.staging import check_output, staged
+from mobilevlm.engines.qnn.socs import find_soc
 from mobilevlm.engines.targets import TARGETS
 from mobilevlm.errors import user_path
 
@@ -98,7 +98,7 @@ def _settings(bundle: Bundle) -> str:
 
 def _copy_cpu(bundle: Bundle, directory: Path) -> list[tuple[str, str, str]]:
     """Graphs and weights; what is measured, on which provider, and the graph of it."""
-    from mobilevlm.export.phone_graphs import fixed_decoder
+    from mobilevlm.export.phone.graphs import fixed_decoder
 
     measures = []
     if bundle.has_vision:
@@ -120,7 +120,7 @@ def _copy_cpu(bundle: Bundle, directory: Path) -> list[tuple[str, str, str]]:
 
 def _copy_npu(bundle: Bundle, directory: Path) -> list[tuple[str, str, str]]:
     """Context binaries and the graphs that name them; what is measured, on which provider, and the graph of it."""
-    from mobilevlm.export.phone_graphs import context_file
+    from mobilevlm.export.phone.graphs import context_file
 
     graphs = [(IMAGE, stages.VISION)] if bundle.has_vision else []
     for measure, rows in ((PROMPT, PROMPT_ROWS), (TOKEN, 1)):

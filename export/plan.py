@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilevlm.checkpoint import Checkpoint, check_tensors
+from mobilevlm.checkpoint.checkpoint import Checkpoint, check_tensors
+from mobilevlm.engines.atomic_dir import check_output
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.socs import Soc
+from mobilevlm.engines.qnn.socs import Soc
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION, decoder_parts
-from mobilevlm.engines.staging import check_output
 from mobilevlm.engines.targets import TARGETS, TENSORRT, Target, has_int8_cache
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.model import expected_shapes
+from mobilevlm.model.model import expected_shapes
 
-from .calibration import DEFAULT, MOST_CONVERSATIONS, Conversations, read_conversations
+from .calibration.conversations import DEFAULT, MOST_CONVERSATIONS, Conversations, read_conversations
 from .precisions import precision
-from .verify import rows_needed
+from .verification.verify import rows_needed
 
 # Of weights in one context binary: an NPU maps no more than some 3.5 GB of it.
 BINARY_BYTES = 3_200_000_000

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TENSORRT, has_int8_cache
 
-from .report_npu import npu_lines
-from .report_tensorrt import tensorrt_lines
+from .backends.qnn.report import npu_lines
+from .backends.tensorrt.report import tensorrt_lines
 
 if TYPE_CHECKING:
     from .plan import BuildPlan
-    from .verify import Difference
+    from .verification.verify import Difference
 
 
 def render_report(

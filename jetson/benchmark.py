@@ -31,17 +31,10 @@ from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.board import Board, read_board
 from mobilevlm.jetson.measure import ANSWERS_S, measure
 from mobilevlm.jetson.modules import MODULES
-from mobilevlm.jetson.paper import Hardware, paper_limits
 from mobilevlm.jetson.plot import check_plot, write_plot
 from mobilevlm.jetson.references import references_for
-from mobilevlm.jetson.results import (
-    energies,
-    energy_lines,
-    reference_lines,
-    stage_table,
-    stages,
-    throttling_lines,
-)
+from mobilevlm.jetson.results import energies, energy_lines, reference_lines, stage_table, stages, throttling_lines
+from mobilevlm.jetson.roofline import Hardware, paper_limits
 from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.plan import Plan, make_plan
 from mobilevlm.runtime.bench.workers import Worker

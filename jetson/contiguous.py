@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 
 from .extlinux import FILE, ExtlinuxError, get_parameter, why_not
 from .memory import parse_meminfo

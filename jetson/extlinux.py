@@ -21,7 +21,7 @@ import shlex
 from collections.abc import Sequence
 
 from mobilevlm.commands import run_command
-from mobilevlm.engines.whole_file import write_whole
+from mobilevlm.engines.atomic_file import write_whole
 from mobilevlm.errors import UserError, user_path
 
 FILE = "/boot/extlinux/extlinux.conf"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, engine_file, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
@@ -17,10 +17,10 @@ from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS
 from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import engine_record, parts
-from mobilevlm.runtime.trt.pictures import PLACES
+from mobilevlm.runtime.tensorrt.pictures import PLACES
 
 from .contiguous import HEAD_BYTES, head_request
-from .paper import cache_row_bytes
+from .roofline import cache_row_bytes
 
 # A builder's own memory for a graph is at most this many times its weights, and SPARE_BYTES.
 BUILD_PER_WEIGHT = 2.4

@@ -5,7 +5,8 @@
     python jetson/limits.py --counted counted.json         a bundle, by what NVIDIA's builder makes of it, too
 
 Times are the larger of bytes over memory bandwidth and operations over the peak, plus the gaps between kernels
-(`jetson/paper.py`), at the module's highest clocks. "fits" compares weights, cache and embedding table with the memory.
+(`jetson/roofline.py`), at the module's highest clocks. "fits" compares weights, cache and embedding table with
+the memory.
 `least` rows have as few kernels and bytes as fusion can make them, `counted` ones those that engines/judge.py --json
 found in the builder's listing.
 """
@@ -21,21 +22,14 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 import argparse
 from collections.abc import Sequence
 
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import run_command
-from mobilevlm.config import ModelConfig
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.modules import MODULES
-from mobilevlm.jetson.paper import (
-    WEIGHT_BYTES,
-    Hardware,
-    cache_row_bytes,
-    decoder_bytes,
-    paper_limits,
-    vision_bytes,
-)
 from mobilevlm.jetson.references import REFERENCES
+from mobilevlm.jetson.roofline import WEIGHT_BYTES, Hardware, cache_row_bytes, decoder_bytes, paper_limits, vision_bytes
 from mobilevlm.jetson.tables import table
 from mobilevlm.presets import PRESETS
 

@@ -11,10 +11,10 @@ import numpy as np
 from mobilevlm.runtime.bench.plan import Plan
 
 from .measure import Measured, Window
-from .paper import Limit
 from .power import Sample, joules
 from .rails import rail_sets
 from .references import Reference
+from .roofline import Limit
 from .tables import table
 
 NONE = "-"

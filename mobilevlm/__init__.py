@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import MobileVLM
+    from .model.model import MobileVLM
 
 __version__ = "0.1.0"
 __all__ = ["MobileVLM", "__version__"]
@@ -23,7 +23,7 @@ if (_root / "pyproject.toml").is_file():  # a clone: engines/, export/, runtime/
 def __getattr__(name: str) -> Any:
     """Import `MobileVLM` on first use, so that the torch-free side can import this package."""
     if name == "MobileVLM":
-        from .model import MobileVLM
+        from .model.model import MobileVLM
 
         return MobileVLM
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from .config import ModelConfig
+from .checkpoint.config import ModelConfig
 from .errors import UserError
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses, twice its `Image.MAX_IMAGE_PIXELS`

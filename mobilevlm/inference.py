@@ -6,8 +6,8 @@ from argparse import Namespace
 
 import torch
 
-from .answer import answer
-from .model import MobileVLM
+from .model.answer import answer
+from .model.model import MobileVLM
 
 
 def inference_once(args: Namespace) -> str:

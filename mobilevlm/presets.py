@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .config import KNOWN_TOWERS, ModelConfig, VisionConfig
+from .checkpoint.config import KNOWN_TOWERS, ModelConfig, VisionConfig
 
 
 def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:

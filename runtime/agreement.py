@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
-from .likeliest import Likeliest
-from .rows import Rows
+from .embeddings import Rows
 from .runner import scores
 from .session import Session
+from .top_logits import Likeliest
 
 
 def agreement(engine: Path, check: Path) -> float:
@@ -20,7 +20,7 @@ def agreement(engine: Path, check: Path) -> float:
 
     Args:
         engine: a bundle that runs here.
-        check: written by `export/check.py`, which says what is in it.
+        check: written by `export/calibration/agreement_set.py`, which says what is in it.
 
     Raises:
         UserError: the bundle cannot be run.

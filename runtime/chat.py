@@ -20,8 +20,8 @@ from dataclasses import asdict
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError
-from mobilevlm.prompt import TEMPLATES
 from mobilevlm.runtime.sampling import Sampling
+from mobilevlm.text.prompt import TEMPLATES
 
 
 def parser() -> argparse.ArgumentParser:

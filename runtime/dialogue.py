@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilevlm.image import as_list
-from mobilevlm.prompt import Conversation, template
+from mobilevlm.text.prompt import Conversation, template
 
-from .reply import Reply
+from .generate import Reply
 from .sampling import Sampling
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.stages import CACHE_PARTS
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 
-from .likeliest import Likeliest
-from .rows import Block, Rows
+from .embeddings import Block, Rows
+from .top_logits import Likeliest
 
 
 class Runner(Protocol):
@@ -69,11 +69,11 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
     """
     target = TARGETS.get(bundle.manifest.target)
     if target is not None and target.backend == "ort":
-        from .ort import OrtRunner
+        from .ort.runner import OrtRunner
 
         return OrtRunner(bundle, profile_to)
     if target is not None and target.backend == "qnn":
-        from .qnn import QnnRunner
+        from .qnn.runner import QnnRunner
 
         if profile_to is not None:
             raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
@@ -82,10 +82,10 @@ def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = F
         if profile_to is not None:
             raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
         if on_cpu:
-            from .trt.on_cpu import GraphRunner
+            from .tensorrt.on_cpu import GraphRunner
 
             return GraphRunner(bundle)
-        from .trt.runner import TrtRunner
+        from .tensorrt.runner import TrtRunner
 
         return TrtRunner(bundle)
     raise BundleError(

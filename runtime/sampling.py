@@ -15,7 +15,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from .likeliest import Likeliest
+from .top_logits import Likeliest
 
 # Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
 _SCALE_MIN, _SCALE_MAX = 1e-12, 1e12

@@ -3,7 +3,7 @@
 A bundle is built on one machine and runs on another, whose kernels nobody may have tried. Float results differ from one
 kind of CPU to the next by a rounding here and there, and behind int8 values by as much as int8 itself: a value near the
 middle between two becomes the other one, and all layers behind it see it. So the floors are the build's
-(`export/written_form.py`), and where nothing that matters differs from the machine of the build, results have to be
+(`written_form.py`), and where nothing that matters differs from the machine of the build, results have to be
 the same.
 """
 
@@ -32,7 +32,7 @@ from mobilevlm.engines.stages import (
     VISION,
 )
 from mobilevlm.engines.targets import INT8_AMX, TARGETS
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 from .runner import Runner
 

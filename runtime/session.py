@@ -21,17 +21,17 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, load_image, preprocess
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
+from mobilevlm.text.tokenizer import Tokenizer
 
 from .dialogue import Dialogue
+from .embeddings import Block, Rows
+from .generate import Prompt, Reply
 from .kv_cache import CachedPrefix
-from .likeliest import Likeliest
-from .reply import Prompt, Reply
-from .rows import Block, Rows
 from .runner import open_runner, scores
 from .sampling import Sampler, Sampling
 from .self_check import require, run_sample
+from .top_logits import Likeliest
 from .verdicts import is_known_right, key_of, remember_right
 
 IMAGES_KEPT = 8  # image embeddings of about a megabyte each

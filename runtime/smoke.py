@@ -27,8 +27,8 @@ from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.cuda_device import compute_capability, memory_bytes
 from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.tensorrt.cuda_device import compute_capability, memory_bytes
 from mobilevlm.engines.tensorrt.library import import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.record import require_usable
 from mobilevlm.errors import UserError, user_path

@@ -22,7 +22,7 @@ import numpy as np
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.rows import Block
+from mobilevlm.runtime.embeddings import Block
 from mobilevlm.runtime.runner import Runner, SortingRunner
 from mobilevlm.runtime.session import Session
 

@@ -29,9 +29,9 @@ from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.stages import DECODER, EMBED_TOKENS_FILE, GOLDEN_FILE, PIXEL_VALUES, VISION
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 
 def verify(session: Session) -> tuple[list[Finding], int, int]:
@@ -75,7 +75,7 @@ def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
 
 
 def _write_polygraphy(options: argparse.Namespace) -> None:
-    from mobilevlm.runtime.trt.polygraphy_script import write_folders  # ONNX Runtime, which TensorRT does without
+    from mobilevlm.runtime.tensorrt.polygraphy_script import write_folders  # ONNX Runtime, which TensorRT does without
 
     bundle = Bundle.open(options.engine, compiling=True)
     table = EmbedTokens(bundle.path(EMBED_TOKENS_FILE))

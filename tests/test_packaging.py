@@ -47,12 +47,12 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"mobilevlm"}
     assert len({name.split("/")[0] for name in names}) == 2  # the package and its metadata
     for part in (
-        "export/small_tokenizer.model",
+        "export/split/small_tokenizer.model",
         "export/phone/run.sh",
-        "runtime/trt/polygraphy.sh",
+        "runtime/tensorrt/polygraphy.sh",
         "runtime/chat.py",
-        "export/lowerings/gqa.py",
-        "projectors/ldpnet.py",
+        "export/lowerings/ort.py",
+        "model/projectors/ldpnet.py",
     ):
         assert f"mobilevlm/{part}" in names
 

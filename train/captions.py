@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from mobilevlm.image import ImageSpec, load_image, preprocess
-from mobilevlm.templates import TEMPLATES
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.templates import TEMPLATES
+from mobilevlm.text.tokenizer import Tokenizer
 
 from .data import NOTES, TrainingRows
 from .regions import RegionVocabulary

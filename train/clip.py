@@ -14,8 +14,8 @@ from torch import nn
 from torch.distributed import get_world_size, is_initialized
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionModel
 
-from mobilevlm.config import VisionConfig
-from mobilevlm.model import clip_config
+from mobilevlm.checkpoint.config import VisionConfig
+from mobilevlm.model.model import clip_config
 
 from .regions import RegionHead, RegionVocabulary
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from mobilevlm.config import VisionConfig
+from mobilevlm.checkpoint.config import VisionConfig
 from mobilevlm.errors import UserError
 
 from .arguments import training_arguments

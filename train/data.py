@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
-from mobilevlm.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
+from mobilevlm.text.tokenizer import Tokenizer
 
 from .lazy_rows import LazyRows
 from .masking import RowError, mask

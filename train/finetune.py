@@ -21,8 +21,8 @@ import argparse
 import importlib.util
 from typing import Any
 
+from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.commands import run_command
-from mobilevlm.config_types import read_json
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -117,9 +117,9 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     """Load, train, save."""
     import torch
 
-    from mobilevlm.assemble import assemble
     from mobilevlm.image import ImageSpec
-    from mobilevlm.templates import template
+    from mobilevlm.model.assemble import assemble
+    from mobilevlm.text.templates import template
     from mobilevlm.train.cpu import length_step, prepare_cpu
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable

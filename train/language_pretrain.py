@@ -19,8 +19,8 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import run_command
-from mobilevlm.config import ModelConfig
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS, text_only
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -60,7 +60,7 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
         return
     import torch
 
-    from mobilevlm.tokenizer import Tokenizer
+    from mobilevlm.text.tokenizer import Tokenizer
     from mobilevlm.train.arguments import training_arguments
     from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import Collator
@@ -80,9 +80,9 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
 
 def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> Any:
     """A MobileLLaMA with random weights, as transformers initialises LLaMA, that is saved with this tokenizer."""
-    from mobilevlm.checkpoint import Checkpoint
-    from mobilevlm.model import MobileVLM, MobileVLMConfig
-    from mobilevlm.tensors import Tensors
+    from mobilevlm.checkpoint.checkpoint import Checkpoint
+    from mobilevlm.checkpoint.tensors import Tensors
+    from mobilevlm.model.model import MobileVLM, MobileVLMConfig
 
     config = replace(text_only(size), vocab_size=vocab_size)
     model = MobileVLM(MobileVLMConfig.of(config))

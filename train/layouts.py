@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mobilevlm.model import MobileVLM
-from mobilevlm.projectors import PREFIX
+from mobilevlm.model.model import MobileVLM
+from mobilevlm.model.projectors import PREFIX
 
 PROJECTOR_FILE = "mm_projector.bin"
 ADAPTER_FILE, ADAPTER_CONFIG, NON_LORA_FILE = "adapter_model.bin", "adapter_config.json", "non_lora_trainables.bin"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mobilevlm.errors import UserError
-from mobilevlm.model import MobileVLM
-from mobilevlm.projectors import PREFIX
+from mobilevlm.model.model import MobileVLM
+from mobilevlm.model.projectors import PREFIX
 
 from .recipe import Recipe
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mobilevlm.errors import UserError
-from mobilevlm.prompt import IGNORE_INDEX, IM_END, IM_START, IMAGE, Conversation, Message, Segment, Style, Template
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.prompt import IGNORE_INDEX, IM_END, IM_START, IMAGE, Conversation, Message, Segment, Style, Template
+from mobilevlm.text.tokenizer import Tokenizer
 
 Turn = tuple[str, str]  # ("human" | "gpt", what was said)
 SPEAKERS = ("human", "gpt")

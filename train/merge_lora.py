@@ -37,7 +37,7 @@ def merge(args: argparse.Namespace) -> None:
     """
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UserError(f"{args.out} exists and is not empty: give another OUT")
-    from mobilevlm.model import MobileVLM, MobileVLMConfig
+    from mobilevlm.model.model import MobileVLM, MobileVLMConfig
 
     model = MobileVLM.from_pretrained(args.lora, base=args.base, dtype="fp16")
     tower = model.checkpoint.tower_dir

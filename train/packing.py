@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mobilevlm.errors import UserError
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.tokenizer import Tokenizer
 
 from .data import NOTES
 from .texts import read_texts

@@ -12,9 +12,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mobilevlm.config_types import check_types, read_json
+from mobilevlm.checkpoint.config_types import check_types, read_json
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.templates import MORE_TEMPLATES, TEMPLATES
+from mobilevlm.text.templates import MORE_TEMPLATES, TEMPLATES
 
 RECIPES = Path(__file__).parent / "recipes"
 BESIDES = ("extends", "source")  # what a file may hold that is no hyperparameter

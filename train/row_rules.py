@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mobilevlm.prompt import IMAGE, Style, Template
+from mobilevlm.text.prompt import IMAGE, Style, Template
 
 from .annotations import Row
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mobilevlm.config_types import read_json
+from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.errors import UserError
 
 from .recipe import Recipe

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 from .cpu import give_back_memory
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mobilevlm.config import VisionConfig
+from mobilevlm.checkpoint.config import VisionConfig
 
 
 def save_tower(tower: Any, vision: VisionConfig, out: Path) -> None:

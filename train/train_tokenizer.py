@@ -18,7 +18,7 @@ if not __package__:
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.templates import TEMPLATES
+from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.texts import read_texts
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

@@ -10,9 +10,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from mobilevlm.model import MobileVLM
-from mobilevlm.projectors import PREFIX, num_image_tokens
-from mobilevlm.prompt import IGNORE_INDEX
+from mobilevlm.model.model import MobileVLM
+from mobilevlm.model.projectors import PREFIX, num_image_tokens
+from mobilevlm.text.prompt import IGNORE_INDEX
 
 from .cpu import divide_on_cpu
 from .data import NOTES, Collator, TrainingRows

@@ -16,8 +16,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from mobilevlm.checkpoint.config import KNOWN_TOWERS
 from mobilevlm.commands import run_command
-from mobilevlm.config import KNOWN_TOWERS
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -60,7 +60,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     import torch
 
     from mobilevlm.image import ImageSpec
-    from mobilevlm.tokenizer import Tokenizer
+    from mobilevlm.text.tokenizer import Tokenizer
     from mobilevlm.train.captions import CaptionCollator, CaptionRows
     from mobilevlm.train.clip import ImageTextModel
     from mobilevlm.train.clip_trainer import ClipTrainer, clip_arguments

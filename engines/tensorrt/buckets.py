@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 
 from ..stages import ATTENTION_MASK, ROPE_COS, ROPE_SIN
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from mobilevlm.errors import UserError
 
+from ..atomic_file import write_whole
 from ..chunks import chunks
 from ..stages import VISION
-from ..whole_file import write_whole
 from .buckets import PROMPT_ROWS
 
 

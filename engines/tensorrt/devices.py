@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from ..cuda_device import is_integrated, memory_bytes
+from ..atomic_file import write_whole
 from ..machine import available_bytes
-from ..whole_file import write_whole
+from .cuda_device import is_integrated, memory_bytes
 from .library import TENSORRT, Library
 
 # Left to the system and to what the builder allocates besides kernels and their memory.

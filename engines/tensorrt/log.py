@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ..cuda_device import NVMAP
+from .cuda_device import NVMAP
 
 KEPT = 200  # of the latest lines
 NO_KERNEL = "Could not find any implementation"

@@ -10,19 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 
 from ..bundle import Bundle
-from ..stages import (
-    ATTENTION_MASK,
-    CACHE_PARTS,
-    HIDDEN_STATES,
-    INPUTS_EMBEDS,
-    ROPE_COS,
-    ROPE_SIN,
-    VISION,
-    past,
-)
+from ..stages import ATTENTION_MASK, CACHE_PARTS, HIDDEN_STATES, INPUTS_EMBEDS, ROPE_COS, ROPE_SIN, VISION, past
 from .buckets import PROMPT_ROWS, SPARE_ROWS, past_buckets
 
 Shape = tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The process that builds one engine: started by `apart.py`, memory ends with it.
+"""The process that builds one engine: started by `subprocesses.py`, memory ends with it.
 
     python engines/tensorrt/worker.py DIR decoder.0
     python engines/tensorrt/worker.py DIR decoder.0 SM75 SM86     for these GPUs, by TensorRT-RTX
@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from mobilevlm.engines.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
-from mobilevlm.engines.tensorrt.apart import INTERRUPTED
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
 from mobilevlm.engines.tensorrt.devices import ThisGpu
 from mobilevlm.engines.tensorrt.library import RTX, library_of
@@ -35,7 +35,7 @@ from mobilevlm.engines.tensorrt.named_gpus import NamedGpus
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
-from mobilevlm.engines.whole_file import write_whole
+from mobilevlm.engines.tensorrt.subprocesses import INTERRUPTED
 from mobilevlm.errors import UserError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 LARGEST = 32767
 

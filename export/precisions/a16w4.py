@@ -1,4 +1,4 @@
-"""int4 weights with a scale for every 32, for graphs whose values become 16-bit codes (`export/qdq.py`).
+"""int4 weights with a scale for every 32, for graphs whose values become 16-bit codes (`export/backends/qnn/qdq.py`).
 
 Half the bytes of `a16w8`, which a token's time is made of. Codes are chosen by GPTQ where there is calibration data.
 The head has 8 bits, because nothing after it makes up for its rounding; so has a layer of no whole blocks.
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..gptq import Scales, round_blocks
+from ..weights.gptq import Scales, round_blocks
 from . import a16w8
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BUDGET_DB = 10.0

@@ -1,4 +1,4 @@
-"""int8 weights with a scale for each output, for graphs whose values become 16-bit codes (`export/qdq.py`)."""
+"""int8 weights with a scale for each output, for graphs whose values become 16-bit codes (`backends/qnn/qdq.py`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .fp32 import transposed
 from .int8 import quantize
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.2
-BUDGET_DB = 30.0  # what coding may leave of the signal behind a stage, by `export/sensitivity.py`
+BUDGET_DB = 30.0  # what coding may leave of the signal behind a stage, by `export/backends/qnn/sensitivity.py`
 BYTES = 1.01
 TABLE_DTYPE = np.float16
 

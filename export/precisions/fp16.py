@@ -12,7 +12,7 @@ from mobilevlm.errors import UserError
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 # Exact for checkpoints published in float16; bfloat16 and float32 weights lose bits below 2**-11 of their size.
 TOLERANCE = 1e-2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 5e-5
 BYTES = 4
@@ -21,7 +21,7 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
 
 def transposed(graph: Graph, names: tuple[str, ...]) -> np.ndarray:
     """The weights of layers side by side as one float32 (in, out) matrix; 1x1 convolutions count as linear."""
-    from ..graph import to_numpy
+    from ..split.graph import to_numpy
 
     weights = [to_numpy(graph.tensors[f"{name}.weight"]) for name in names]
     return np.concatenate([weight.reshape(weight.shape[0], -1).T for weight in weights], axis=1)

@@ -2,7 +2,7 @@
 
 Each block of a row has a scale and a zero point of its own. The scale is the one of several shrunken ranges that leaves
 the smallest squared error, then fitted to the codes by least squares: weights far out are cut for the sake of the many.
-With calibration data, codes are then chosen by GPTQ (`export/gptq.py`) instead of one by one.
+With calibration data, codes are then chosen by GPTQ (`export/weights/gptq.py`) instead of one by one.
 Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
 """
 
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..gptq import round_blocks
+from ..weights.gptq import round_blocks
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.56

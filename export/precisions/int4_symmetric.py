@@ -20,7 +20,7 @@ from .fp32 import transposed
 if TYPE_CHECKING:
     import torch
 
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.65

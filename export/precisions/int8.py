@@ -14,7 +14,7 @@ import numpy as np
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 1.06

@@ -3,7 +3,8 @@
 What a layer reads has one scale, found on calibration data, where int8 leaves enough of it (see `tensorrt_int8`), which
 costs nothing to apply. Elsewhere rows are divided by their largest value first, so that one scale fits all of them, and
 the product is multiplied by it again, and by the weights' scales: all that layers differ in can be inputs of one graph
-then (`engines/openvino_layers.py`). Weights lie as their checkpoint has them, (out, in), and can be read in that form.
+then (`engines/ort/openvino_layers.py`). Weights lie as their checkpoint has them, (out, in), and can be read in that
+form.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .int8 import LARGEST, SMALLEST_ROW, exact_scales, quantize
 from .tensorrt_int8 import LEAST_DB
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 1.06

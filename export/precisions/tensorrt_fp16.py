@@ -9,7 +9,7 @@ import numpy as np
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 # Of what is checked: float32 arithmetic on weights that were rounded to float16.
 TOLERANCE = 1e-2

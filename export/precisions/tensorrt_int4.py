@@ -17,7 +17,7 @@ from . import a16w4, tensorrt_fp16
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 0.65

@@ -3,8 +3,8 @@
 A layer's weights have a scale for each output, what it reads has one for all, from the largest value on the calibration
 data; everything between layers stays float16. Sums of the residual stream in int8 cost a ViT on an Orin 80 points of
 accuracy, and its attention has no int8 kernel for a picture's 577 rows. LLaMA's products of two layers' outputs are
-evened out first (`export/smoothing.py`). Layers whose values one scale does not fit stay float16, and so do those whose
-values nobody has looked at: the head and the projector, behind which nothing makes up for their rounding.
+evened out first (`weights/smoothquant.py`). Layers whose values one scale does not fit stay float16, and so do
+those whose values nobody has looked at: the head and the projector, behind which nothing makes up for their rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .fp32 import transposed
 from .int8 import LARGEST
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from ..split.graph import Graph
 
 TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
 BYTES = 1.1

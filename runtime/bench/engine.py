@@ -13,7 +13,7 @@ from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
-from ..rows import Block, Rows
+from ..embeddings import Block, Rows
 from ..runner import Runner, open_runner, scores
 from ..sampling import Sampler, Sampling
 from .plan import Plan

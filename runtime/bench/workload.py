@@ -7,7 +7,7 @@ projections for all rows but the last, masked attention, and rows that pooling t
 
 from __future__ import annotations
 
-from mobilevlm.config import ModelConfig, projector_family
+from mobilevlm.checkpoint.config import ModelConfig, projector_family
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, onnx_file
 from mobilevlm.engines.targets import has_int8_cache

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mobilevlm.engines.int4_weights import read_places
+from mobilevlm.engines.ort.int4_weights import read_places
 from mobilevlm.engines.stages import DECODER, INT4_PLACES_FILE, weights_file
 from mobilevlm.export.precisions import int8
-from mobilevlm.export.written_weights import WrittenGraph
+from mobilevlm.export.verification.written_weights import WrittenGraph
 
 ZERO = 128  # the code of zero
 ROWS = (1, 2, 5, 64)

@@ -11,8 +11,8 @@ import pytest
 
 from mobilevlm.engines.cpu import this_cpu
 from mobilevlm.engines.decibels import snr_db
-from mobilevlm.export.differences import VerificationError
 from mobilevlm.export.precisions import int8
+from mobilevlm.export.verification.differences import VerificationError
 from tests.conftest import DEMO, build_here
 from tests.emulated.conftest import run_on
 from tests.emulated.cpus import CPUS, FLOATS, HERE

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.engines.atomic_dir import check_output, staged
 from mobilevlm.engines.bundle import Bundle, BundleError, seal_of
-from mobilevlm.engines.staging import check_output, staged
 from mobilevlm.presets import PRESETS
 
 

@@ -17,8 +17,8 @@ from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.engines.tensorrt.record import parts
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.errors import UserError
-from mobilevlm.export import report_tensorrt
-from mobilevlm.jetson.paper import decoder_bytes
+from mobilevlm.export.backends.tensorrt import report as report_tensorrt
+from mobilevlm.jetson.roofline import decoder_bytes
 from tests.conftest import DEMO, build_here, needs_rtx
 
 pytestmark = needs_rtx

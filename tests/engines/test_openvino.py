@@ -10,12 +10,13 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from mobilevlm.engines import machine, openvino, stages
-from mobilevlm.engines.openvino import Alike, OpenVinoGraph
+from mobilevlm.engines import machine, stages
+from mobilevlm.engines.ort import openvino
+from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph
 from mobilevlm.errors import UserError
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.magnitudes import Magnitudes
 from mobilevlm.export.precisions import int8_amx
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.int8_error import Magnitudes
 from mobilevlm.pages import Pages
 from mobilevlm.runtime.bench.profile import operator_times
 from tests.conftest import DEMO, build_here

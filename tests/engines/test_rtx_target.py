@@ -18,7 +18,7 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.tensorrt.record import PORTABLE_FROM, runs_on
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.runner import open_runner
-from mobilevlm.runtime.trt.kernels import kernels_file
+from mobilevlm.runtime.tensorrt.kernels import kernels_file
 from tests.conftest import CHAT, ROOT, build, run
 from tests.tensorrt_double import rtx, tiny
 from tests.tensorrt_double.bundles import compile_here, machine

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from mobilevlm.engines.rules.check import check
-from mobilevlm.engines.rules.operators import OPERATORS
+from mobilevlm.engines.tensorrt.rules.check import check
+from mobilevlm.engines.tensorrt.rules.operators import OPERATORS
 from tests.engines.bad_graphs import BAD, GOOD
 
 

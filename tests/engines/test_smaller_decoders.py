@@ -23,7 +23,7 @@ from mobilevlm.engines.tensorrt.listing import Count
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.rtx import judge
 from mobilevlm.jetson.modules import MODULES
-from mobilevlm.jetson.paper import Hardware
+from mobilevlm.jetson.roofline import Hardware
 from tests.conftest import DEMO, build_here, needs_rtx
 
 pytestmark = needs_rtx

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.tensorrt import apart as tensorrt_apart
 from mobilevlm.engines.tensorrt import library as tensorrt_library
 from mobilevlm.engines.tensorrt import log as tensorrt_log
+from mobilevlm.engines.tensorrt import subprocesses as tensorrt_apart
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder
 from mobilevlm.engines.tensorrt.devices import ThisGpu
 from mobilevlm.engines.tensorrt.progress import make_progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mobilevlm.engines.rules.check import check
+from mobilevlm.engines.tensorrt.rules.check import check
 from tests.conftest import needs_rtx
 from tests.engines.bad_graphs import BAD, GOOD
 from tests.engines.verdicts import PAGE, VERDICTS, VERSION, given, observed, page

@@ -149,7 +149,7 @@ def page() -> str:
         rows.append(f"| {name} | {version} | {rule} | {said} | {verdict.why} |")
     return f"""# TensorRT's rules, and what NVIDIA's builder says of graphs that break them
 
-`engines/rules/` refuses graphs off the board. `tests/engines/bad_graphs.py` has a graph for each rule, and
+`engines/tensorrt/rules/` refuses graphs off the board. `tests/engines/bad_graphs.py` has a graph for each rule, and
 `tests/engines/test_verdicts.py` gives each to NVIDIA's own parser and builder (TensorRT-RTX {VERSION}, of the
 generation of TensorRT 11.4, without a GPU; see [nvidia.md](nvidia.md)): of {len(VERDICTS)} it refuses
 {counts["refused"]}, each for the rule's reason, and builds {counts["warned"]} with a warning and {counts["built"]}

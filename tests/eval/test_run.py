@@ -156,7 +156,7 @@ def test_a_path_typed_otherwise_is_the_same_run(bundle, monkeypatch):
     assert BundleEngine(f"../{bundle.parent.name}/{bundle.name}/", "v1").identity == engine
     monkeypatch.chdir(DEMO.parent)
     assert PyTorchEngine(f"{DEMO.name}/", "v1").identity == model
-    monkeypatch.setattr("mobilevlm.checkpoint.open_checkpoint", lambda name: SimpleNamespace(config=None))
+    monkeypatch.setattr("mobilevlm.checkpoint.checkpoint.open_checkpoint", lambda name: SimpleNamespace(config=None))
     assert PyTorchEngine("mtgv/MobileVLM_V2-1.7B", "v1").identity["model"] == "mtgv/MobileVLM_V2-1.7B"
 
 
@@ -175,7 +175,7 @@ def test_dtype_is_the_models(data, tmp_path, monkeypatch, name, dtype):
         seen.append(str(model.dtype))
         return ["red"] * len(asked)
 
-    monkeypatch.setattr("mobilevlm.batch.answer_batch", answer_batch)
+    monkeypatch.setattr("mobilevlm.model.batch.answer_batch", answer_batch)
     words = ("--model", DEMO, "--data", data, "--tasks", "gqa", "--limit", 1, "--dtype", name)
     evaluate(*words, "--out", tmp_path / "out")
     assert seen == [f"torch.{dtype}"] and json.loads((tmp_path / "out/run.json").read_text())["dtype"] == name

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 
 CLIP = "model.vision_tower.vision_tower.vision_model.encoder.layers."
 FACTOR = 30.0

@@ -9,22 +9,22 @@ import numpy as np
 import onnx
 import torch
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
-from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
-from mobilevlm.export.balance import Balanced
-from mobilevlm.export.cache import CacheForm
-from mobilevlm.export.decoder import write_decoder, write_likeliest
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import strided
-from mobilevlm.export.observed import Observed
+from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
+from mobilevlm.export.backends.tensorrt.run import WatchedGraph
+from mobilevlm.export.backends.tensorrt.write import INT4_OPSET, OPSET, save
+from mobilevlm.export.calibration.decoder_activations import Observed
+from mobilevlm.export.lowerings import tensorrt_delta as strided
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.precisions.a16w4 import HEADS
-from mobilevlm.export.smoothing import Smoothed
-from mobilevlm.export.tensorrt_runs import WatchedGraph
-from mobilevlm.export.tensorrt_stages import INT4_OPSET, OPSET, save
-from mobilevlm.model import empty_model, expected_shapes
-from mobilevlm.tensors import random_tensors
+from mobilevlm.export.split.decoder import write_decoder, write_likeliest
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.kv_cache import CacheForm
+from mobilevlm.export.weights.equalize import Balanced
+from mobilevlm.export.weights.smoothquant import Smoothed
+from mobilevlm.model.model import empty_model, expected_shapes
 from tests.export.test_architectures import MODEL
 
 ROWS = 600  # of the cache: buckets of 256, 512 and 600

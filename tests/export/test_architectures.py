@@ -9,11 +9,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer, prompt_ids
-from mobilevlm.config import ModelConfig, VisionConfig
-from mobilevlm.model import expected_shapes
+from mobilevlm.checkpoint.config import ModelConfig, VisionConfig
+from mobilevlm.checkpoint.tensors import random_tensors
+from mobilevlm.model.answer import answer, prompt_ids
+from mobilevlm.model.model import expected_shapes
 from mobilevlm.runtime import Session
-from mobilevlm.tensors import random_tensors
 from tests.conftest import GOLDEN, ROOT, build_here
 
 VISION = VisionConfig(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mobilevlm import MobileVLM
-from mobilevlm.export.balance import Balanced, passages
+from mobilevlm.export.weights.equalize import Balanced, passages
 from tests.export.outliers import with_outliers
 from tests.export.test_architectures import CASES, MODEL, write_checkpoint
 

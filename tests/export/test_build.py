@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer, prompt_ids
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.image import ImageSpec, load_image, preprocess
+from mobilevlm.model.answer import answer, prompt_ids
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, GOLDEN, GOLDEN_MODELS, ROOT, build, build_here, load_golden, run
 

@@ -60,7 +60,7 @@ def test_weights_that_are_not_finite_are_said(v1_copy, tmp_path):
 @pytest.mark.parametrize("stage, tensor", [("vision", "image_embeds"), ("decoder", "logits")])
 def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeypatch):
     """A mistake in a lowering (here: the wrong epsilon, the wrong activation) cannot reach a bundle."""
-    import mobilevlm.export.lowerings.gqa as gqa
+    import mobilevlm.export.lowerings.ort as gqa
 
     if stage == "vision":
         monkeypatch.setattr(gqa, "quick_gelu", lambda graph, x: graph.op("Gelu", x))
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_before_and_during(v1_copy, tmp_path, monkeypatch, c
 
     from mobilevlm.commands import run_command
     from mobilevlm.export import build_engines, plan
-    from mobilevlm.export.graph import Graph
+    from mobilevlm.export.split.graph import Graph
 
     words = ["--model", str(v1_copy), "--target", "host", "--precision", "fp32", "--out", str(tmp_path / "out")]
     usage = namedtuple("usage", "total used free")

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from mobilevlm import MobileVLM
-from mobilevlm.checkpoint import open_checkpoint
-from mobilevlm.export.balance import Balanced
-from mobilevlm.export.calibration import DEFAULT, embedded, read_conversations
-from mobilevlm.export.gptq import DAMPING, round_blocks
-from mobilevlm.export.observed import LARGEST, MARGIN, READERS, Observed
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
+from mobilevlm.export.calibration.conversations import DEFAULT, embedded, read_conversations
+from mobilevlm.export.calibration.decoder_activations import LARGEST, MARGIN, READERS, Observed
 from mobilevlm.export.precisions import int4
+from mobilevlm.export.weights.equalize import Balanced
+from mobilevlm.export.weights.gptq import DAMPING, round_blocks
 from mobilevlm.image import ImageSpec, load_image, preprocess
-from mobilevlm.prompt import IMAGE, Conversation, template
+from mobilevlm.text.prompt import IMAGE, Conversation, template
 from tests.conftest import DEMO, build
 from tests.export.test_architectures import CASES, MODEL, write_checkpoint
 from tests.export.test_quantized import heavy_tailed, unpacked

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.export import build_engines, plan
+from mobilevlm.export.backends.qnn.sensitivity import block_of
 from mobilevlm.export.precisions import a16w4, a16w8
-from mobilevlm.export.sensitivity import block_of
 from mobilevlm.runtime import Session
 from tests.conftest import DEMO, ROOT
 from tests.export.outliers import with_outliers

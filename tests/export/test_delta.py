@@ -7,18 +7,18 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import ChunkedDecoder, chunks
-from mobilevlm.export.cache import CacheForm
-from mobilevlm.export.cache_codes import CacheCodes
-from mobilevlm.export.coded_stage import OPSET
-from mobilevlm.export.decoder import write_decoder
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import delta
-from mobilevlm.export.observed import Observed
+from mobilevlm.export.backends.qnn.quantize_stage import OPSET
+from mobilevlm.export.calibration.decoder_activations import Observed
+from mobilevlm.export.lowerings import qnn as delta
 from mobilevlm.export.precisions import precision
-from mobilevlm.model import empty_model, expected_shapes
-from mobilevlm.tensors import random_tensors
+from mobilevlm.export.split.decoder import write_decoder
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.kv_cache import CacheForm
+from mobilevlm.export.weights.kv_cache_scales import CacheCodes
+from mobilevlm.model.model import empty_model, expected_shapes
 from tests.export.test_architectures import CASES, MODEL
 
 ROWS, CHUNK = 48, 8

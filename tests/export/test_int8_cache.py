@@ -8,19 +8,21 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
-from mobilevlm.engines.openvino import Alike, open_stage
+from mobilevlm.engines.ort.openvino import Alike, open_stage
 from mobilevlm.engines.stages import CACHE_PARTS
-from mobilevlm.export.cache import CacheForm
-from mobilevlm.export.decoder import write_decoder
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import gqa, openvino, prompt
-from mobilevlm.export.observed import Observed
+from mobilevlm.export.calibration.decoder_activations import Observed
+from mobilevlm.export.lowerings import ort as gqa
+from mobilevlm.export.lowerings import ort_openvino as openvino
+from mobilevlm.export.lowerings import ort_prefill as prompt
 from mobilevlm.export.precisions import precision
-from mobilevlm.model import empty_model, expected_shapes
+from mobilevlm.export.split.decoder import write_decoder
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.kv_cache import CacheForm
+from mobilevlm.model.model import empty_model, expected_shapes
 from mobilevlm.runtime.kv_cache import write_rows
-from mobilevlm.tensors import random_tensors
 from tests.export.test_architectures import CASES, MODEL
 
 ROWS, FIRST, SECOND = 48, 21, 13

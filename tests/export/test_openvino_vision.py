@@ -7,14 +7,14 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from mobilevlm.engines.openvino import OpenVinoGraph
+from mobilevlm.checkpoint.tensors import random_tensors
+from mobilevlm.engines.ort.openvino import OpenVinoGraph
 from mobilevlm.engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import openvino
+from mobilevlm.export.lowerings import ort_openvino as openvino
 from mobilevlm.export.precisions import precision
-from mobilevlm.export.vision import write_vision
-from mobilevlm.model import empty_model, expected_shapes
-from mobilevlm.tensors import random_tensors
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.vision import write_vision
+from mobilevlm.model.model import empty_model, expected_shapes
 from tests.export.test_architectures import MODEL
 
 

@@ -10,18 +10,18 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
 from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config, qnn_preprocess_model
 
+from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
-from mobilevlm.engines.qnn_compile import compile_group
-from mobilevlm.engines.socs import find_soc
-from mobilevlm.export.coded_stage import OPSET, coded_model
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import delta
+from mobilevlm.engines.qnn.compile import compile_group
+from mobilevlm.engines.qnn.socs import find_soc
+from mobilevlm.export.backends.qnn.qdq import MOVES
+from mobilevlm.export.backends.qnn.quantize_stage import OPSET, coded_model
+from mobilevlm.export.lowerings import qnn as delta
 from mobilevlm.export.precisions import precision
-from mobilevlm.export.qdq import MOVES
-from mobilevlm.export.ranges import Ranges
-from mobilevlm.export.vision import write_vision
-from mobilevlm.model import expected_shapes
-from mobilevlm.tensors import random_tensors
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.vision import write_vision
+from mobilevlm.export.verification.tensor_ranges import Ranges
+from mobilevlm.model.model import expected_shapes
 from tests.export.test_architectures import CASES, MODEL
 
 OLDEST, NEWEST = "888", "8elite"

@@ -11,10 +11,10 @@ from onnx import TensorProto
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 from safetensors.torch import load_file, save_file
 
-from mobilevlm.config import ModelConfig
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import gqa
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.export.lowerings import ort as gqa
 from mobilevlm.export.precisions import int4, precision
+from mobilevlm.export.split.graph import Graph
 from mobilevlm.runtime import Session
 from tests.conftest import DEMO, build
 from tests.export.outliers import with_outliers

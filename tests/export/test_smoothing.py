@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mobilevlm.export.balance import Balanced
-from mobilevlm.export.observed import Observed
-from mobilevlm.export.smoothing import Smoothed
+from mobilevlm.export.calibration.decoder_activations import Observed
+from mobilevlm.export.weights.equalize import Balanced
+from mobilevlm.export.weights.smoothquant import Smoothed
 from tests.export.tensorrt_models import Model
 
 CHANNELS, TIMES = slice(5, 9), 50.0

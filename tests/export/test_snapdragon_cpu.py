@@ -8,15 +8,15 @@ import torch
 from onnx import TensorProto
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.targets import TARGETS, parse_precision
 from mobilevlm.errors import UserError
-from mobilevlm.export.graph import Graph
 from mobilevlm.export.precisions import int4, int4_symmetric, precision
-from mobilevlm.export.stage_runs import CpuStages
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.verification.stages import CpuStages
 from mobilevlm.image import ImageSpec, load_image, preprocess
+from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, CHAT, DEMO, ROOT, build, run
 

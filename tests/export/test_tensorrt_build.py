@@ -8,12 +8,12 @@ import onnx
 import pytest
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer
 from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.errors import UserError
 from mobilevlm.export import build_engines
 from mobilevlm.export.plan import cut
+from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, CHAT, DEMO, ROOT, run
 

@@ -5,16 +5,16 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from mobilevlm.engines.rules.check import check
-from mobilevlm.engines.tensorrt.bucketed import BucketedDecoder
+from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
+from mobilevlm.engines.tensorrt.rules.check import check
 from mobilevlm.errors import UserError
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.magnitudes import Magnitudes
+from mobilevlm.export.backends.tensorrt.run import WatchedGraph
+from mobilevlm.export.backends.tensorrt.write import save
 from mobilevlm.export.precisions import precision, tensorrt_int4
-from mobilevlm.export.stage_runs import HALF_MAX
-from mobilevlm.export.tensorrt_runs import WatchedGraph
-from mobilevlm.export.tensorrt_stages import save
-from mobilevlm.export.verify import VerificationError, require_room
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.int8_error import Magnitudes
+from mobilevlm.export.verification.stages import HALF_MAX
+from mobilevlm.export.verification.verify import VerificationError, require_room
 from tests.export.tensorrt_models import ROWS, Model
 from tests.export.test_architectures import CASES
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
-from mobilevlm.export.balance import Balanced
-from mobilevlm.export.calibration import Conversations
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import strided
-from mobilevlm.export.magnitudes import Magnitudes
-from mobilevlm.export.observed_vision import vision_magnitudes
+from mobilevlm.export.backends.tensorrt.run import WatchedGraph
+from mobilevlm.export.backends.tensorrt.write import save
+from mobilevlm.export.calibration.conversations import Conversations
+from mobilevlm.export.calibration.vision_activations import vision_magnitudes
+from mobilevlm.export.lowerings import tensorrt_delta as strided
 from mobilevlm.export.precisions import precision
-from mobilevlm.export.reference import streamed_model
-from mobilevlm.export.tensorrt_runs import WatchedGraph
-from mobilevlm.export.tensorrt_stages import save
-from mobilevlm.export.vision import write_vision
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.export.split.int8_error import Magnitudes
+from mobilevlm.export.split.vision import write_vision
+from mobilevlm.export.verification.reference import streamed_model
+from mobilevlm.export.weights.equalize import Balanced
 from tests.conftest import ROOT
 from tests.export.test_architectures import MODEL, write_checkpoint
 from tests.export.test_qdq import VISIONS, pictures, snr

@@ -6,11 +6,12 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from mobilevlm.export.graph import Graph
-from mobilevlm.export.lowerings import gqa, gqa_gemm
+from mobilevlm.export.backends.ort.xnnpack_coverage import ROWS, Coverage, coverage, render_coverage, share_taken
+from mobilevlm.export.backends.ort.xnnpack_rules import RULES, Operation, Value, reason_to_stay
+from mobilevlm.export.lowerings import ort as gqa
+from mobilevlm.export.lowerings import ort_xnnpack as gqa_gemm
 from mobilevlm.export.precisions import precision
-from mobilevlm.export.xnnpack_coverage import ROWS, Coverage, coverage, render_coverage, share_taken
-from mobilevlm.export.xnnpack_rules import RULES, Operation, Value, reason_to_stay
+from mobilevlm.export.split.graph import Graph
 
 FLOAT, FLOAT16, INT8, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8
 ROW, SQUARE, BIAS = Value(FLOAT, (7, 8)), Value(FLOAT, (8, 6), True), Value(FLOAT, (6,), True)

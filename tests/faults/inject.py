@@ -14,8 +14,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from mobilevlm.engines.stages import LOGITS, PREFILL, float32_file
-from mobilevlm.export.typed import in_float32
-from mobilevlm.export.written_weights import INT4, WrittenGraph
+from mobilevlm.export.backends.tensorrt.float32_twin import in_float32
+from mobilevlm.export.verification.written_weights import INT4, WrittenGraph
 
 NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization")
 

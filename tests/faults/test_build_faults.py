@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.engines.targets import TARGETS, parse_precision
-from mobilevlm.export import write
-from mobilevlm.export.calibration import DEFAULT as CONVERSATIONS
-from mobilevlm.export.differences import VerificationError
+from mobilevlm.export import bundle_writer as write
+from mobilevlm.export.calibration.conversations import DEFAULT as CONVERSATIONS
 from mobilevlm.export.plan import make_plan
-from mobilevlm.export.stage_weights import check_stages
-from mobilevlm.export.verify import verify
+from mobilevlm.export.verification.differences import VerificationError
+from mobilevlm.export.verification.stage_weights import check_stages
+from mobilevlm.export.verification.verify import verify
 from tests.conftest import DEMO
 from tests.faults.inject import Fault, StageFiles, graph_faults, stale_row, weight_faults
 

@@ -96,7 +96,8 @@ def test_two_hundred_faults_are_refused(form, made, tmp_path):
 @pytest.mark.parametrize("stage", ["first", "later"])
 def test_a_stale_cache_row_is_refused(stage, made, monkeypatch, tmp_path):
     """A runtime that leaves a row of the kv cache as it was, in the prefill or in a step."""
-    from mobilevlm.runtime import ort, prefill
+    from mobilevlm.runtime.ort import prefill
+    from mobilevlm.runtime.ort import runner as ort
 
     bundle = shutil.copytree(made("default"), tmp_path / "bundle")
     (bundle / CHECKED_FILE).unlink(missing_ok=True)

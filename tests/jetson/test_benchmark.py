@@ -12,9 +12,9 @@ from mobilevlm.jetson import compare
 from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.measure import Measured, Window, measure
 from mobilevlm.jetson.modules import MODULES
-from mobilevlm.jetson.paper import Hardware, paper_limits
 from mobilevlm.jetson.power import Sample
 from mobilevlm.jetson.results import Stage, energies, energy_lines
+from mobilevlm.jetson.roofline import Hardware, paper_limits
 from mobilevlm.jetson.throttling import Throttling
 from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.plan import Plan, make_plan

@@ -7,12 +7,13 @@ from math import prod
 
 import pytest
 
-from mobilevlm.config import ModelConfig, VisionConfig, read_json
+from mobilevlm.checkpoint.config import ModelConfig, VisionConfig, read_json
 from mobilevlm.engines.tensorrt.counted import Call, Counted, read_counted
 from mobilevlm.errors import UserError
 from mobilevlm.jetson.limits import image_tokens, parse_mix
 from mobilevlm.jetson.modules import MODULES
-from mobilevlm.jetson.paper import (
+from mobilevlm.jetson.references import REFERENCES, references_for
+from mobilevlm.jetson.roofline import (
     KERNEL_GAP_S,
     Hardware,
     cache_row_bytes,
@@ -21,7 +22,6 @@ from mobilevlm.jetson.paper import (
     paper_limits,
     vision_bytes,
 )
-from mobilevlm.jetson.references import REFERENCES, references_for
 from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.workload import decoder_operations, vision_operations
 from tests.conftest import GOLDEN, GOLDEN_MODELS, ROOT, run

@@ -17,8 +17,8 @@ from mobilevlm.jetson import doctor
 from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.footprint import BUILD_PER_WEIGHT, PROFILE_BYTES, build_bytes, footprint
 from mobilevlm.jetson.limits import image_tokens
-from mobilevlm.jetson.paper import decoder_bytes, vision_bytes
 from mobilevlm.jetson.prediction import predict
+from mobilevlm.jetson.roofline import decoder_bytes, vision_bytes
 from mobilevlm.presets import PRESETS
 from tests.conftest import DEMO, ROOT, build_here, run
 from tests.jetson.trees import boot, in_order, jetpack_6_2_2, meminfo, write

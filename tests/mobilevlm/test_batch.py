@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from mobilevlm import MobileVLM
-from mobilevlm.batch import answer_batch
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, preprocess
+from mobilevlm.model.batch import answer_batch
 from tests.conftest import load_golden
 
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint
+from mobilevlm.checkpoint.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint
 from mobilevlm.errors import UserError
-from mobilevlm.model import expected_shapes
+from mobilevlm.model.model import expected_shapes
 from mobilevlm.presets import PRESETS
 from tests.conftest import GOLDEN, build_here, load_golden
 
@@ -81,8 +81,8 @@ def write_published(directory, preset, **changes):
 @pytest.mark.parametrize("preset", ["mobilevlm_v2_1.7b", "mobilevlm_1.7b"])
 def test_published_layout_loads_without_network(preset, tmp_path, monkeypatch):
     """The published files hold the whole CLIP-L and name it by hub id: nothing is to be fetched, for V1 neither."""
-    from mobilevlm.config import ModelConfig
-    from mobilevlm.tensors import random_tensors
+    from mobilevlm.checkpoint.config import ModelConfig
+    from mobilevlm.checkpoint.tensors import random_tensors
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("the hub was asked"))
     raw, vision = write_published(tmp_path / "published", preset)
@@ -243,7 +243,7 @@ def test_damaged_weight_files(damage, kind, tmp_path):
 
 
 def test_another_models_tokenizer_is_refused(checkpoint_copy, tmp_path):
-    from mobilevlm.export.random_model import write_random_tokenizer
+    from mobilevlm.export.split.random_checkpoint import write_random_tokenizer
 
     write_random_tokenizer(checkpoint_copy, 32000)
     with pytest.raises(UserError, match="has 32000 tokens.*768 embedding rows"):

@@ -9,12 +9,12 @@ import torch
 from onnx import TensorProto
 from torch.nn import functional as F
 
-from mobilevlm.config import ConfigError, ModelConfig, VisionConfig, projector_family
-from mobilevlm.export.graph import Graph
+from mobilevlm.checkpoint.config import ConfigError, ModelConfig, VisionConfig, projector_family
+from mobilevlm.checkpoint.tensors import Entry, Tensors
 from mobilevlm.export.precisions import precision
-from mobilevlm.projectors import PREFIX, num_image_tokens, projector_class
-from mobilevlm.projectors.ldpnet import _squeeze_channels
-from mobilevlm.tensors import Entry, Tensors
+from mobilevlm.export.split.graph import Graph
+from mobilevlm.model.projectors import PREFIX, num_image_tokens, projector_class
+from mobilevlm.model.projectors.ldpnet import _squeeze_channels
 
 TYPES = ("linear", "mlp1x_gelu", "mlp2x_gelu", "mlp3x_gelu", "ldpnet", "ldpnetv2")
 GRIDS = (7, 8, 12, 13, 24)

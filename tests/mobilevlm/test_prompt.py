@@ -1,4 +1,4 @@
-"""`mobilevlm.prompt` against the original's prompts, token ids, stop decisions and answers."""
+"""`mobilevlm.text.prompt` against the original's prompts, token ids, stop decisions and answers."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mobilevlm.errors import UserError
-from mobilevlm.prompt import (
+from mobilevlm.text.prompt import (
     IM_END,
     IM_PATCH,
     IM_START,
@@ -19,7 +19,7 @@ from mobilevlm.prompt import (
     Token,
     template,
 )
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROMPTS = json.loads((GOLDEN / "_common" / "conversation_prompts.json").read_text())

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mobilevlm import MobileVLM
-from mobilevlm.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from mobilevlm.splice import splice
+from mobilevlm.model.splice import splice
+from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from tests.conftest import GOLDEN, load_golden
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mobilevlm import tensors as module
-from mobilevlm.tensors import RELEASE_BYTES, Tensors, open_directory
+from mobilevlm.checkpoint import tensors as module
+from mobilevlm.checkpoint.tensors import RELEASE_BYTES, Tensors, open_directory
 from tests.runtime.test_memory import MIB, resident
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the system tells only on Linux")

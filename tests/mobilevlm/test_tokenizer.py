@@ -1,4 +1,4 @@
-"""`mobilevlm.tokenizer` against the slow LLaMA tokenizer of transformers 4.33.3 and the original's goldens.
+"""`mobilevlm.text.tokenizer` against the slow LLaMA tokenizer of transformers 4.33.3 and the original's goldens.
 
 `tokenizer_reference.json` says how it was made. Its texts are tokenised under eleven sets of tokenizer files.
 """
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilevlm.config import ConfigError
-from mobilevlm.tokenizer import IMAGE, SPACE, Token, Tokenizer, TokenizerError
+from mobilevlm.checkpoint.config import ConfigError
+from mobilevlm.text.tokenizer import IMAGE, SPACE, Token, Tokenizer, TokenizerError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "_common" / "tokenizer_small"

@@ -14,11 +14,11 @@ from mobilevlm.engines import candidates
 from mobilevlm.engines.candidates import CHECK_FILE, read_candidates
 from mobilevlm.errors import UserError
 from mobilevlm.export import build_engines
-from mobilevlm.export.calibration import DEFAULT
+from mobilevlm.export.calibration.conversations import DEFAULT
 from mobilevlm.export.precisions import tensorrt_int4
 from mobilevlm.runtime import Session, choose
 from mobilevlm.runtime.agreement import agreement
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.tokenizer import Tokenizer
 from tests.conftest import BUILD, CHAT, DEMO, ROOT, build, run
 from tests.tensorrt_double.bundles import compile_here, machine
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from mobilevlm.engines import cuda_device
-from mobilevlm.engines.cuda_device import CudaError, call
+from mobilevlm.engines.tensorrt import cuda_device
+from mobilevlm.engines.tensorrt.cuda_device import CudaError, call
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.trt.cuda import ALIGNMENT, DeviceMemory, Event, Layout, PinnedMemory, Stream, aligned
+from mobilevlm.runtime.tensorrt.cuda import ALIGNMENT, DeviceMemory, Event, Layout, PinnedMemory, Stream, aligned
 from tests.tensorrt_double.bundles import machine
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobilevlm.runtime.likeliest import Likeliest
 from mobilevlm.runtime.sampling import Sampler, Sampling
+from mobilevlm.runtime.top_logits import Likeliest
 
 VOCABULARY, COUNT = 2000, 64
 # How the next token is chosen, and whether the likeliest are enough where some stand out, and where all are alike.

@@ -18,7 +18,7 @@ from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.stages import GOLDEN_FILE, IMAGE_EMBEDS, LOGITS, PIXEL_VALUES, past, weights_file
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.runtime import verify
-from mobilevlm.runtime.trt.polygraphy_json import write_outputs
+from mobilevlm.runtime.tensorrt.polygraphy_json import write_outputs
 from tests.conftest import run
 from tests.runtime.polygraphy_folders import CALLS, SLOW, VERIFY, copied, damage, reseal, step
 from tests.tensorrt_double.bundles import compile_here, machine

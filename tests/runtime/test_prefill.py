@@ -11,10 +11,11 @@ import pytest
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.integrity import CHECKED_FILE
-from mobilevlm.runtime import Session, ort_graphs
+from mobilevlm.runtime import Session
 from mobilevlm.runtime.chat import _describe
-from mobilevlm.runtime.ort import OrtRunner
-from mobilevlm.runtime.prefill import FEWEST_ROWS
+from mobilevlm.runtime.ort import sessions as ort_graphs
+from mobilevlm.runtime.ort.prefill import FEWEST_ROWS
+from mobilevlm.runtime.ort.runner import OrtRunner
 from tests.conftest import DEMO, build_here
 from tests.faults.test_device_faults import reseal
 

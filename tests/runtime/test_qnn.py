@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from mobilevlm import MobileVLM
-from mobilevlm.engines import qnn, stages
-from mobilevlm.engines.qnn_compile import compile_group
-from mobilevlm.engines.socs import find_soc
+from mobilevlm.engines import stages
+from mobilevlm.engines.qnn import provider as qnn
+from mobilevlm.engines.qnn.compile import compile_group
+from mobilevlm.engines.qnn.socs import find_soc
 from mobilevlm.runtime import Session
 from mobilevlm.train.demo.judge import heldout, is_right, predict
 from tests.conftest import BENCHMARK, BUILD, CHAT, DEMO, ROOT, run

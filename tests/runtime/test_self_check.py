@@ -80,7 +80,7 @@ def test_a_damaged_memory_is_forgotten(content, bundle_copy, ran):
 def test_a_refusal_is_not_remembered_and_names_cause_and_remedy(bundle_copy, ran, monkeypatch):
     """A machine of another kind, whose products are wrong: figures, both machines, and what to do."""
     from mobilevlm.runtime import self_check
-    from mobilevlm.runtime.ort import OrtRunner
+    from mobilevlm.runtime.ort.runner import OrtRunner
 
     (bundle_copy / CHECKED_FILE).unlink(missing_ok=True)
     path = bundle_copy / "bundle.json"
@@ -132,7 +132,7 @@ def test_an_older_bundle_is_compared_with_what_its_build_noted(bundle_copy, ran,
     path.write_text(json.dumps(manifest))
     (bundle_copy / CHECKED_FILE).unlink(missing_ok=True)
     Session(bundle_copy).close()
-    from mobilevlm.runtime.ort import OrtRunner
+    from mobilevlm.runtime.ort.runner import OrtRunner
 
     right = OrtRunner.encode_image
     monkeypatch.setattr(OrtRunner, "encode_image", lambda self, pixels: right(self, pixels) * 1.2)

@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 
 from mobilevlm import MobileVLM
-from mobilevlm.answer import answer
 from mobilevlm.engines.bundle import seal_of
 from mobilevlm.errors import UserError
-from mobilevlm.prompt import Conversation, template
+from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Sampling, Session
 from mobilevlm.runtime.dialogue import Dialogue
 from mobilevlm.runtime.kv_cache import CachedPrefix
+from mobilevlm.text.prompt import Conversation, template
 from tests.conftest import load_golden
 
 

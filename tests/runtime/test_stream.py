@@ -10,7 +10,7 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilevlm.runtime.stream import TextStream
+from mobilevlm.runtime.text_stream import TextStream
 
 MODEL = Path(__file__).parents[1] / "golden" / "_common" / "tokenizer_small" / "tokenizer.model"
 SP = sentencepiece.SentencePieceProcessor(model_file=str(MODEL))

@@ -15,9 +15,9 @@ import pytest
 from mobilevlm.engines.bundle import Bundle, BundleError, seal_of
 from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.rows import Rows
+from mobilevlm.runtime.embeddings import Rows
 from mobilevlm.runtime.runner import open_runner
-from mobilevlm.runtime.trt.pictures import PLACES, DeviceRows
+from mobilevlm.runtime.tensorrt.pictures import PLACES, DeviceRows
 from tests.tensorrt_double import tiny
 from tests.tensorrt_double.bundles import compile_here, machine
 

@@ -8,10 +8,10 @@ from safetensors.numpy import load_file, save_file
 
 from mobilevlm.engines.bundle import BundleError
 from mobilevlm.engines.integrity import CHECKED_FILE
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.self_check import Finding
 from mobilevlm.runtime.verify import verify
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 from tests.conftest import ROOT, run
 
 VERIFY = ROOT / "runtime" / "verify.py"

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from mobilevlm.engines.targets import TARGETS
-from mobilevlm.runtime import xnnpack
-from mobilevlm.runtime.xnnpack import CPU_PROVIDER, PROVIDER, Placement, physical_cores, placement
+from mobilevlm.runtime.ort import xnnpack
+from mobilevlm.runtime.ort.xnnpack import CPU_PROVIDER, PROVIDER, Placement, physical_cores, placement
 
 PHONE, HOST = TARGETS["snapdragon-cpu"], TARGETS["host"]
 BOTH = [PROVIDER, CPU_PROVIDER]

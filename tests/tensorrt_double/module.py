@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from mobilevlm.engines.cuda_device import bindings
+from mobilevlm.engines.tensorrt.cuda_device import bindings
 from mobilevlm.engines.tensorrt.library import RTX
 
 from . import builder, context, cudart, engine, parser, profiles, real_builder, rtx

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mobilevlm.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from tests.conftest import GOLDEN

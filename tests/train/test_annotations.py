@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from mobilevlm.templates import MORE_TEMPLATES, TEMPLATES
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.templates import MORE_TEMPLATES, TEMPLATES
+from mobilevlm.text.tokenizer import Tokenizer
 from mobilevlm.train import annotations
 from mobilevlm.train.annotations import AnnotationError, read_placed, read_rows
 from mobilevlm.train.masking import mask

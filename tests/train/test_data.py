@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec
-from mobilevlm.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from mobilevlm.templates import TEMPLATES
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from mobilevlm.text.templates import TEMPLATES
+from mobilevlm.text.tokenizer import Tokenizer
 from mobilevlm.train.data import NOTES, Collator, TrainingRows, read_rows
 from tests.conftest import GOLDEN, GOLDEN_MODELS
 

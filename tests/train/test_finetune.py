@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mobilevlm import MobileVLM
-from mobilevlm.tensors import open_directory, open_file
+from mobilevlm.checkpoint.tensors import open_directory, open_file
 from mobilevlm.train.launch import SUMMARY_FILE
 from tests.conftest import GOLDEN, ROOT, run
 from tests.train.conftest import FINETUNE, LLM, PICTURES, TOWER, refusal, row, train_here

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mobilevlm.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from mobilevlm.templates import TEMPLATES, template
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from mobilevlm.text.templates import TEMPLATES, template
+from mobilevlm.text.tokenizer import Tokenizer
 from mobilevlm.train.masking import RowError, mask
 from tests.conftest import GOLDEN
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, preprocess
-from mobilevlm.train.demo.draw import draw_scene
-from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.world.draw import draw_scene
+from mobilevlm.train.demo.world.scenes import sample_scene
 from mobilevlm.train.masking import RowError
 from mobilevlm.train.regions import CENTRE, RegionVocabulary
 

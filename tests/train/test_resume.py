@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from mobilevlm.tensors import open_directory, open_file
+from mobilevlm.checkpoint.tensors import open_directory, open_file
 from mobilevlm.train.run import newest_checkpoint
 from tests.train.conftest import LLM, TOWER, losses, refusal, start, train_here
 

@@ -8,10 +8,10 @@ import torch
 from sentencepiece import SentencePieceProcessor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.errors import UserError
-from mobilevlm.model import MobileVLM
-from mobilevlm.tokenizer import Tokenizer
+from mobilevlm.model.model import MobileVLM
+from mobilevlm.text.tokenizer import Tokenizer
 from mobilevlm.train.packing import PackedRows, pack, token_type
 from mobilevlm.train.texts import read_texts
 from tests.conftest import GOLDEN, ROOT, run

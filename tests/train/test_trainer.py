@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mobilevlm.assemble import assemble
 from mobilevlm.image import ImageSpec
-from mobilevlm.projectors import PREFIX
-from mobilevlm.templates import TEMPLATES
+from mobilevlm.model.assemble import assemble
+from mobilevlm.model.projectors import PREFIX
+from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.data import NOTES, Collator, TrainingRows, read_rows
 from mobilevlm.train.recipe import Recipe

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mobilevlm.config import VisionConfig
+from mobilevlm.checkpoint.config import VisionConfig
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.demo import conversations
-from mobilevlm.train.demo.draw import draw_scene
-from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.world.draw import draw_scene
+from mobilevlm.train.demo.world.scenes import sample_scene
 from tests.conftest import GOLDEN, ROOT, run
 
 COMMAND = ROOT / "train" / "vision_pretrain.py"

@@ -11,8 +11,8 @@ import deepspeed
 import torch
 import torch.distributed
 
-from mobilevlm.assemble import assemble
-from mobilevlm.prompt import IMAGE_TOKEN_INDEX
+from mobilevlm.model.assemble import assemble
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 from mobilevlm.train.arguments import PARALLEL
 from tests.conftest import GOLDEN
 

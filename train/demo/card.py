@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .scenes import COLORS, SHAPES
 from .stages import STAGES
+from .world.scenes import COLORS, SHAPES
 
 TEXT = """# A small MobileVLM V2, trained from nothing
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from . import facts
-from .phrases import LETTER_ANSWER, SHORT_ANSWER, ask
-from .questions import Question, questions
-from .scenes import Scene
+from .questions.questions import Question, questions
+from .wordings.phrases import LETTER_ANSWER, SHORT_ANSWER, ask
+from .world import facts
+from .world.scenes import Scene
 
 MOST_TURNS = 9
 # How often a kind is asked, where it is not once for each question found: what is hard is asked more. Where things are

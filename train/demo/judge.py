@@ -21,14 +21,14 @@ if not __package__:
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.train.demo.draw import draw_scene
-from mobilevlm.train.demo.facts import NUMBER_WORDS
-from mobilevlm.train.demo.layouts import wide_scene
-from mobilevlm.train.demo.phrases import SHORT_ANSWER
-from mobilevlm.train.demo.questions import Question, questions
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, sample_scene
+from mobilevlm.train.demo.questions.questions import Question, questions
 from mobilevlm.train.demo.wide import wide_questions
-from mobilevlm.train.demo.writings import writings
+from mobilevlm.train.demo.wordings.phrases import SHORT_ANSWER
+from mobilevlm.train.demo.world.draw import draw_scene
+from mobilevlm.train.demo.world.facts import NUMBER_WORDS
+from mobilevlm.train.demo.world.layouts import wide_scene
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, sample_scene
+from mobilevlm.train.demo.world.writings import writings
 
 KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart", "compare")
 TWO_NUMBERS = "two numbers"  # one of them, or both; `number` is about the only one of a picture
@@ -173,8 +173,8 @@ def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 
     """
     from tqdm import tqdm
 
-    from mobilevlm.batch import answer_batch
     from mobilevlm.image import ImageSpec, preprocess
+    from mobilevlm.model.batch import answer_batch
 
     spec, answers, rows = ImageSpec.of(model.config.model_config), [], list(asked)
     for start in tqdm(range(0, len(rows), BATCH), desc="questions", unit=f"x{BATCH}"):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 from itertools import combinations
 
-from . import facts
-from .checks import is_written
 from .conversations import picture_row, worded
-from .phrases import SHORT_ANSWER
-from .questions import questions
-from .relations import is_side, which_side
-from .scenes import Scene
+from .questions.checks import is_written
+from .questions.questions import questions
+from .questions.relations import is_side, which_side
+from .wordings.phrases import SHORT_ANSWER
+from .world import facts
+from .world.scenes import Scene
 
 APART = 0.2  # of things whose sides are asked about, as a part of the picture's height
 MOST_PAIRS, MOST_CLAIMS = 4, 3

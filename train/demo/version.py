@@ -10,7 +10,7 @@ def generator() -> str:
     """A digest of all sources that pictures, captions, questions and benchmarks are made by."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(path for folder in (here, here / "benchmarks") for path in folder.glob("*.py")):
+    for path in sorted(path for path in here.rglob("*.py")):
         if path.name not in ("train_demo.py", "judge.py", "card.py", "stages.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from . import facts
 from .conversations import lettered, picture_row
-from .ends import ends
-from .phrases import SHORT_ANSWER, Asked
-from .questions import Question, questions
-from .scenes import Scene
-from .several_texts import several_texts
-from .wordings import ANYTHING, otherwise
-from .writings import writings
+from .questions.ends import ends
+from .questions.questions import Question, questions
+from .questions.several_texts import several_texts
+from .wordings.phrases import SHORT_ANSWER, Asked
+from .wordings.wordings import ANYTHING, otherwise
+from .world import facts
+from .world.scenes import Scene
+from .world.writings import writings
 
 MOST_TURNS = 7
 # How often a kind is asked, where it is not once for each question found: what the usual scenes leave weak, more.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Chart, Scene, Text, Thing
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Chart, Scene, Text, Thing
 
 SAID = {"grey": "gray", "violet": "purple", "ellipse": "oval", "rhombus": "diamond", "plus sign": "cross"}
 SAID |= {"colour": "color", "larger": "bigger"}

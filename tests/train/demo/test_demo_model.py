@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mobilevlm import MobileVLM
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.demo.judge import heldout, heldout_wide, is_right, predict
-from mobilevlm.train.demo.phrases import SHORT_ANSWER
+from mobilevlm.train.demo.wordings.phrases import SHORT_ANSWER
 from tests.conftest import CHAT, DEMO, ROOT, build, run
 
 # What this model reaches on 100 questions a kind is 99, 98, 99, 87, 97 and 84 on usual scenes: less some points for

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from mobilevlm import MobileVLM
-from mobilevlm.train.demo.draw import draw_scene
 from mobilevlm.train.demo.judge import KINDS, KINDS_WIDE, heldout, heldout_wide, is_right, predict
-from mobilevlm.train.demo.question import Question
-from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.questions.question import Question
+from mobilevlm.train.demo.world.draw import draw_scene
+from mobilevlm.train.demo.world.scenes import sample_scene
 from tests.conftest import load_golden
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mobilevlm.train.demo import lessons
-from mobilevlm.train.demo.phrases import SHORT_ANSWER
+from mobilevlm.train.demo.wordings.phrases import SHORT_ANSWER
 from tests.train.demo.reader import compared, holds
 from tests.train.demo.test_scenes import scenes
 

@@ -21,8 +21,8 @@ from mobilevlm.train.data_check import check
 from mobilevlm.train.demo import make_benchmarks as command
 from mobilevlm.train.demo.benchmarks.rows import sound
 from mobilevlm.train.demo.make_benchmarks import WRITERS, make_benchmarks
-from mobilevlm.train.demo.question import Question
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Text, Thing, sample_scene
+from mobilevlm.train.demo.questions.question import Question
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Text, Thing, sample_scene
 from tests.conftest import ROOT, run
 from tests.train.demo.reader import holds, scene_told
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilevlm.templates import TEMPLATES
-from mobilevlm.train.demo import conversations, facts
-from mobilevlm.train.demo.draw import draw_scene, shade
-from mobilevlm.train.demo.phrases import QUESTIONS, ask
-from mobilevlm.train.demo.questions import questions
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
+from mobilevlm.text.templates import TEMPLATES
+from mobilevlm.train.demo import conversations
+from mobilevlm.train.demo.questions.questions import questions
+from mobilevlm.train.demo.wordings.phrases import QUESTIONS, ask
+from mobilevlm.train.demo.world import facts
+from mobilevlm.train.demo.world.draw import draw_scene, shade
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
 from tests.train.demo.reader import compared

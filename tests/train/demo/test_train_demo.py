@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mobilevlm.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.demo.stages import STAGES

@@ -4,9 +4,9 @@ import hashlib
 import random
 
 from mobilevlm.train.demo.conversations import conversation_row
-from mobilevlm.train.demo.draw import draw_scene
-from mobilevlm.train.demo.questions import questions
-from mobilevlm.train.demo.scenes import sample_scene
+from mobilevlm.train.demo.questions.questions import questions
+from mobilevlm.train.demo.world.draw import draw_scene
+from mobilevlm.train.demo.world.scenes import sample_scene
 
 DIGEST = "f56c3208b80f567f139ce7601face095"
 

@@ -6,13 +6,16 @@ import re
 
 import pytest
 
-from mobilevlm.templates import TEMPLATES
-from mobilevlm.train.demo import ends, make_data, wordings, wordings_texts
-from mobilevlm.train.demo.layouts import wide_scene
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Text, Thing
-from mobilevlm.train.demo.several_texts import several_texts
+from mobilevlm.text.templates import TEMPLATES
+from mobilevlm.train.demo import make_data
+from mobilevlm.train.demo.questions import ends
+from mobilevlm.train.demo.questions.several_texts import several_texts
 from mobilevlm.train.demo.wide import wide_questions, wide_row
-from mobilevlm.train.demo.writings import in_order, things_at, writings
+from mobilevlm.train.demo.wordings import texts as wordings_texts
+from mobilevlm.train.demo.wordings import wordings
+from mobilevlm.train.demo.world.layouts import wide_scene
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Text, Thing
+from mobilevlm.train.demo.world.writings import in_order, things_at, writings
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
 from tests.train.demo.wide_names import all_written

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, Scene, Thing
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Thing
 
 MARGIN = 0.1  # of the picture's shorter edge, by which one thing is further to a side than another
 COLOR, SHAPE = "|".join(COLORS), "|".join(SHAPES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from mobilevlm.train.demo.scenes import COLORS, SHAPES, WORDS, Chart, Scene, Thing
+from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, WORDS, Chart, Scene, Thing
 from tests.train.demo.wide_names import COLOR, SHAPE, SIDE, THING, all_written, furthest, lies, meant, middle, side_in
 from tests.train.demo.wide_texts import ASKED, NAME, in_reading_order, text_meant, without_names
 

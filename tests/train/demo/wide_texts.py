@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mobilevlm.train.demo.scenes import Scene, Thing
+from mobilevlm.train.demo.world.scenes import Scene, Thing
 from tests.train.demo.wide_names import (
     COLOR,
     FRONT_OF_TEXT,

@@ -6,9 +6,9 @@ import random
 import string
 from dataclasses import dataclass
 
-from ..question import Question, others
-from ..questions import questions
-from ..scenes import WORDS, Scene
+from ..questions.question import Question, others
+from ..questions.questions import questions
+from ..world.scenes import WORDS, Scene
 from .rows import confirms, sound
 
 # Asked in turn: "writing" is a number or a word, "check" a question of any kind to be answered by yes or no.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ..phrases import SHORT_ANSWER
-from ..question import Question
-from ..questions import questions
-from ..scenes import Scene
+from ..questions.question import Question
+from ..questions.questions import questions
+from ..wordings.phrases import SHORT_ANSWER
+from ..world.scenes import Scene
 from .rows import confirms, save_picture, sound, take, write_json, write_lines
 
 # Asked in turn: "yes" and "no" are questions of any kind with that answer, so neither is a strategy.

@@ -9,7 +9,7 @@ import random
 from io import BytesIO
 from pathlib import Path
 
-from ..scenes import Scene
+from ..world.scenes import Scene
 from .choices import SLOTS, Choice, choices
 from .rows import save_picture, take, write_text
 

@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from ..attributes import existence
-from ..checks import check
-from ..phrases import SHORT_ANSWER
-from ..question import Question
-from ..relations import relation
-from ..scenes import Scene
+from ..questions.attributes import existence
+from ..questions.checks import check
+from ..questions.question import Question
+from ..questions.relations import relation
+from ..wordings.phrases import SHORT_ANSWER
+from ..world.scenes import Scene
 from .rows import save_picture, sound, take, write_lines, write_text
 
 # Category to what asks its questions and the kinds they are of. The demo knows no celebrities and does no sums.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ..facts import a
-from ..phrases import SHORT_ANSWER
-from ..scenes import COLORS, SHAPES, Scene
+from ..wordings.phrases import SHORT_ANSWER
+from ..world.facts import a
+from ..world.scenes import COLORS, SHAPES, Scene
 from .rows import FOUR_SIDED, save_picture, take, write_lines
 
 CATEGORIES = ("adversarial", "popular", "random")

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from ..draw import draw_scene
-from ..phrases import SYNONYMS
-from ..question import Question
-from ..scenes import Scene, sample_scene
+from ..questions.question import Question
+from ..wordings.phrases import SYNONYMS
+from ..world.draw import draw_scene
+from ..world.scenes import Scene, sample_scene
 
 EDGES = (192, 224, 256, 336)  # above what the demo's tower sees, as people's pictures are
 # Nobody tells these apart for certain: one is not asked about where another one is.

@@ -7,8 +7,8 @@ import re
 import string
 from pathlib import Path
 
-from .. import facts
-from ..scenes import Scene
+from ..world import facts
+from ..world.scenes import Scene
 from .choices import SLOTS, Choice, choices
 from .rows import save_picture, take, write_json
 

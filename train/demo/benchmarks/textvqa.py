@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ..phrases import SHORT_ANSWER
-from ..question import Question
-from ..reading import reading
-from ..scenes import Scene
+from ..questions.question import Question
+from ..questions.reading import reading
+from ..wordings.phrases import SHORT_ANSWER
+from ..world.scenes import Scene
 from .choices import other_writings
 from .rows import save_picture, sound, take, write_json, write_lines
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime QNN: provider, SoCs, compilation of context binaries."""

@@ -1,0 +1,57 @@
+"""TensorRT's decoder over whatever runs its graphs: fed and kept as a device's runner does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mobilevlm.checkpoint.config import ModelConfig
+
+from .. import stages
+from ..chunks import Run, chunks
+from .buckets import PROMPT_ROWS, SPARE_ROWS, call_inputs, past_buckets
+
+
+class BucketedDecoder:
+    """Pieces of the `strided` lowering.
+
+    Args:
+        config: the model.
+        runs: the pieces' graphs.
+        parts: layers of each.
+        cache_rows: that the cache holds.
+    """
+
+    def __init__(self, config: ModelConfig, runs: Sequence[Run], parts: Sequence[range], cache_rows: int):
+        self._config, self._runs, self._parts, self._buckets = config, runs, parts, past_buckets(cache_rows)
+        width = config.num_key_value_heads * config.head_dim
+        self.caches = [np.zeros((2 * len(layers), cache_rows, width), np.float32) for layers in parts]
+
+    def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
+        """Run (S, D) rows behind the first `past` of the cache, which get theirs: (1, V) logits of the last."""
+        size = 1 if len(rows) == 1 else PROMPT_ROWS
+        for piece in chunks(len(rows), size):
+            logits = self._call(rows[piece], past + piece.start, size)
+        return logits
+
+    def _call(self, rows: np.ndarray, past: int, size: int) -> np.ndarray:
+        config, count = self._config, len(rows)
+        bucket = next(length for length in self._buckets if length >= past)
+        values = np.zeros((1, SPARE_ROWS + size, rows.shape[1]), np.float32)
+        values[0, -count:] = rows
+        name, others = stages.INPUTS_EMBEDS, call_inputs(config, count, past, size, bucket)
+        shape = (1, bucket, config.num_key_value_heads, config.head_dim)
+        for run, layers, cache in zip(self._runs, self._parts, self.caches, strict=True):
+            keys = [stages.past(layer, part) for layer in layers for part in stages.CACHE_PARTS]
+            past_rows = {key: one[:bucket].reshape(shape) for key, one in zip(keys, cache, strict=True)}
+            outputs = run(others | past_rows | {name: values})
+            cache[:, past : past + count] = outputs[stages.NEW_ROWS][:, size - count :]
+            name, values = stages.HIDDEN_STATES, outputs.get(stages.NEXT_HIDDEN_STATES)
+        return outputs[stages.LOGITS]
+
+    def head_major(self, layer: int, part: str, rows: int) -> np.ndarray:
+        """The first rows of a layer's cache as PyTorch has them, (1, kv heads, rows, head_dim)."""
+        cache, layers = next(pair for pair in zip(self.caches, self._parts, strict=True) if layer in pair[1])
+        one = cache[2 * (layer - layers.start) + stages.CACHE_PARTS.index(part), :rows]
+        return one.reshape(1, rows, self._config.num_key_value_heads, -1).swapaxes(1, 2)

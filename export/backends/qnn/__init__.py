@@ -1,0 +1,1 @@
+"""ONNX Runtime QNN: the Hexagon NPU."""

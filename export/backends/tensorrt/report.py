@@ -1,0 +1,84 @@
+"""What `report.md` says of a bundle for TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+from tqdm import tqdm
+
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.judge import HEADER, table
+from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
+
+from ...verification.stages import HALF_MAX, HEADROOM, Peak
+
+if TYPE_CHECKING:
+    from ...plan import BuildPlan
+
+
+def tensorrt_lines(plan: BuildPlan) -> list[str]:
+    """Items about the decoder's pieces and its calibration."""
+    cut = ", ".join(f"{name} (layers {layers.start} to {layers.stop - 1})" for name, layers in plan.parts.items())
+    lines = [f"- decoder engines: {cut}"]
+    if plan.calibration is None:
+        return lines
+    read = f"{len(plan.calibration.rows)} conversations of {plan.calibration.path.name}"
+    if "int8" in plan.precisions.values():
+        lines.append(f"- int8: ranges of what linear layers read are those of {read}")
+    if plan.precisions[DECODER] == "int4" and plan.choose_weights:
+        lines.append(f"- decoder weights chosen by GPTQ on {read}")
+    return lines
+
+
+def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
+    """Of each stage, the bytes of weights that are stored in each type."""
+    found: dict[str, dict[str, int]] = {}
+    for path in sorted(directory.glob(onnx_file("*"))):
+        if path.name.endswith(float32_file("")):
+            continue  # the same weights once more
+        sizes = found.setdefault(path.name.split(".")[0], {})
+        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+            length = next((int(entry.value) for entry in tensor.external_data if entry.key == "length"), 0)
+            name = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+            sizes[name] = sizes.get(name, 0) + length
+    return found
+
+
+def render_weights(directory: Path) -> str:
+    """A table of what `weight_bytes` finds: an int8 decoder has float16 weights, too."""
+    lines = ["", "| stage | weights in | MB |", "|---|---|---|"]
+    for stage, sizes in weight_bytes(directory).items():
+        lines += [f"| {stage} | {name} | {size / 1e6:.2f} |" for name, size in sizes.items() if size]
+    return "\n".join(lines) + "\n"
+
+
+def render_judgement(bundle: Bundle) -> str:
+    """What NVIDIA's own builder makes of the graphs, here and without a GPU.
+
+    Raises:
+        UserError: it refuses one, or TensorRT-RTX is not installed.
+    """
+    lines = ["", "NVIDIA's builder, asked here (`docs/nvidia.md` says what of it a Jetson's shares):", ""]
+    with tqdm(desc="asking NVIDIA's builder", total=len(bundle.manifest.parts) + 1, unit="graph", disable=None) as bar:
+        for line in table(bundle):
+            lines.append(line)
+            bar.update(line not in HEADER)
+    return "\n".join(lines) + "\n"
+
+
+def render_peaks(peaks: list[Peak]) -> str:
+    """A table of the largest float16 values; nothing where there are none."""
+    if not peaks:
+        return ""
+    lines = [
+        "",
+        "Arithmetic was checked in float32 on the weights as they are stored. Largest float16 value of each graph on "
+        f"the sample (float16 ends at {HALF_MAX:.0f}; {HALF_MAX / HEADROOM:.0f} is the most that is let pass):",
+        "",
+        "| graph | node | value |",
+        "|---|---|---|",
+        *(f"| {peak.graph} | {peak.node} | {peak.largest:.4g} |" for peak in peaks),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Calibration: conversations, and the activations that they cause."""

@@ -1,0 +1,56 @@
+"""How large the values get that CLIP's linear layers read, when pictures are run through it: for int8 ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mobilevlm.checkpoint.checkpoint import Checkpoint
+from mobilevlm.errors import UserError
+from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
+
+from ..split.int8_error import Magnitudes
+from ..verification.reference import streamed_model
+from .conversations import Conversations
+
+
+def shows_pictures(source: Conversations) -> bool:
+    """Whether conversations are about any."""
+    return any(as_list(row.get("image")) for row in source.rows)
+
+
+def pictures(source: Conversations) -> list[Path]:
+    """Those that conversations are about.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = [source.path.parent / name for row in source.rows for name in as_list(row.get("image"))]
+    if not files:
+        raise UserError(f"--calibration {source.path} names no picture, and the ranges of vision come from some")
+    return files
+
+
+def vision_magnitudes(
+    checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], source: Conversations
+) -> dict[str, Magnitudes]:
+    """Of what each linear layer of the vision tower reads, by the layer's name.
+
+    Args:
+        checkpoint: the model.
+        tensors: its weights, balanced where the ones that are quantised are.
+        source: whose pictures are shown.
+    """
+    spec, found = ImageSpec.of(checkpoint.config), {}
+    model = streamed_model(checkpoint, tensors)
+    for name, module in model.model.vision_tower.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            seen = found[f"model.vision_tower.{name}"] = Magnitudes()
+            module.register_forward_pre_hook(lambda _, read, to=seen: to.add(read[0]))
+    # All in one batch: every weight is read once.
+    batch = torch.cat([torch.from_numpy(preprocess(load_image(file), spec)) for file in pictures(source)])
+    with torch.inference_mode():
+        model.encode_images(batch)
+    return found

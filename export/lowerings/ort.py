@@ -1,0 +1,106 @@
+"""For ONNX Runtime on a CPU: its fused operators, and a kv cache that is updated in place.
+
+`GroupQueryAttention` appends the new rows to the buffer it was given as past (the runtime binds past and present to one
+address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator. On an
+int8 cache a step is quicker still, and many rows are slower: see `prompt`.
+Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import TensorProto
+
+from mobilevlm.checkpoint.config import ConfigError, ModelConfig
+from mobilevlm.engines.stages import CACHE_PARTS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
+
+from ..split.graph import ORT_DOMAIN, Graph
+from ..split.kv_cache import CacheForm
+
+FLOAT, INT32, INT8 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT8
+
+
+def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
+    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    qkv = [graph.product(x, layer) for layer in layers]
+    return graph.op("MultiHeadAttention", *qkv, graph.bias(*layers), domain=ORT_DOMAIN, num_heads=heads)
+
+
+def quick_gelu(graph: Graph, x: str) -> str:
+    """`x * sigmoid(1.702 x)`, CLIP's activation."""
+    y = graph.op("QuickGelu", x, domain=ORT_DOMAIN, alpha=1.702)
+    graph.lowest[y] = -0.27847 / 1.702  # -W(1/e), where x * sigmoid(x) turns
+    return y
+
+
+def silu(graph: Graph, x: str) -> str:
+    """`x * sigmoid(x)`."""
+    return graph.op("QuickGelu", x, domain=ORT_DOMAIN, alpha=1.0)
+
+
+def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
+    """RMSNorm."""
+    return graph.op("SimplifiedLayerNormalization", x, graph.weight(weight), axis=-1, epsilon=epsilon, stash_type=1)
+
+
+def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -> tuple[str, str]:
+    """The RMSNorm of `x + residual`, and that sum."""
+    outputs = [graph.fresh("norm"), "", "", graph.fresh("sum")]
+    inputs = [x, residual, graph.weight(weight)]
+    graph.ops("SkipSimplifiedLayerNormalization", inputs, outputs, ORT_DOMAIN, epsilon=epsilon)
+    return outputs[0], outputs[3]
+
+
+def last_position(graph: Graph, x: str) -> str:
+    """The last of (1, S, D) rows."""
+    return graph.op("Gather", x, graph.constant(np.array([-1])), axis=1)
+
+
+def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
+    """Declare the inputs (`rows` is the first's name) and cache outputs of decoder layers; return RoPE's tables."""
+    if config.head_dim % 16:
+        raise ConfigError(f"heads of {config.head_dim} are not supported on a CPU: a multiple of 16 is needed")
+    graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
+    graph.input(SEQLENS_K, INT32, [1])
+    graph.input(TOTAL_SEQUENCE_LENGTH, INT32, [])
+    shape = [1, config.num_key_value_heads, cache.rows, config.head_dim]
+    dtype = FLOAT if cache.steps is None else INT8
+    for layer in layers:
+        for part in CACHE_PARTS:
+            graph.input(past(layer, part), dtype, shape)
+            graph.output(present(layer, part), dtype, shape)
+    return rope(graph, config, cache.rows)
+
+
+def rope(graph: Graph, config: ModelConfig, rows: int) -> list[str]:
+    """Cosines and sines (rows, Dh / 2) of RoPE's angles."""
+    frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
+    angles = np.outer(np.arange(rows), frequencies)
+    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    return [graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()]
+
+
+def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
+    """Causal attention of (1, S, D) rows to themselves and the cache, which they are added to; (1, S, H * Dh)."""
+    qkv = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
+    caches = [past(layer, "key"), past(layer, "value")]
+    inputs = [qkv, "", "", *caches, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, *tables]
+    outputs = [graph.fresh("attention"), present(layer, "key"), present(layer, "value")]
+    form = {}
+    if cache.steps is not None:
+        steps = [graph.initializer(f"cache.{layer}.{part}", cache.steps(layer, part)) for part in CACHE_PARTS]
+        inputs += ["", "", "", *steps]
+        form = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+    return graph.ops(
+        "GroupQueryAttention",
+        inputs,
+        outputs,
+        ORT_DOMAIN,
+        num_heads=config.num_attention_heads,
+        kv_num_heads=config.num_key_value_heads,
+        do_rotary=1,
+        rotary_interleaved=0,
+        **form,
+    )[0]

@@ -1,0 +1,21 @@
+"""`gqa` for a target with XNNPACK: a picture's queries, keys and values get their biases from their own layers.
+
+XNNPACK takes no product of three dimensions, but ONNX Runtime turns a product of fixed sizes with a bias added to it
+into a `Gemm` of two before it asks (core/optimizer/matmul_add_fusion.cc), which XNNPACK does take. With the biases in
+the attention, as `gqa` has them, half of the vision tower's products would stay behind: `xnnpack_coverage.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..split.graph import ORT_DOMAIN, Graph
+from .ort import add_norm, attention, declare_inputs, last_position, norm, quick_gelu, silu
+
+__all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "quick_gelu", "silu", "vision_attention"]
+
+
+def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
+    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    qkv = [graph.linear(x, layer) for layer in layers]
+    return graph.op("MultiHeadAttention", *qkv, domain=ORT_DOMAIN, num_heads=heads)

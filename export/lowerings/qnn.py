@@ -1,0 +1,122 @@
+"""For NPUs and other runtimes that know neither `GroupQueryAttention` nor a shape that changes.
+
+The cache is only read; new rows are handed out, and the runtime writes them behind the past (`engines/chunks.py`). Keys
+lie transposed in it, as the product with a query reads them, and nothing is joined to the past but scores: the cache is
+never copied. How many rows run at a time is left open here: graphs for many and for one are the same operators, with
+other sizes written into their inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import TensorProto
+
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.engines.chunks import cache_shape
+from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, ROPE_COS, ROPE_SIN, new_rows, past
+
+from ..split.graph import Graph
+from ..split.kv_cache import CacheForm
+from .ort import last_position
+
+__all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "quick_gelu", "silu", "vision_attention"]
+
+FLOAT = TensorProto.FLOAT
+END = 2**31 - 1  # of whatever is sliced
+
+
+def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
+    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    query, key, value = (split(graph, graph.linear(x, layer), heads, width // heads) for layer in layers)
+    scores = graph.op("MatMul", scaled(graph, query, width // heads), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+    return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), width)
+
+
+def quick_gelu(graph: Graph, x: str) -> str:
+    """`x * sigmoid(1.702 x)`, CLIP's activation."""
+    steep = graph.op("Mul", x, graph.once("quick_gelu", lambda: graph.constant(np.array(1.702, np.float32))))
+    return graph.op("Mul", x, graph.op("Sigmoid", steep))
+
+
+def silu(graph: Graph, x: str) -> str:
+    """`x * sigmoid(x)`."""
+    return graph.op("Mul", x, graph.op("Sigmoid", x))
+
+
+def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
+    """RMSNorm, one operator: its squares have no range of their own that one huge token would take."""
+    return graph.op("RMSNormalization", x, graph.weight(weight), axis=-1, epsilon=epsilon)
+
+
+def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -> tuple[str, str]:
+    """The RMSNorm of `x + residual`, and that sum."""
+    total = graph.op("Add", x, residual)
+    return norm(graph, total, weight, epsilon), total
+
+
+def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
+    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; return RoPE's inputs."""
+    graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
+    graph.input(ATTENTION_MASK, FLOAT, [1, 1, "sequence", "columns"])
+    tables = [graph.input(name, FLOAT, [1, 1, "sequence", config.head_dim]) for name in (ROPE_COS, ROPE_SIN)]
+    for layer in layers:
+        for part in CACHE_PARTS:
+            graph.input(past(layer, part), FLOAT, list(cache_shape(config, part, cache.rows)))
+            graph.output(new_rows(layer, part), FLOAT, list(cache_shape(config, part, "sequence")))
+    return tables
+
+
+def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
+    """Causal attention of (1, S, D) rows to themselves and the cache; (1, S, H * Dh)."""
+    heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
+    query = scaled(graph, _turn(graph, split(graph, query, heads, dim), tables, dim), dim)
+    key = _turn(graph, split(graph, key, kv_heads, dim), tables, dim)
+    key = graph.op("Transpose", key, perm=[0, 1, 3, 2], out=new_rows(layer, "key"))
+    value = graph.op("Transpose", apart(graph, value, kv_heads, dim), perm=[0, 2, 1, 3], out=new_rows(layer, "value"))
+    # Query heads that read the same keys become rows of one head; a 0 keeps the size there is.
+    query = reshape(graph, query, [1, kv_heads, -1, dim])
+    scores = graph.op("Concat", *(graph.op("MatMul", query, keys) for keys in (past(layer, "key"), key)), axis=-1)
+    scores = reshape(graph, scores, [1, heads, -1, 0])
+    weights = graph.op("Softmax", graph.op("Add", scores, ATTENTION_MASK), axis=-1)
+    weights = reshape(graph, weights, [1, kv_heads, -1, 0])
+    before = graph.op("MatMul", columns(graph, weights, 0, cache.rows), past(layer, "value"))
+    among = graph.op("MatMul", columns(graph, weights, cache.rows, END), value)
+    return join(graph, reshape(graph, graph.op("Add", before, among), [1, heads, -1, dim]), heads * dim)
+
+
+def _turn(graph: Graph, x: str, tables: list[str], dim: int) -> str:
+    """RoPE of (1, H, S, Dh): the second table has the sign that the turned halves need."""
+    halves = [columns(graph, x, dim // 2, END), columns(graph, x, 0, dim // 2)]
+    across = graph.op("Mul", graph.op("Concat", *halves, axis=-1), tables[1])
+    return graph.op("Add", graph.op("Mul", x, tables[0]), across)
+
+
+def scaled(graph: Graph, query: str, dim: int) -> str:
+    scale = graph.once("attention.scale", lambda: graph.constant(np.array(dim**-0.5, np.float32)))
+    return graph.op("Mul", query, scale)
+
+
+def split(graph: Graph, x: str, heads: int, dim: int) -> str:
+    """(1, S, H * Dh) to (1, H, S, Dh)."""
+    return graph.op("Transpose", apart(graph, x, heads, dim), perm=[0, 2, 1, 3])
+
+
+def apart(graph: Graph, x: str, heads: int, dim: int) -> str:
+    return reshape(graph, x, [1, -1, heads, dim])
+
+
+def join(graph: Graph, x: str, width: int) -> str:
+    """(1, H, S, Dh) to (1, S, H * Dh)."""
+    return reshape(graph, graph.op("Transpose", x, perm=[0, 2, 1, 3]), [1, -1, width])
+
+
+def reshape(graph: Graph, x: str, shape: list[int]) -> str:
+    return graph.op("Reshape", x, graph.once(f"shape.{shape}", lambda: graph.constant(np.array(shape))))
+
+
+def columns(graph: Graph, x: str, start: int, stop: int) -> str:
+    bounds = [graph.once(f"index.{at}", lambda at=at: graph.constant(np.array([at]))) for at in (start, stop, -1)]
+    return graph.op("Slice", x, *bounds)

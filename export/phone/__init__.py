@@ -1,0 +1,1 @@
+"""Kit for a phone: scripts and graphs of a bundle, run by the SoC vendor's tools."""

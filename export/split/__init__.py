@@ -1,0 +1,1 @@
+"""The model split into ONNX graphs: vision and projector, KV-cached decoder."""

@@ -1,0 +1,36 @@
+"""A model of a published size without its weights, for sizing and benchmarks.
+
+LLaMA's own vocabulary may not be shipped with this project, so its tokenizer is a small real one padded to the size the
+model expects: 768 pieces of a byte-pair model trained on CPython's docstrings, the rest `tok<id>`, so that a random
+model's answer can at least be read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sentencepiece import sentencepiece_model_pb2
+
+from mobilevlm.checkpoint.checkpoint import Checkpoint
+from mobilevlm.checkpoint.tensors import random_tensors
+from mobilevlm.model.model import expected_shapes
+from mobilevlm.presets import PRESETS
+
+SMALL_TOKENIZER = Path(__file__).parent / "small_tokenizer.model"
+
+
+def random_checkpoint(preset: str, directory: Path) -> Checkpoint:
+    """A model of a published size (see `PRESETS`) with random weights; its tokenizer is written into `directory`."""
+    config = PRESETS[preset]
+    write_random_tokenizer(directory, config.vocab_size)
+    return Checkpoint(f"{preset}-random", config, random_tensors(expected_shapes(config)), directory)
+
+
+def write_random_tokenizer(directory: Path, vocab_size: int) -> None:
+    """Write a `tokenizer.model` with exactly `vocab_size` pieces."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(SMALL_TOKENIZER.read_bytes())
+    for index in range(len(model.pieces), vocab_size):
+        # A score below every real piece's: never chosen when text is tokenised.
+        model.pieces.add(piece=f"\u2581tok{index}", score=-1e6)
+    model.trainer_spec.vocab_size = len(model.pieces)
+    (directory / "tokenizer.model").write_bytes(model.SerializeToString())

@@ -1,0 +1,153 @@
+"""PyTorch's answer to a sample, with the weights streamed through the model: the reference of every verification.
+
+A model of any size has one on the machine that builds it, because a weight is in memory only while its layer runs.
+One pass over prompt and answer gives the logits of prefill and of every decode step, because attention is causal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate.hooks import attach_align_device_hook
+
+from mobilevlm.checkpoint.checkpoint import Checkpoint
+from mobilevlm.engines import stages
+from mobilevlm.errors import UserError
+from mobilevlm.model.model import MobileVLM, empty_model
+from mobilevlm.model.projectors import num_image_tokens
+from mobilevlm.model.splice import splice
+from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX
+
+QUESTION = "What is in the picture?"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the stages are run on: one synthetic picture and one short question.
+
+    Attributes:
+        pixel_values: (1, 3, H, H) float32, None for a text-only model.
+        input_ids: prompt, -200 where the image goes.
+    """
+
+    pixel_values: torch.Tensor | None
+    input_ids: list[int]
+
+
+def make_sample(checkpoint: Checkpoint) -> Sample:
+    """A smooth picture with noise (fixed seed) and a question about it."""
+    vision = checkpoint.config.vision
+    tokenizer = checkpoint.tokenizer()
+    if vision is None:
+        return Sample(None, tokenizer.encode([QUESTION]))
+    generator = np.random.default_rng(0)
+    axis = np.linspace(-1.5, 1.5, vision.image_size, dtype=np.float32)
+    picture = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
+    picture += 0.5 * generator.standard_normal(picture.shape, dtype=np.float32)
+    return Sample(torch.from_numpy(picture[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
+
+
+def question_rows(rows: int) -> int:
+    """Rows at the end of a prompt of so many that are run behind the others, as a question behind a picture is."""
+    return min(stages.QUESTION_ROWS, rows // 2)
+
+
+def prompt_rows(checkpoint: Checkpoint) -> int:
+    """Rows of the kv cache that the sample's prompt takes."""
+    ids = make_sample(checkpoint).input_ids
+    per_image = num_image_tokens(checkpoint.config) if checkpoint.config.vision else 0
+    return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (per_image - 1)
+
+
+class _Float32(Mapping[str, torch.Tensor]):
+    """A checkpoint's tensors in float32, for a float32 reference."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], tied: bool):
+        self.tensors, self.tied = tensors, tied
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.tensors["model.embed_tokens.weight" if self.tied and name == "lm_head.weight" else name].float()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] | None = None) -> MobileVLM:
+    """The model in float32; each module reads its weights when it runs, and forgets them.
+
+    Args:
+        checkpoint: the model.
+        tensors: its weights in another form, such as `balance.Balanced`; None for its own.
+    """
+    model = empty_model(checkpoint.config)
+    weights = _Float32(tensors or checkpoint.tensors, checkpoint.config.tie_word_embeddings)
+    attach_align_device_hook(model, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
+    return model
+
+
+def layers_of(model: MobileVLM) -> list[torch.nn.Module]:
+    """A model's layers, the decoder's and CLIP's."""
+    tower = getattr(model.model, "vision_tower", None)
+    clip = [] if tower is None else tower.vision_tower["vision_model"].encoder.layers
+    return [*model.model.layers, *clip]
+
+
+class Reference:
+    """The PyTorch model of a checkpoint in float32, on one sample.
+
+    Attributes:
+        golden: the sample's inputs and PyTorch's outputs so far, by name.
+        inputs_embeds: (1, S, D) float32, the prompt with the image in its place.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, sample: Sample, on_layer: Callable[[], object]):
+        self._model = streamed_model(checkpoint)
+        for layer in self.layers():
+            layer.register_forward_hook(lambda *_: on_layer() and None)
+        self.golden = {"input_ids": np.array(sample.input_ids)}
+        with torch.inference_mode():
+            self.inputs_embeds = self._embed(sample)
+
+    def layers(self) -> list[torch.nn.Module]:
+        """Those of the decoder and of CLIP."""
+        return layers_of(self._model)
+
+    def _embed(self, sample: Sample) -> torch.Tensor:
+        ids = torch.tensor([sample.input_ids])
+        if sample.pixel_values is None:
+            return self._model.model.embed_tokens(ids)
+        blocks = self._model.encode_images(sample.pixel_values)
+        self._record("pixel_values", sample.pixel_values)
+        self._record(stages.IMAGE_EMBEDS, blocks[0][None])
+        return splice(ids, blocks, self._model.model.embed_tokens).inputs_embeds
+
+    @torch.inference_mode()
+    def follow(self, tokens: list[int], first_rows: int) -> None:
+        """Run the prompt and an answer to it: records the logits of each of its tokens.
+
+        Args:
+            tokens: the answer.
+            first_rows: rows of the prompt that stages ran first; their last one's logits are recorded, too.
+        """
+        answer = self._model.model.embed_tokens(torch.tensor([tokens[:-1]]))
+        inputs = torch.cat([self.inputs_embeds, answer], dim=1)
+        kept = inputs.shape[1] - first_rows + 1
+        logits = self._model(inputs_embeds=inputs, use_cache=False, logits_to_keep=kept).logits[0]
+        self._record("answer", torch.tensor(tokens[:-1]))
+        self._record("tokens", logits[-len(tokens) :].argmax(-1))
+        self._record(stages.FIRST_LOGITS, logits[:1])
+        self._record(stages.LOGITS, logits[-len(tokens) :])
+
+    def _record(self, name: str, value: torch.Tensor) -> None:
+        if not torch.isfinite(value.float()).all():
+            raise UserError(
+                f"PyTorch computes {name} with values that are not finite: the checkpoint's weights are damaged, copy "
+                "or train it again"
+            )
+        self.golden[name] = value.numpy()

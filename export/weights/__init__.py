@@ -1,0 +1,1 @@
+"""Transformations of the weights before they are quantised."""

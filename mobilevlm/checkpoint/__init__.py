@@ -1,0 +1,1 @@
+"""Checkpoints in the published layout: configuration, tensors, LoRA, the Hugging Face hub."""

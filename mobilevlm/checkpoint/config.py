@@ -1,0 +1,258 @@
+"""What a checkpoint is: the published `config.json` and the vision tower it names.
+
+Free of PyTorch, because a device reads the same description out of its bundle. Keys that the published files carry but
+that mean nothing (lit-gpt leftovers such as `n_head: 16` in the 3B files) are ignored: only the fields below are read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from .config_types import ConfigError, check_types, read_json
+
+__all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A CLIP vision tower and the preprocessing that belongs to it (the names are those of its own files)."""
+
+    hidden_size: int = 1024
+    intermediate_size: int = 4096
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    image_size: int = 336
+    patch_size: int = 14
+    layer_norm_eps: float = 1e-5
+    hidden_act: str = "quick_gelu"
+    image_mean: tuple[float, float, float] = CLIP_MEAN
+    image_std: tuple[float, float, float] = CLIP_STD
+    shortest_edge: int | None = None
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+        return self.image_size // self.patch_size
+
+    @classmethod
+    def from_files(cls, config: dict[str, Any], preprocessor: dict[str, Any] | None = None) -> VisionConfig:
+        """Read a tower's `config.json` (a CLIP or a CLIP vision one) and, if it has one, `preprocessor_config.json`."""
+        known = {f.name for f in fields(cls)}
+        config = config.get("vision_config") or config
+        values = {key: value for key, value in config.items() if key in known and value is not None}
+        if preprocessor:
+            values |= _preprocessing(preprocessor)
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VisionConfig:
+        """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
+        check_types(cls, values, "the vision tower's configuration")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
+    crop, size = raw.get("crop_size"), raw.get("size")
+    values = {
+        "image_mean": raw.get("image_mean"),
+        "image_std": raw.get("image_std"),
+        "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
+        "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+# What the files of these hub ids say (https://huggingface.co/openai/clip-vit-large-patch14-336), so that a checkpoint
+# that names one of them loads with no network.
+KNOWN_TOWERS = {
+    "clip-vit-large-patch14-336": VisionConfig(),
+    "clip-vit-large-patch14": VisionConfig(image_size=224),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One MobileVLM, or one MobileLLaMA when `vision` is None. Field names are the published ones."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int = 32000
+    head_dim: int = 0
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    max_position_embeddings: int = 2048
+    max_sequence_length: int | None = None
+    tie_word_embeddings: bool = False
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+    pad_token_id: int = 0
+    torch_dtype: str = "bfloat16"
+    image_aspect_ratio: str | None = "pad"
+    mm_hidden_size: int = 0
+    mm_projector_type: str = "linear"
+    mm_projector_lr: float | None = None
+    mm_vision_tower: str | None = None
+    vision_tower_type: str = "clip"
+    mm_vision_select_layer: int = -2
+    mm_vision_select_feature: str = "patch"
+    mm_use_im_start_end: bool = False
+    mm_use_im_patch_token: bool = True
+    vision: VisionConfig | None = None
+
+    def __post_init__(self):
+        if not self.head_dim:
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
+        _check(self)
+
+    @property
+    def uses_checkpoint_tower(self) -> bool:
+        """Whether the vision weights inside the checkpoint count, rather than those `mm_vision_tower` names."""
+        return "v2" in self.mm_projector_type
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Tokens the original adds to the tokenizer at load, in its order."""
+        if self.vision is None:
+            return ()
+        patch = ("<im_patch>",) if self.mm_use_im_patch_token else ()
+        return patch + (("<im_start>", "<im_end>") if self.mm_use_im_start_end else ())
+
+    @property
+    def num_vision_layers(self) -> int:
+        """CLIP blocks that are needed: those up to the hidden state `mm_vision_select_layer` points at."""
+        layers = self.vision.num_hidden_layers
+        select = self.mm_vision_select_layer
+        return select if select >= 0 else layers + 1 + select
+
+    @property
+    def num_patches(self) -> int:
+        """Rows the tower hands to the projector."""
+        return self.vision.grid**2 + (self.mm_vision_select_feature == "cls_patch")
+
+    def to_published(self) -> dict[str, Any]:
+        """The `config.json` of the published layout."""
+        text = self.vision is None
+        values = {key: value for key, value in asdict(self).items() if key != "vision"}
+        if text:
+            values = {k: v for k, v in values.items() if not k.startswith(("mm_", "image_", "vision_tower"))}
+        if self.head_dim * self.num_attention_heads == self.hidden_size:
+            del values["head_dim"]
+        if self.max_sequence_length is None:
+            del values["max_sequence_length"]
+        values |= {
+            "architectures": ["LlamaForCausalLM" if text else "MobileLlamaForCausalLM"],
+            "model_type": "llama" if text else "mobilevlm",
+            "hidden_act": "silu",
+            "initializer_range": 0.02,
+            "pretraining_tp": 1,
+            "rope_scaling": None,
+            "use_cache": True,
+        }
+        if not text:
+            values |= {"image_grid_pinpoints": None, "use_mm_proj": True}
+            values |= {"freeze_mm_mlp_adapter": False, "tune_mm_mlp_adapter": False}
+        return dict(sorted(values.items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """`to_published` plus the tower, as a bundle stores it."""
+        return self.to_published() | {"vision": asdict(self.vision) if self.vision else None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Inverse of `to_dict`."""
+        vision = values.get("vision")
+        return cls.from_published(values, VisionConfig.from_dict(vision) if vision else None)
+
+    @classmethod
+    def from_published(cls, raw: dict[str, Any], vision: VisionConfig | None) -> ModelConfig:
+        """Read a published `config.json` (`mobilevlm` or `llama`).
+
+        Args:
+            raw: the parsed file.
+            vision: the tower it names, None for a text-only model.
+
+        Raises:
+            ConfigError: a needed key is missing, or a value is one this project does not implement.
+        """
+        raw = {key: value for key, value in raw.items() if value is not None or key == "image_aspect_ratio"}
+        _refuse_unsupported(raw)
+        known = {f.name for f in fields(cls)} - {"vision"}
+        values = {key: value for key, value in raw.items() if key in known}
+        rope = raw.get("rope_parameters", {})  # transformers 5 writes rope_theta in here, and dtype for torch_dtype
+        values.setdefault("rope_theta", float(rope.get("rope_theta", 10000.0)))
+        values.setdefault("torch_dtype", raw.get("dtype", "float32"))
+        values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+        values.setdefault("image_aspect_ratio", None)  # absent means no padding
+        needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+        missing = [key for key in needed if key not in values]
+        check_types(cls, values, "config.json")
+        if missing:
+            raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a MobileVLM or LLaMA checkpoint?")
+        if vision:
+            values.setdefault("mm_hidden_size", vision.hidden_size)
+        return cls(**values, vision=vision)
+
+
+def _refuse_unsupported(raw: dict[str, Any]) -> None:
+    model_type = raw.get("model_type", "mobilevlm")
+    if model_type not in ("mobilevlm", "llama"):
+        raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if rope_type != "default":
+        raise ConfigError(f"config.json asks for rope scaling {rope_type!r}; only unscaled RoPE is supported")
+    expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "vision_tower_type": "clip"}
+    for key, value in expected.items():
+        if raw.get(key, value) != value:
+            raise ConfigError(f"config.json has {key} {raw[key]!r}; only {value!r} is supported")
+
+
+def projector_family(mm_projector_type: str) -> str:
+    """The projector a type names, by the original's order: `linear`, `mlp`, `ldpnetv2` or `ldpnet`.
+
+    Raises:
+        ConfigError: the type is none of them.
+    """
+    if mm_projector_type == "linear":
+        return "linear"
+    if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d+x_gelu", mm_projector_type):
+        return "mlp"
+    for family in ("ldpnetv2", "ldpnet"):
+        if mm_projector_type.startswith(family):
+            return family
+    raise ConfigError(
+        f"config.json has mm_projector_type {mm_projector_type!r}; known are linear, mlp<N>x_gelu, ldpnet, ldpnetv2. "
+        "A new projector is one file in mobilevlm/model/projectors/."
+    )
+
+
+def _check(config: ModelConfig) -> None:
+    if config.num_attention_heads % config.num_key_value_heads:
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    if config.vision is None:
+        return
+    family = projector_family(config.mm_projector_type)
+    if config.mm_hidden_size != config.vision.hidden_size:
+        raise ConfigError(
+            f"mm_hidden_size is {config.mm_hidden_size}, but the vision tower {config.mm_vision_tower} has hidden size "
+            f"{config.vision.hidden_size}: config.json names the wrong mm_vision_tower"
+        )
+    feature = config.mm_vision_select_feature
+    if feature not in ("patch", "cls_patch"):
+        raise ConfigError(f"mm_vision_select_feature is {feature!r}; patch and cls_patch are supported")
+    if feature == "cls_patch" and family.startswith("ldpnet"):
+        raise ConfigError(f"mm_vision_select_feature cls_patch does not fit {family}, which needs a square grid")
+    if not 0 <= config.num_vision_layers <= config.vision.num_hidden_layers:
+        layer, layers = config.mm_vision_select_layer, config.vision.num_hidden_layers
+        raise ConfigError(f"mm_vision_select_layer is {layer}, but the vision tower has {layers} layers")

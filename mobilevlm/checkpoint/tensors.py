@@ -1,0 +1,206 @@
+"""A checkpoint's weights as a mapping from published name to tensor, read when asked for and never all at once.
+
+Everything that needs weights reads them through this: the PyTorch model, the export that streams them into ONNX, the
+streamed reference of its verification. Files are memory-mapped, so holding a `Tensors` costs nothing, and what was read
+leaves memory again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..errors import UserError
+from ..pages import Pages
+
+# In the order in which they are looked for.
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Buffers that some transformers versions wrote into checkpoints and every model recomputes.
+STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
+
+# Bytes read of a file until its pages are given back: to look up where they are takes some 15 ms.
+RELEASE_BYTES = 2**27
+BYTE_DEVIATION = 73.9  # standard deviation of a random int8
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read as published; the message names every file or key that is wrong."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a checkpoint: its shape, known without reading it, and how to read it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+
+class Tensors(Mapping[str, torch.Tensor]):
+    """Lazily read tensors: `tensors[name]` reads (maps) one, iteration gives the names."""
+
+    def __init__(self, entries: Mapping[str, Entry]):
+        self._entries = {name: entry for name, entry in entries.items() if not name.endswith(STALE_SUFFIXES)}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._entries[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # Mapping's own would read the tensor
+
+    def entry(self, name: str) -> Entry:
+        """A tensor's shape and reader."""
+        return self._entries[name]
+
+    def replaced(self, changes: Mapping[str, Entry]) -> Tensors:
+        """A mapping in which `changes` win over what is here."""
+        return Tensors(self._entries | dict(changes))
+
+    def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
+        """A mapping under new names; a tensor renamed to None is left out."""
+        pairs = ((rename(name), entry) for name, entry in self._entries.items())
+        return Tensors({name: entry for name, entry in pairs if name is not None})
+
+    def converted(self, dtype: torch.dtype) -> Tensors:
+        """A mapping whose tensors are rounded to `dtype` as they are read."""
+
+        def rounded(entry: Entry) -> Entry:
+            return Entry(entry.shape, lambda: entry.read().to(dtype))
+
+        return Tensors({name: rounded(entry) for name, entry in self._entries.items()})
+
+
+def open_file(path: Path) -> Tensors:
+    """Map one `.safetensors` or `.bin` file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or not of its kind.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: copy or download the checkpoint again")
+    try:
+        return _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as weights ({reason}): copy or download it again") from None
+    except Exception as error:
+        # torch.load raises pickle.UnpicklingError, whose text explains weights_only at length: one line is enough.
+        if type(error).__module__ not in ("_pickle", "pickle"):
+            raise
+        raise CheckpointError(f"{path} is no plain weights file: copy or download it again") from None
+
+
+class _Mapped:
+    """A mapped file, whose pages leave memory as its tensors are read: they would stay for as long as it is open.
+
+    Tensors that are still held read theirs again, mostly from the system's own cache of the file.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._read = path.resolve(), 0  # as the system names what is mapped, also behind links
+
+    def entry(self, shape: Sequence[int], read: Callable[[], torch.Tensor]) -> Entry:
+        """A tensor of this file."""
+
+        def counted() -> torch.Tensor:
+            if self._read > RELEASE_BYTES:
+                Pages(self._path).release()
+                self._read = 0
+            tensor = read()
+            self._read += tensor.nbytes
+            return tensor
+
+        return Entry(tuple(shape), counted)
+
+
+def _open_safetensors(path: Path) -> Tensors:
+    file, mapped = safe_open(path, framework="pt", device="cpu"), _Mapped(path)
+
+    def entry(name: str) -> Entry:
+        return mapped.entry(file.get_slice(name).get_shape(), lambda: file.get_tensor(name))
+
+    return Tensors({name: entry(name) for name in file.keys()})
+
+
+def _open_bin(path: Path) -> Tensors:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap can only be used with files saved with" not in str(error):
+            raise
+        state = torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError("it holds something other than a dictionary of tensors")
+    mapped = _Mapped(path)
+    return Tensors({name: mapped.entry(value.shape, lambda value=value: value) for name, value in state.items()})
+
+
+def open_directory(directory: Path) -> Tensors:
+    """Map a checkpoint's weights: safetensors before `.bin`, single or sharded.
+
+    Raises:
+        CheckpointError: there are none, a shard is missing, or a file cannot be read.
+    """
+    found = next((directory / name for name in WEIGHT_NAMES if (directory / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{directory} holds no weights: one of {', '.join(WEIGHT_NAMES)} is needed")
+    return _open_sharded(found) if found.suffix == ".json" else open_file(found)
+
+
+def _open_sharded(index: Path) -> Tensors:
+    try:
+        weight_map = dict(json.loads(index.read_text())["weight_map"])
+        shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(f"{index} is no shard index: copy or download it again") from None
+    missing = [name for name, path in shards.items() if not path.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index.parent} lacks {', '.join(missing)}, which {index.name} lists: copy them there too"
+        )
+    opened = {name: open_file(path) for name, path in shards.items()}
+    absent = [name for name, shard in weight_map.items() if name not in opened[shard]]
+    if absent:
+        raise CheckpointError(f"{index} lists tensors that its shards lack: {', '.join(sorted(absent))}")
+    return Tensors({name: opened[shard].entry(name) for name, shard in weight_map.items()})
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tensors:
+    """Weights of the given shapes that keep activations near unit size, each drawn anew from its name when it is read.
+
+    Matrices and convolutions are uniform with variance 1 / fan-in, norm weights one, biases about 0.02, so that the
+    difference of two implementations on them says something.
+    """
+
+    def draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if len(shape) == 1 and "norm" in name and name.endswith("weight"):
+            return torch.ones(shape)
+        # One random byte a weight: ten times quicker than normal deviates, minutes of a 7B build.
+        generator = np.random.Generator(np.random.SFC64(zlib.crc32(f"{seed}.{name}".encode())))
+        steps = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
+        fan_in = math.prod(shape[1:]) if len(shape) > 1 else 2500
+        deviation = 1.0 if "embed_tokens" in name else fan_in**-0.5
+        # Bytes reach further below zero than above: a quantiser would cut the same end off every block of weights.
+        return torch.from_numpy(steps.astype(np.float32)).add_(0.5).mul_(deviation / BYTE_DEVIATION)
+
+    return Tensors(
+        {name: Entry(shape, lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()}
+    )

@@ -1,0 +1,1 @@
+"""The PyTorch model: CLIP vision tower, projector, LLaMA decoder."""

@@ -1,0 +1,1 @@
+"""Text without PyTorch: tokenizer, conversation templates, prompts."""

@@ -1,0 +1,175 @@
+"""From a conversation to a prompt, and from generated tokens to an answer, as the original words and cuts them.
+
+A prompt is made of segments (see `tokenizer`): what a template adds may be a control token, what a person or the model
+said is text, whatever it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+from .templates import MORE_TEMPLATES, TEMPLATES, Style, Template, template
+from .tokenizer import IMAGE, IMAGE_TOKEN_INDEX, Segment, Token, Tokenizer
+
+__all__ = [
+    "IGNORE_INDEX",
+    "IMAGE",
+    "IMAGE_TOKEN_INDEX",
+    "IM_END",
+    "IM_PATCH",
+    "IM_START",
+    "MORE_TEMPLATES",
+    "TEMPLATES",
+    "Conversation",
+    "Segment",
+    "StopRule",
+    "Style",
+    "Template",
+    "Token",
+    "template",
+]
+
+IGNORE_INDEX = -100
+IM_PATCH = Token("<im_patch>")
+IM_START = Token("<im_start>")
+IM_END = Token("<im_end>")
+SENTENCE_TOKENS = ("<s>", "</s>")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: what was said, and how many images were shown with it."""
+
+    text: str
+    num_images: int = 0
+
+    def segments(self, start_end: bool) -> list[Segment]:
+        """The images, each on a line of its own, then the text; nothing for an empty message."""
+        image = [IM_START, IMAGE, IM_END] if start_end else [IMAGE]
+        return [*image, "\n"] * self.num_images + ([self.text] if self.text else [])
+
+
+@dataclass
+class Conversation:
+    """A dialogue in a template's wording.
+
+    Attributes:
+        template: the wording.
+        messages: questions and answers in turn, a question first.
+    """
+
+    template: Template
+    messages: list[Message] = field(default_factory=list)
+
+    def ask(self, text: str, num_images: int = 0) -> None:
+        """Add a question, asked about `num_images` images.
+
+        Raises:
+            UserError: the previous question has no answer yet, or the text came from bytes that are not UTF-8.
+        """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError("the question is not UTF-8 text: check the encoding of the terminal or script")
+        if len(self.messages) % 2:
+            raise UserError("the last question has no answer yet: call answer() before the next ask()")
+        self.messages.append(Message(text, num_images))
+
+    def answer(self, text: str) -> None:
+        """Add the answer to the last question.
+
+        Raises:
+            UserError: there is no open question.
+        """
+        if len(self.messages) % 2 == 0:
+            raise UserError("there is no open question: call ask() before answer()")
+        self.messages.append(Message(text))
+
+    def segments(self, start_end: bool = False) -> list[Segment]:
+        """The prompt. After a question it ends where the answer has to begin.
+
+        As in the original, an empty message leaves only its role, without a separator.
+
+        Args:
+            start_end: put `<im_start>` and `<im_end>` around images (the checkpoint's `mm_use_im_start_end`).
+        """
+        turns = [message.segments(start_end) for message in self.messages]
+        if len(turns) % 2:
+            turns.append([])
+        return _LAYOUTS.get(self.template.style, _with_roles)(self.template, turns)
+
+    def prompt(self, start_end: bool = False) -> str:
+        """The prompt as one string: to read, not to tokenise, because text and control tokens look alike in it."""
+        return "".join(segment.name if isinstance(segment, Token) else segment for segment in self.segments(start_end))
+
+
+def _separator(text: str) -> Segment:
+    return Token(text) if text in SENTENCE_TOKENS else text
+
+
+def _with_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
+    """SINGLE, TWO, MPT: the system prompt, then every turn behind its role."""
+    colon, space = ("", "") if layout.style is Style.MPT else (":", " ")
+    ends = (_separator(layout.sep), _separator(layout.sep2 or layout.sep))
+    segments = [layout.system, ends[0]]
+    for number, turn in enumerate(turns):
+        segments.append(layout.roles[number % 2] + colon)
+        segments += [space, *turn, ends[number % 2]] if turn else []
+    return segments
+
+
+def _without_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
+    """PLAIN: the turns alone. Where the original fails, without a `sep2` for an answer, `sep` ends it."""
+    ends = (_separator(layout.sep), _separator(layout.sep2 or layout.sep))
+    segments: list[Segment] = [layout.system]
+    for number, turn in enumerate(turns):
+        segments += [*turn, ends[number % 2]] if turn else []
+    return segments
+
+
+def _in_brackets(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
+    """LLAMA_2: `[INST] question [/INST] answer </s><s>[INST] ...`; the first `<s>` is left to the tokenizer."""
+    begin, end = _separator(layout.sep), _separator(layout.sep2 or layout.sep)
+    system = f"<<SYS>>\n{layout.system}\n<</SYS>>\n\n"
+    segments: list[Segment] = []
+    for number, turn in enumerate(turns):
+        if number == 0:
+            segments += ["[INST] ", system, *turn, " [/INST]"]
+        elif turn:
+            segments += [" ", *turn, " ", end] if number % 2 else [begin, "[INST] ", *turn, " [/INST]"]
+    return segments
+
+
+_LAYOUTS: dict[Style, Callable[[Template, list[list[Segment]]], list[Segment]]] = {
+    Style.PLAIN: _without_roles,
+    Style.LLAMA_2: _in_brackets,
+}
+
+
+class StopRule:
+    """When generation is over, and what of its text is the answer.
+
+    Attributes:
+        keyword: the template's stop string: what ends an answer in TWO, what ends any turn otherwise.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: Template):
+        self.keyword = (template.style is Style.TWO and template.sep2) or template.sep
+        self._tokenizer = tokenizer
+        ids = tokenizer.encode(tokenizer.parse(self.keyword))
+        self._ids = ids[1:] if len(ids) > 1 and ids[0] == tokenizer.bos_id else ids
+
+    def stops(self, generated_ids: Sequence[int]) -> bool:
+        """Whether the newest of the generated ids (without the prompt's) ends the answer: EOS or the keyword."""
+        if len(generated_ids) == 0:
+            return False
+        return generated_ids[-1] == self._tokenizer.eos_id or self.has_keyword(generated_ids)
+
+    def has_keyword(self, generated_ids: Sequence[int]) -> bool:
+        """Whether the newest ids are the keyword's, or as many of them as it has spell it some other way."""
+        newest = [int(index) for index in generated_ids[-len(self._ids) :]]
+        return newest == self._ids or self.keyword in self._tokenizer.decode(newest)
+
+    def finish(self, text: str) -> str:
+        """The answer in decoded text: without the keyword at its end, and without whitespace around it."""
+        return text.strip().removesuffix(self.keyword).strip()

@@ -1,0 +1,125 @@
+"""Reads the tokenizer files of a checkpoint, with the meaning transformers 4.33 gives them.
+
+That meaning is subtler than the files look: the same name written as a plain string or as an object, or in another of
+the files, takes whitespace away from the text beside it or leaves it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import SentencePieceProcessor
+
+from ..checkpoint.config import read_json
+from ..errors import UserError
+
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
+MORE = "additional_special_tokens"
+
+# ModelProto.normalizer_spec.add_dummy_prefix = false in protobuf's wire format. Appended to a serialised model it is
+# merged in (https://protobuf.dev/programming-guides/encoding/#last-one-wins). This needs no protobuf package and no
+# `override_normalizer_spec`, which sentencepiece 0.2.3 no longer has.
+NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
+
+Entry = str | dict[str, Any]
+
+
+class TokenizerError(UserError):
+    """The tokenizer files cannot be used, or a prompt asks for a token they do not have."""
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What the files say.
+
+    Attributes:
+        model: the SentencePiece model, adding no space of its own in front of a text unless `legacy`.
+        legacy: `legacy` of the configuration; null counts as true.
+        add_bos, add_eos: whether encoding frames the ids with these.
+        roles: name of the special token per role (`bos_token`, ...); roles that are not filled are absent.
+        strips: special token names, each with whether it takes away whitespace on its left and on its right.
+        added: names by id, in ascending order, of `added_tokens.json` and of `added_tokens_decoder`.
+    """
+
+    model: SentencePieceProcessor
+    legacy: bool
+    add_bos: bool
+    add_eos: bool
+    roles: dict[str, str]
+    strips: dict[str, tuple[bool, bool]]
+    added: dict[int, str]
+
+
+def read_tokenizer_files(directory: Path) -> TokenizerFiles:
+    """Read `tokenizer.model` and those of its JSON companions that exist.
+
+    Raises:
+        TokenizerError: `tokenizer.model` is missing or broken, or a companion is of no known form.
+        ConfigError: a JSON companion cannot be read.
+    """
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    config, special, added = (read_json(directory / name) if (directory / name).is_file() else {} for name in names)
+    legacy = config.get("legacy") in (None, True)
+    model = _load_model(directory / "tokenizer.model", legacy)
+    try:
+        entries = _special_entries(config, special)
+        by_id = {int(index): _name(entry) for index, entry in config.get("added_tokens_decoder", {}).items()}
+        by_id |= {int(index): str(name) for name, index in added.items()}
+        return TokenizerFiles(
+            model=model,
+            legacy=legacy,
+            add_bos=config.get("add_bos_token", True),
+            add_eos=config.get("add_eos_token", False),
+            roles={role: _name(found[0]) for role, found in entries.items() if found},
+            strips=_strips(entry for found in entries.values() for entry in found),
+            added=dict(sorted(by_id.items())),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TokenizerError(
+            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: {error}): "
+            "copy these files from the checkpoint again"
+        ) from None
+
+
+def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
+    remedy = "copy the file from the checkpoint again (some 130 bytes mean a git-lfs pointer: run `git lfs pull` there)"
+    if not path.is_file():
+        raise TokenizerError(f"{path} is missing: {remedy}")
+    model = path.read_bytes()
+    # SentencePiece takes an empty model for none given and would only fail at the first text.
+    if model:
+        try:
+            return SentencePieceProcessor(model_proto=model if legacy else model + NO_DUMMY_PREFIX)
+        except RuntimeError:
+            pass
+    raise TokenizerError(f"{path} ({len(model)} bytes) is no SentencePiece model: {remedy}")
+
+
+def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[str, list[Entry]]:
+    """Special token entries per role, in the order that decides which id a missing one gets."""
+    roles = {role: config.get(role, DEFAULTS.get(role)) for role in ROLES}
+    # For these roles 4.33 turns a plain string of tokenizer_config.json, but not of special_tokens_map.json, into an
+    # object: one that leaves whitespace alone.
+    roles |= {role: {"content": roles[role]} for role in DEFAULTS if isinstance(roles[role], str)}
+    roles |= {role: special[role] for role in ROLES if role in special}
+    found = {role: [entry] if entry else [] for role, entry in roles.items()}
+    return found | {MORE: special.get(MORE, config.get(MORE)) or []}
+
+
+def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
+    """A plain string strips both sides, an object the sides it names; if a name has both, the object counts."""
+    strips: dict[str, tuple[bool, bool]] = {}
+    for entry in entries:
+        if isinstance(entry, str):
+            strips.setdefault(entry, (True, True))
+        else:
+            strips[_name(entry)] = (entry.get("lstrip", False), entry.get("rstrip", False))
+    return strips
+
+
+def _name(entry: Entry) -> str:
+    return entry if isinstance(entry, str) else entry["content"]

@@ -1,0 +1,1 @@
+"""Runs bundles on ONNX Runtime's CPU kernels, XNNPACK and OpenVINO."""

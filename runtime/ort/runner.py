@@ -1,0 +1,116 @@
+"""ONNX Runtime on a CPU, for bundles of the `gqa` lowering: past and present of the kv cache are one buffer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.machine import require_memory
+from mobilevlm.engines.ort.openvino import MOST_ROWS, require_package
+from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
+
+from ..kv_cache import empty_buffers
+from .prefill import FEWEST_ROWS, Prefill
+from .sessions import computed_places, has_room, open_graphs, opens_slowly, weights_path
+
+
+class OrtRunner:
+    """See `runner.Runner`.
+
+    Attributes:
+        prompts_by: stage that long prompts run on: the decoder where there is no prefill, or no memory for it.
+    """
+
+    def __init__(self, bundle: Bundle, profile_to: Path | None = None):
+        self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
+        if INT8_AMX in precisions.values():
+            require_package(bundle.directory)
+        layers = {stage: stages.parts(stage, config.num_hidden_layers, name) for stage, name in precisions.items()}
+        if missing := [part for parts in layers.values() for part in parts if not self._has(part)]:
+            raise BundleError(
+                f"{bundle.directory} was built by another version, which wrote no {stages.onnx_file(missing[0])}. "
+                f"Build it again: {bundle.manifest.command}"
+            )
+        require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
+        self.max_context = bundle.manifest.max_context
+        places = computed_places(bundle)
+        if stages.PREFILL in layers and not has_room(places):
+            del layers[stages.PREFILL]
+        self.prompts_by = stages.PREFILL if stages.PREFILL in layers else stages.DECODER
+        # Slow ones are still being opened when this returns: somebody has to ask first.
+        graphs = open_graphs(bundle, layers, places, profile_to)
+        self._decoder, self._decoder_pages = graphs[stages.DECODER].result()
+        if bundle.has_vision:
+            self._vision = graphs[stages.VISION]
+            if not opens_slowly(bundle, stages.VISION):
+                self._vision.result()  # or what is wrong with it
+        buffers = empty_buffers(config, self.max_context, has_int8_cache(precisions))
+        # An OrtValue over the numpy buffer, not a copy of it: binding it as past and present updates it in place.
+        self._caches = {key: ort.OrtValue.ortvalue_from_numpy(buffer) for key, buffer in buffers.items()}
+        self._buffers = buffers
+        self._last_row = np.zeros(1, np.int32)
+        self._total = np.zeros((), np.int32)
+        self._logits = np.zeros((1, config.vocab_size), np.float32)
+        # Decode steps all look alike: one binding over buffers that are rewritten, made once.
+        self._one_row = np.zeros((1, 1, config.hidden_size), np.float32)
+        self._one_row_binding = self._bind(self._one_row)
+        self._prefill = None
+        if stages.PREFILL in layers:
+            parts = layers[stages.PREFILL]
+            most_rows = MOST_ROWS if precisions[stages.PREFILL] == INT8_AMX else None
+            opened = {part: graphs[part] for part in parts}
+            self._prefill = Prefill(opened, parts, self._decoder_pages, buffers, most_rows)
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        vision, pages = self._vision.result()
+        self._decoder_pages.release(pages.size)  # of a decoder of floats, whose weights are mapped
+        embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
+        pages.release()
+        return embeds.copy()  # OpenVINO's are the graph's own
+
+    def close(self) -> None:
+        """Nothing to do: graphs go with the last reference to them."""
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+        rows = len(inputs_embeds)
+        if self._bundle.has_vision:
+            self._vision.result()  # while its weights are copied, all of the decoder's would be the most memory of all
+        if rows >= FEWEST_ROWS and self._prefill is not None:
+            return self._prefill.run(inputs_embeds, past)
+        self._last_row[0] = past + rows - 1
+        self._total[...] = past + rows
+        if rows == 1:
+            self._one_row[0] = inputs_embeds
+            binding = self._one_row_binding
+        else:
+            binding = self._bind(np.ascontiguousarray(inputs_embeds)[None])
+        self._decoder.run_with_iobinding(binding)
+        return self._logits[0]
+
+    def prefill(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows as `decode` runs many, however few they are."""
+        return self.decode(inputs_embeds, past) if self._prefill is None else self._prefill.run(inputs_embeds, past)
+
+    def _bind(self, inputs_embeds: np.ndarray) -> ort.IOBinding:
+        binding = self._decoder.io_binding()
+        binding.bind_cpu_input(stages.INPUTS_EMBEDS, inputs_embeds)
+        logits = self._logits
+        binding.bind_output(stages.LOGITS, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        binding.bind_cpu_input(stages.SEQLENS_K, self._last_row)
+        binding.bind_cpu_input(stages.TOTAL_SEQUENCE_LENGTH, self._total)
+        for (layer, part), buffer in self._caches.items():  # one as past and as present
+            binding.bind_ortvalue_input(stages.past(layer, part), buffer)
+            binding.bind_ortvalue_output(stages.present(layer, part), buffer)
+        return binding
+
+    def _has(self, part: str) -> bool:
+        return stages.onnx_file(part) in self._bundle.manifest.files
+
+    def _size(self, part: str) -> int:
+        return weights_path(self._bundle, part).stat().st_size

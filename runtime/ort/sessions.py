@@ -1,0 +1,168 @@
+"""A bundle's graphs as sessions of ONNX Runtime on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+
+import onnxruntime as ort
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.machine import available_bytes
+from mobilevlm.engines.ort.int4_weights import Int4Matrix, read_places
+from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph, open_stage
+from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
+from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
+
+from .xnnpack import placement_here
+
+Session = ort.InferenceSession | OpenVinoGraph
+Places = Mapping[str, list[Int4Matrix]]
+ROOM = 2  # times their size takes computing weights and packing them
+EXTEND_AS_REQUESTED = 1  # not by powers of two
+
+
+def weights_path(bundle: Bundle, part: str) -> Path:
+    """The file that a graph's weights are mapped from."""
+    return bundle.path(stages.weights_file(part)).resolve()
+
+
+def open_graphs(
+    bundle: Bundle, parts: Mapping[str, Mapping[str, range]], places: Places, profile_to: Path | None
+) -> dict[str, Future[tuple[Session, Pages]]]:
+    """Open a bundle's graphs, two at a time: each is opened on one core. Slow ones go on being opened.
+
+    Args:
+        bundle: where they are.
+        parts: stage to its graphs, as `stages.parts` has them.
+        places: of weights that are computed, see `computed_places`.
+        profile_to: directory for ONNX Runtime's profiles, None for none.
+
+    Returns:
+        By name, a session and where its weights lie. Asking for one that cannot be loaded raises `BundleError`.
+    """
+    _share_memory()
+    slow = {stage for stage in parts if opens_slowly(bundle, stage)}
+    first, later = (
+        {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
+        for late in (False, True)
+    )
+    pool, opened, shared = ThreadPoolExecutor(2), {}, (places, Alike(), profile_to)
+    for group in (first, later):  # not all at once: the first would take as long as all
+        wait(opened.values())
+        opened |= {part: pool.submit(_session, bundle, stage, part, *shared) for part, stage in group.items()}
+    pool.shutdown(wait=profile_to is not None)  # profiles are complete when all that was opened is closed
+    return opened
+
+
+def has_room(places: Places) -> bool:
+    """Whether a prefill's int8 weights, which are computed and then packed for the kernels, fit into memory."""
+    needed = ROOM * sum(one.outputs * one.inputs for found in places.values() for one in found)
+    available = available_bytes()
+    return available is None or available >= needed
+
+
+def computed_places(bundle: Bundle) -> Places:
+    """By graph, a prefill's weights that are computed from the decoder's; none of a bundle that stores them.
+
+    Raises:
+        BundleError: what says where they lie is damaged.
+    """
+    if stages.INT4_PLACES_FILE not in bundle.manifest.files:
+        return {}
+    try:
+        return read_places(bundle.path(stages.INT4_PLACES_FILE))
+    except (OSError, ValueError) as error:
+        raise _not_computed(bundle, error) from None
+
+
+def _not_computed(bundle: Bundle, error: Exception) -> BundleError:
+    return BundleError(
+        f"the prefill of {bundle.directory} cannot be computed from its decoder ({error}). Build the bundle again: "
+        f"{bundle.manifest.command}"
+    )
+
+
+def _computed(bundle: Bundle, part: str, places: Places) -> dict[str, ort.OrtValue]:
+    """A graph's weights, by initializer, that are computed from the decoder's.
+
+    Raises:
+        BundleError: they are not where they are said to lie.
+    """
+    decoder, own = weights_path(bundle, stages.DECODER), weights_path(bundle, part)
+    try:
+        return {one.name: ort.OrtValue.ortvalue_from_numpy(one.as_int8(decoder, own)) for one in places[part]}
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_computed(bundle, error) from None
+
+
+def opens_slowly(bundle: Bundle, stage: str) -> bool:
+    """Whether a stage is opened behind the others: OpenVINO compiles, and a prefill's graphs are many."""
+    return stage == stages.PREFILL or bundle.manifest.precision[stage] == INT8_AMX
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all graphs of this process: with one of its own, each keeps the memory of its largest tensors."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
+
+
+def _session(
+    bundle: Bundle, stage: str, part: str, places: Places, alike: Alike, profile_to: Path | None
+) -> tuple[Session, Pages]:
+    weights = weights_path(bundle, part)
+    if not is_in_memory(weights):  # before it is mapped: opening reads most of it
+        read_in_large_pages(weights)
+    if bundle.manifest.precision[stage] == INT8_AMX:
+        profile = profile_to / f"{part}.json" if profile_to is not None else None
+        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, alike, profile)
+        pages = Pages(weights)
+        pages.release()  # most of a picture's weights have been copied
+        return graph, pages
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A graph's threads would spin on after its run, in the way of the next graph's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3  # errors only: stderr belongs to the commands
+    target, precision = TARGETS[bundle.manifest.target], bundle.manifest.precision[stage]
+    placed = placement_here(target, stage, precision)
+    options.intra_op_num_threads = placed.threads
+    for key, value in placed.entries.items():
+        options.add_session_config_entry(key, value)
+    if precision in QUANTIZED:
+        # As written, like the build ran it: fusing would round other sums.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
+        # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out. What
+        # is quantised is packed for the kernels in memory.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
+    options.enable_mem_pattern = False
+    if profile_to is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
+    path = bundle.path(stages.onnx_file(part))
+    computed = _computed(bundle, part, places) if places and stage == stages.PREFILL else {}
+    if computed:
+        options.add_external_initializers(list(computed), list(computed.values()))
+    try:
+        session = ort.InferenceSession(str(path), options, providers=list(placed.providers))
+        pages = Pages(weights)
+        pages.release()  # loading reads more of it than running does
+        if computed:
+            del options, computed
+            trim_heap()  # or it keeps half a gigabyte of what was computed
+        return session, pages
+    except Exception as error:
+        # onnxruntime's own exceptions have no common public base class.
+        if "onnxruntime" not in type(error).__module__:
+            raise
+        built_with = bundle.manifest.versions.get("onnxruntime")
+        raise BundleError(
+            f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with "
+            f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: {bundle.manifest.command}. "
+            "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
+        ) from None

@@ -1,0 +1,91 @@
+"""Which stages are offered to ONNX Runtime's XNNPACK provider before its CPU kernels, and with which threads.
+
+XNNPACK takes products of floats whose sizes are all known beforehand (`xnnpack_coverage.py`): those of a vision
+stage that is not quantised. A decoder's rows are as many as there are, and quantised products have Arm kernels of their
+own on the CPU provider, KleidiAI's among them.
+Settings: https://onnxruntime.ai/docs/execution-providers/Xnnpack-ExecutionProvider.html#recommended-configuration
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import onnxruntime as ort
+
+from mobilevlm.engines.targets import Target
+
+PROVIDER, CPU_PROVIDER = "XnnpackExecutionProvider", "CPUExecutionProvider"
+CPU_DIRECTORY = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a session of one stage is opened with.
+
+    Attributes:
+        providers: of ONNX Runtime, the preferred first, with their options.
+        entries: of the session's configuration.
+        threads: of ONNX Runtime's own pool; 0 for its choice.
+    """
+
+    providers: tuple[tuple[str, dict[str, str]], ...] = ((CPU_PROVIDER, {}),)
+    entries: dict[str, str] = field(default_factory=dict)
+    threads: int = 0
+
+    @property
+    def uses_xnnpack(self) -> bool:
+        """Whether XNNPACK is among the providers."""
+        return self.providers[0][0] == PROVIDER
+
+
+def placement(target: Target, stage: str, precision: str, available: Sequence[str], cores: int) -> Placement:
+    """Where a stage runs.
+
+    Args:
+        target: that the bundle was built for.
+        stage: one of `engines.stages`.
+        precision: of the stage.
+        available: the providers this ONNX Runtime has.
+        cores: physical ones of this machine.
+    """
+    if not target.offers_to_xnnpack(stage, precision) or PROVIDER not in available:
+        return Placement()
+    # XNNPACK has threads of its own, and ONNX Runtime's would be in their way, spinning.
+    return Placement(
+        ((PROVIDER, {"intra_op_num_threads": str(cores)}), (CPU_PROVIDER, {})),
+        {"session.intra_op.allow_spinning": "0"},
+        threads=1,
+    )
+
+
+def placement_here(target: Target, stage: str, precision: str) -> Placement:
+    """`placement` on this machine; says on stderr when XNNPACK is missed."""
+    available = ort.get_available_providers()
+    if target.offers_to_xnnpack(stage, precision) and PROVIDER not in available:
+        _say_it_is_missing()
+    return placement(target, stage, precision, available, physical_cores())
+
+
+@cache
+def _say_it_is_missing() -> None:
+    """One line, once in a process."""
+    print(
+        f"ONNX Runtime {ort.__version__} here has no XNNPACK: the vision stage runs on its own CPU kernels instead. "
+        "XNNPACK is in the Android package com.microsoft.onnxruntime:onnxruntime-android, and in builds --use_xnnpack",
+        file=sys.stderr,
+    )
+
+
+def physical_cores(directory: Path = CPU_DIRECTORY) -> int:
+    """Of this machine; all logical ones where the system does not tell which are of one core."""
+    topologies = [path / "topology" for path in directory.glob("cpu[0-9]*")]
+    try:
+        ids = {tuple((path / name).read_text() for name in ("physical_package_id", "core_id")) for path in topologies}
+    except OSError:  # a core that is switched off has no such files
+        ids = set()
+    return len(ids) or os.cpu_count() or 1

@@ -1,0 +1,100 @@
+"""A Snapdragon's NPU through ONNX Runtime QNN, for bundles of the `delta` lowering; its simulator on x86-64 Linux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
+from mobilevlm.engines.qnn import provider as qnn
+from mobilevlm.engines.qnn.socs import find_soc
+
+
+class QnnRunner:
+    """See `runner.Runner`.
+
+    Args:
+        bundle: what to run.
+        on_cpu: whether to run its graphs on the CPU instead, which is slow: to compare with.
+
+    Raises:
+        BundleError: it is compiled for another system than this, or with a newer SDK; or files are missing that a CPU
+            or the simulator needs.
+    """
+
+    def __init__(self, bundle: Bundle, on_cpu: bool = False):
+        self._bundle, self._on_cpu = bundle, on_cpu
+        compiled = bundle.manifest.compiled
+        self._soc = find_soc(compiled["soc"]) if compiled else None
+        self.max_context = bundle.manifest.max_context
+        if bundle.has_vision:
+            self._vision = self._open(stages.VISION)
+        parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
+        graphs = {rows: [self._open(stages.chunk_graph(part, rows)) for part in parts] for rows in (PROMPT_ROWS, 1)}
+        self._decoder = ChunkedDecoder(bundle.config, self.max_context, graphs, list(parts.values()))
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
+
+    def close(self) -> None:
+        """Nothing to do: graphs go with the last reference to them."""
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+        return self._decoder.decode(inputs_embeds, past)
+
+    def _open(self, name: str) -> Run:
+        path, options = self._form(name)
+        try:
+            session = _cpu_session(str(path)) if self._on_cpu else qnn.open_graph(path, {}, options)
+        except Exception as error:
+            if "onnxruntime" not in type(error).__module__:
+                raise
+            raise BundleError(self._refusal(name, str(error).splitlines()[0])) from None
+        names = [output.name for output in session.get_outputs()]
+        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+    def _form(self, name: str) -> tuple[Path, dict[str, str]]:
+        """The file to open, and the provider's options for it."""
+        graph, npu = (self._bundle.path(file) for file in (stages.onnx_file(name), stages.npu_file(name)))
+        shared = name != stages.VISION and self._soc is not None and self._soc.shares_weights
+        if self._soc is not None and not self._on_cpu and not (shared and qnn.is_simulated()):
+            return npu, qnn.RUNNING
+        if not graph.is_file():
+            raise BundleError(
+                f"{graph} is missing: the NPU it was compiled for does without, a CPU or the NPU's simulator does "
+                f"not. Copy all of the bundle, or build it again: {self._bundle.manifest.command}"
+            )
+        # The simulator compiles it once more, for the same system.
+        return graph, qnn.RUNNING | (qnn.compile_options(self._soc) if self._soc else {})
+
+    def _refusal(self, name: str, detail: str) -> str:
+        manifest, here = self._bundle.manifest, qnn.versions()
+        built = manifest.compiled or {key: manifest.versions.get(key, "?") for key in here}
+        reason = f"the NPU does not take {name} of {self._bundle.directory}: {detail}. "
+        if _number(built["qairt"]) > _number(here["qairt"]):
+            return reason + (
+                f"It was compiled with QAIRT {built['qairt']}, here is {here['qairt']}, which has to be as new: "
+                f"pip install '{qnn.PACKAGE}>={built[qnn.PACKAGE]}'"
+            )
+        if manifest.compiled:
+            return reason + (
+                f"It is compiled for {manifest.compiled['soc']} (HTP v{manifest.compiled['htp']}): if this is another "
+                f"system, build it for that one with its --soc: {manifest.command}"
+            )
+        return reason + f"Build it again with --soc, which says what is wrong: {manifest.command}"
+
+
+def _cpu_session(path: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

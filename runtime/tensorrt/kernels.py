@@ -1,0 +1,62 @@
+"""Kernels that TensorRT-RTX compiles on the GPU at hand, kept between processes: compiling takes seconds.
+
+https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-runtime-cache.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mobilevlm.engines.atomic_file import write_whole
+from mobilevlm.engines.bundle import Bundle
+
+from ..user_cache import user_cache
+
+
+def kernels_file(bundle: Bundle, part: str, version: str, capability: str) -> Path:
+    """Where those of an engine are kept, for a version of TensorRT-RTX and a GPU."""
+    return user_cache("kernels") / bundle.manifest.seal[:32] / f"{part}-{version}-{capability}.bin"
+
+
+class Kernels:
+    """Of one engine.
+
+    Args:
+        trt: TensorRT-RTX's module.
+        engine: its `ICudaEngine`.
+        path: of the file that they are kept in.
+
+    Attributes:
+        config: to create execution contexts with, whose memory is the caller's.
+    """
+
+    def __init__(self, trt: ModuleType, engine: Any, path: Path):
+        self._path = path
+        self.config = engine.create_runtime_config()
+        self.config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # At once, not in the background: a captured graph would keep the slower ones that stand in for them.
+        strategies = trt.DynamicShapesKernelSpecializationStrategy
+        self.config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        self._cache = self.config.create_runtime_cache()
+        self._kept = b""
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            if self._cache.deserialize(content):  # False for those of another GPU or driver: they are replaced
+                self._kept = content
+        self.config.set_runtime_cache(self._cache)
+
+    def keep(self) -> None:
+        """Write them where they are read from the next time; a warning where nothing can be written."""
+        compiled = bytes(self._cache.serialize())
+        if compiled == self._kept:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, compiled)
+            self._kept = compiled
+        except OSError as error:
+            warnings.warn(f"kernels are compiled again at the next start: {error}", stacklevel=2)

@@ -1,0 +1,75 @@
+"""A bundle for TensorRT on this CPU, compiled or not: its graphs on ONNX Runtime, with float32 arithmetic.
+
+Weights and int8 values are rounded as on the device, what is float16 there only in its weights. It is slow, and for
+comparing: what a precision costs can be scored before there is a board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime as ort
+
+from mobilevlm.engines import stages
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.chunks import Run
+from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
+
+# Called after each call of a graph: with its name, its inputs and its outputs, which the next call may overwrite.
+Watch = Callable[[str, dict[str, np.ndarray], dict[str, np.ndarray]], object]
+
+
+class GraphRunner:
+    """See `runner.Runner`.
+
+    Args:
+        bundle: whose graphs they are.
+        watch: sees every call; None for nobody.
+
+    Raises:
+        BundleError: the graphs are not there, as a board does without them.
+    """
+
+    def __init__(self, bundle: Bundle, watch: Watch | None = None):
+        self._watch = watch
+        self._bundle, self.max_context = bundle, bundle.manifest.max_context
+        parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
+        if bundle.has_vision:
+            self._vision = self._open(stages.VISION)
+        runs = [self._open(part) for part in parts]
+        self._decoder = BucketedDecoder(bundle.config, runs, list(parts.values()), self.max_context)
+
+    def _open(self, graph: str) -> Run:
+        path = self._bundle.path(stages.float32_file(graph))
+        if not path.is_file():
+            raise BundleError(
+                f"{path} is missing: a board does without, a CPU does not. Copy all of the bundle, or build it again: "
+                f"{self._bundle.manifest.command}"
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        # Folding would keep a float32 copy of every weight.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+
+        def run(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            outputs = dict(zip(names, session.run(names, feed), strict=True))
+            if self._watch is not None:
+                self._watch(graph, feed, outputs)
+            return outputs
+
+        return run
+
+    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
+        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
+
+    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+        return self._decoder.decode(np.asarray(inputs_embeds, np.float32), past)[0]
+
+    def close(self) -> None:
+        """Nothing to do: graphs go with the last reference to them."""

@@ -1,0 +1,218 @@
+"""Things named by their place alone: the leftmost one, the one in the middle of a row, the second from the top."""
+
+from __future__ import annotations
+
+import random
+
+from ..wordings.phrases import expand
+from ..wordings.wordings import grammar, said
+from ..world import facts
+from ..world.facts import CLEARLY, a
+from ..world.scenes import COLORS, SHAPES, Scene, Thing
+from .question import Question, cap, others, yes_no
+
+# How far apart two things may be across a row that is still called one.
+LEVEL = 0.07
+EXTREMES = {
+    "left": """
+        leftmost {noun}
+        {noun} on the [far|extreme|very] left
+        {noun} at the [far|very|] left[| end| edge| side]
+        {noun} [furthest|farthest|most] to the left
+        {noun} [furthest|farthest] left
+        left-most {noun}
+        {noun} on the left end
+        {noun} at the left[-hand|] end
+    """,
+    "above": """
+        topmost {noun}
+        [uppermost|highest] {noun}
+        {noun} at the [very|] top
+        {noun} highest up
+        {noun} [furthest|farthest] up
+        top-most {noun}
+        {noun} [nearest|closest] to the top
+    """,
+}
+EXTREMES["right"] = EXTREMES["left"].replace("left", "right")
+EXTREMES["below"] = """
+    bottommost {noun}
+    [lowest|lowermost] {noun}
+    {noun} at the [very|] bottom
+    {noun} lowest down
+    {noun} [furthest|farthest] down
+    bottom-most {noun}
+    {noun} [nearest|closest] to the bottom
+"""
+MIDDLE = """
+    middle {noun}
+    {noun} in the middle
+    {noun} in the middle of the {line}
+    {noun} [between|in between] the [others|other ones]
+    {noun} right in the middle
+"""
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+NAMES = {name: grammar(lines) for name, lines in (EXTREMES | {"middle": MIDDLE}).items()}
+COLOR = grammar("""
+    [What|Which] <color> is {the} <in>?
+    [What|Which] <color> does {the} have?
+    [What|What's|What is] the <color> of {the}[?| <in>?]
+    [Name|Give|State|Tell me] the <color> of {the}.
+    {the_cap} [is|has] [what|which] <color>?
+    {the_cap}: [what|which] <color>?
+    <color> of {the}?
+    <tell> [what|which] <color> {the} is.
+    In [what|which] <color> is {the} [drawn|painted|shown]?
+    How is {the} [coloured|colored]?
+""")
+SHAPE = grammar("""
+    [What|Which] shape is {the} <in>?
+    [What|Which] [shape|form] does {the} have?
+    [What is|What's] the shape of {the}?
+    [Name|Give|State|Tell me] the shape of {the}.
+    {the_cap} is [what|which] shape?
+    {the_cap}: [what|which] shape?
+    Shape of {the}?
+    <tell> [what|which] shape {the} is.
+    What kind of shape is {the}?
+    What do we call the shape of {the}?
+    Is {the} {one} or {other}?
+""")
+WHICH = grammar("""
+    [What|Which one] is {the} <in>?
+    What [colored|coloured] shape is {the}?
+    [Describe|Identify] {the} <in>.
+    {the_cap} is [what|which one]?
+    <tell> what {the} is.
+    What do you see as {the}?
+""")
+# Where there is nothing but shapes, "what" is enough.
+WHAT = grammar("""
+    [What|Which <thing>] is {where} <in>?
+    [What|Which <thing>] is {where} <in>?
+    [What|Which <thing>] is [placed|located|positioned|drawn|found] {where}?
+    <tell> [what|which <thing>] is {where}.
+    {where}: [what|which <thing>] is it?
+    {where}, [what|which <thing>] [is there|do you see]?
+    Name the <thing> {where}.
+""")
+WHERE = {
+    "left": "[on the far left|at the far left|furthest to the left|on the left end|at the left end|leftmost]",
+    "above": "[at the top|at the very top|furthest up|highest up|nearest to the top|topmost]",
+    "below": "[at the bottom|at the very bottom|furthest down|lowest|nearest to the bottom|bottommost]",
+    "middle": "[in the middle|in between the others|right in the middle]",
+}
+WHERE["right"] = WHERE["left"].replace("left", "right")
+CHECK = grammar("""
+    Is {the} {said} <in>?
+    {the_cap} is {said}<true>
+    <wonder> <if> {the} is {said}.
+    <claim> {the} is {said}<true>
+    Is it [true|right|correct] that {the} is {said}?
+    {the_cap}: is it {said}?
+""")
+BETWEEN = grammar("""
+    [What|Which <thing>] is between {one} and {other} <in>?
+    [What|Which <thing>] [sits|lies|stands|do you see] between {one} and {other}?
+    Name the <thing> between {one} and {other}.
+    What is [in the middle|in between], between {one} and {other}?
+""")
+
+
+def ends(scene: Scene, rng: random.Random) -> list[Question]:
+    """Colour and shape of what a place alone names, which thing it is, and claims about it."""
+    named = [(key, thing) for key, thing in places(scene)]
+    found = []
+    for key, thing in rng.sample(named, min(4, len(named))):
+        found += _asked(scene, key, thing, rng)
+    return found + _between(scene, rng)
+
+
+def places(scene: Scene) -> list[tuple[str, Thing]]:
+    """Names of places that one thing alone can be meant by: sides, the middle, `second-left`."""
+    found = [(side, end) for side in facts.SIDES if (end := extreme(scene, side))]
+    for across in (True, False):
+        order = sorted(scene.things, key=lambda t: t.x if across else t.y)
+        at = [(t.x if across else t.y) for t in order]
+        if len(order) < 3 or any(b - a < CLEARLY for a, b in zip(at, at[1:], strict=False)):
+            continue
+        aside = [(t.y if across else t.x) for t in order]
+        if max(aside) - min(aside) < LEVEL:
+            if len(order) % 2:
+                found.append(("middle", order[len(order) // 2]))
+            for side, line in (("left" if across else "above", order), ("right" if across else "below", order[::-1])):
+                found += [(f"{ORDINALS[i]}-{side}", thing) for i, thing in enumerate(line[:4])]
+    return found
+
+
+def extreme(scene: Scene, side: str) -> Thing | None:
+    """The thing that lies on that side of all others."""
+    if len(scene.things) < 2:
+        return None
+    others_of = [(t, [other for other in scene.things if other is not t]) for t in scene.things]
+    return next((t for t, rest in others_of if all(_beyond(t, side, other) for other in rest)), None)
+
+
+def _beyond(one: Thing, side: str, other: Thing) -> bool:
+    """Whether it lies on that side of the other by its middle and by its edge alike."""
+    sign = -1 if side in ("left", "above") else 1
+    at, other_at = ((t.x if side in ("left", "right") else t.y) * sign for t in (one, other))
+    return side in facts.sides(one, other) and at + one.radius > other_at + other.radius
+
+
+def _asked(scene: Scene, key: str, thing: Thing, rng: random.Random) -> list[Question]:
+    the = f"the {_name(scene, key, rng)}"
+    words = {"the": the, "the_cap": cap(the)}
+    full, kind = thing.name, "ends"
+    color = Question(
+        *(kind, said(COLOR, rng, **words), thing.color, f"{cap(the)} is {thing.color}."),
+        *(others(COLORS, thing.color, rng), full),
+    )
+    wrong = others(SHAPES, thing.shape, rng)
+    one, other = rng.sample([a(thing.shape), a(wrong[0])], 2)
+    text = said(SHAPE, rng, **words, one=one, other=other)
+    shape = Question(kind, text, thing.shape, f"{cap(the)} is {a(thing.shape)}.", wrong, full)
+    text, long = said(WHICH, rng, **words), f"{cap(the)} is {a(full)}."
+    if key in WHERE and not scene.texts and rng.random() < 0.6:
+        where = expand(WHERE[key], rng)
+        text, long = said(WHAT, rng, where=where), f"{cap(a(full))} is {where}."
+    which = Question(kind, text, full, long, (), full)
+    truth = rng.random() < 0.5
+    claimed, fact = rng.choice([(thing.color, "color"), (thing.shape, "shape")])
+    if not truth:
+        near = [getattr(t, fact) for t in scene.things if getattr(t, fact) != claimed]
+        wrong = others(COLORS if fact == "color" else SHAPES, claimed, rng)
+        claimed = rng.choice(near if near and rng.random() < 0.6 else wrong)
+    told = claimed if fact == "color" else a(claimed)
+    right = thing.color if fact == "color" else a(thing.shape)
+    text = said(CHECK, rng, **words, said=told)
+    check = yes_no(kind, text, truth, f"{the} is {told}", f"{the} is {right}", full)
+    doubtful = not truth and {claimed, thing.shape} <= {"square", "rectangle", "diamond"}
+    return rng.choices([[color], [shape], [which], [] if doubtful else [check]], [34, 30, 22, 14])[0]
+
+
+def _name(scene: Scene, key: str, rng: random.Random) -> str:
+    """A thing's name by its place; where there is writing, only a shape is meant for certain by `shape`."""
+    nouns = ["shape"] * 4 + ([] if scene.texts else ["object", "thing", "figure", "one", "item", "symbol"])
+    noun = rng.choice(nouns)
+    if key in NAMES:
+        level = len({round(t.y, 1) for t in scene.things}) < len({round(t.x, 1) for t in scene.things})
+        return expand(NAMES[key], rng).format(noun=noun, line="row" if level else "column")
+    ordinal, side = key.split("-")
+    side = {"above": "top", "below": "bottom"}.get(side, side)
+    whence = rng.choice([f"from the {side}", f"counting from the {side}", f"from {side}"])
+    return f"{ordinal} {noun} {whence}" if rng.random() < 0.7 or scene.texts else f"{ordinal} {whence}"
+
+
+def _between(scene: Scene, rng: random.Random) -> list[Question]:
+    """What stands between two neighbours of a row."""
+    middle = [thing for key, thing in places(scene) if key == "middle"]
+    if not middle or len(scene.things) != 3 or scene.texts:
+        return []
+    names = [facts.name(scene, t, rng) for t in scene.things if t is not middle[0]]
+    if not all(names) or rng.random() < 0.4:
+        return []
+    one, other = rng.sample([f"the {name}" for name in names], 2)
+    full = middle[0].name
+    text = said(BETWEEN, rng, one=one, other=other)
+    return [Question("ends", text, full, f"{cap(a(full))} is between {one} and {other}.", (), full)]

@@ -1,0 +1,104 @@
+"""How other people ask: a second grammar for every kind of question that `phrases` words.
+
+A line is one way to ask; `<name>` stands for a part of `PARTS`, `[a|b|]` and `{name}` are as in `phrases`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from ..questions.question import cap
+from .phrases import Asked, expand
+from .places import PLACES
+from .things import THINGS
+
+PARTS = {
+    "pic": "[picture|image|drawing|photo|figure|canvas|graphic|scene]",
+    "thing": "[shape|object|thing|item|form|symbol|element]",
+    "in": "[in [the|this] <pic>|on the canvas|here|in there||||]",
+    "color": "[color|colour|color|colour|hue|tint]",
+    "tell": "[Tell me|Please tell me|State|Say|Let me know|Report|Can you say|I'd like to know|I want you to tell me|Please say|Figure out|Work out|Determine]",  # noqa: E501
+    "if": "[if|whether]",
+    "wonder": "[I wonder|I am wondering|I'm curious|I'm not sure|Let me know|Please check|Check|Verify|Tell me|Say]",
+    "claim": "[My friend says|Someone told me|I believe|I think|It looks like|Somebody claims]",
+    "true": "[, true?|, is that right?|, correct?|. True or not?|. Is that so?|: yes or no?|. Am I right?]",
+    "read": "[Read|Read out|Read off|Read aloud|Transcribe|Type out|Write down|Copy|Spell out|Give|State|Tell me|OCR]",
+    "printed": "[printed|written|shown|displayed|drawn|depicted|visible|there]",
+}
+SYNONYMS = (  # what people also say in questions; answers keep to one word
+    ("gray", "grey", 0.3),
+    ("oval", "ellipse", 0.25),
+    ("ovals", "ellipses", 0.25),
+    ("diamond", "rhombus", 0.2),
+    ("diamonds", "rhombuses", 0.2),
+    ("crosses", "plus signs", 0.15),
+    ("cross", "plus sign", 0.15),
+    ("hexagon", "six-sided shape", 0.04),
+    ("purple", "violet", 0.1),
+    ("big", "large", 0.15),
+)
+GREETINGS = ("Hello, ", "Hi. ", "Hey, ", "Question: ", "Q: ", "Quick one: ", "Please: ", "OK, ", "So, ", "And now: ")
+SIDES = (
+    *(
+        (f"to the {side} of", f"{side} of", f"on the {side} of", f"on the {side} side of", f"further {side} than")
+        + (f"on the {side}-hand side of", f"to the {side} of", f"{side} of", f"more to the {side} than")
+        for side in ("left", "right")
+    ),
+    ("above", "above", "over", "higher than", "higher up than", "further up than"),
+    ("below", "below", "under", "beneath", "underneath", "lower than", "further down than"),
+)
+ANYTHING = ("shapes", "things", "objects", "figures")
+_PART = re.compile(r"<(\w+)>")
+
+
+def grammar(lines: str) -> str:
+    """One of several lines, with the parts they name."""
+    text = "[" + "|".join(line.strip() for line in lines.strip().splitlines()) + "]"
+    while match := _PART.search(text):
+        text = text[: match.start()] + PARTS[match[1]] + text[match.end() :]
+    return text
+
+
+GRAMMARS: dict[str, str] = {kind: grammar(lines) for kind, lines in (THINGS | PLACES).items()}
+
+
+def otherwise(asked: Asked, rng: random.Random) -> str:
+    """The same question in other words, where there are some."""
+    kind, words = asked.kind, dict(asked.words)
+    if kind == "count" and rng.random() < 0.15 and words["things"] not in ANYTHING:
+        kind = "count_of"
+    if kind not in GRAMMARS:
+        return asked
+    if "thing" in words:
+        words["thing_alone"] = words["thing"].split(" ", 1)[1]
+    if "the" in words:
+        words |= {"bare": words["the"].removeprefix("the "), "the_cap": cap(words["the"])}
+    if kind in ("is_side", "what_side"):
+        words["side"] = rng.choice(next(same for same in SIDES if words["side"] in same))
+    if "one" in words:
+        words["one_cap"] = cap(words["one"])
+    return said(GRAMMARS[kind], rng, **words)
+
+
+def said(grammar: str, rng: random.Random, **words: str) -> str:
+    """A question from a grammar, with what people do to sentences: other names, small letters, no mark, a greeting."""
+    text = re.sub(r"\s+", " ", expand(grammar, rng).format(**words))
+    text = re.sub(r" ([?.,:])", r"\1", text).replace(".?", "?").replace("??", "?")
+    for name, other, chance in SYNONYMS:
+        if rng.random() < chance:
+            text = re.sub(rf"\b{name}\b", other, text)
+            text = re.sub(r"\ba (?=ellipse)", "an ", text).replace("an rhombus", "a rhombus")
+    text = cap(re.sub(r"\ban (?=six|plus|violet)", "a ", text))
+    habit = rng.random()
+    if habit < 0.14:
+        text = text.lower()
+    elif habit < 0.16:
+        text = text.upper() if not re.search(r"[A-Z]", text[1:]) else text
+    if rng.random() < 0.1:
+        text = text.rstrip("?.")
+    if rng.random() < 0.06:
+        text = rng.choice(GREETINGS) + text[0].lower() + text[1:]
+    elif rng.random() < 0.1 and re.match("(what|which|how) .*[^,]\\?$", text, re.IGNORECASE):
+        text = f"{text[:-1]}, please?"
+    return text

@@ -1,0 +1,1 @@
+"""The demo's world: scenes, layouts, drawings and the facts about them."""
