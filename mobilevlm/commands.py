@@ -1,21 +1,81 @@
-"""What every command line of this project does alike: one-line errors, exit statuses, Ctrl-C."""
+"""Command lines: the names they have in a clone and where installed, one-line errors, exit statuses, Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from .errors import UserError
+
+# Scripts of a clone, and the console scripts that pip installs for them (pyproject.toml).
+CONSOLE_SCRIPTS = {
+    "engines/compile.py": "mobilevlm-compile",
+    "engines/judge.py": "mobilevlm-judge",
+    "eval/compare.py": "mobilevlm-eval-compare",
+    "eval/run.py": "mobilevlm-eval",
+    "export/build_engines.py": "mobilevlm-build-engines",
+    "export/phone_kit.py": "mobilevlm-phone-kit",
+    "jetson/benchmark.py": "mobilevlm-jetson-benchmark",
+    "jetson/compare.py": "mobilevlm-jetson-compare",
+    "jetson/doctor.py": "mobilevlm-jetson-doctor",
+    "jetson/extlinux.py": "mobilevlm-jetson-extlinux",
+    "jetson/limits.py": "mobilevlm-jetson-limits",
+    "runtime/benchmark.py": "mobilevlm-benchmark",
+    "runtime/chat.py": "mobilevlm-chat",
+    "runtime/choose.py": "mobilevlm-choose",
+    "runtime/smoke.py": "mobilevlm-smoke",
+    "runtime/verify.py": "mobilevlm-verify",
+    "train/finetune.py": "mobilevlm-finetune",
+    "train/language_pretrain.py": "mobilevlm-language-pretrain",
+    "train/merge_lora.py": "mobilevlm-merge-lora",
+    "train/prepare_data.py": "mobilevlm-prepare-data",
+    "train/train_tokenizer.py": "mobilevlm-train-tokenizer",
+    "train/vision_pretrain.py": "mobilevlm-vision-pretrain",
+}
+_CLONE = Path(__file__).resolve().parents[1]
+_SCRIPT = re.compile(r"python (\w+/\w+\.py)\b")
+
+
+def is_clone() -> bool:
+    """Whether this package runs from a clone of the repository: its scripts are files beside it."""
+    return (_CLONE / "pyproject.toml").is_file()
+
+
+def command(script: str, *arguments: object) -> str:
+    """The command line that runs a script, in the form that the reader has: a file in a clone, or a console script.
+
+    Args:
+        script: its path in a clone, a key of `CONSOLE_SCRIPTS`.
+        arguments: quoted for a shell where they need it.
+    """
+    words = ["python", script] if is_clone() else [CONSOLE_SCRIPTS[script]]
+    return " ".join([*words, *(shlex.quote(str(word)) for word in arguments)])
+
+
+def localized(text: str) -> str:
+    """A text with the `python FOLDER/SCRIPT.py` of a clone in the form that the reader has.
+
+    Args:
+        text: help with examples, or a command line that was recorded in a bundle.
+    """
+    if is_clone():
+        return text
+    return _SCRIPT.sub(lambda found: CONSOLE_SCRIPTS.get(found[1], found[0]), text)
 
 
 def run_command(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None = None
 ) -> None:
     """Parse the command line, do the work and exit.
+
+    Its help shows examples in the form that the reader has (`localized`).
 
     Status 0 when done; 2 and one line on stderr for a `UserError` or what the system refuses (a full disk, a file that
     may not be read); 130 after Ctrl-C; a traceback and 1 for anything else, which is our bug.
@@ -26,6 +86,10 @@ def run_command(
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not when the caller closed or replaced it
             stream.reconfigure(errors="replace")
+    if parser.description:
+        parser.description = localized(parser.description)
+    if not is_clone():
+        parser.prog = Path(sys.argv[0]).name
     try:
         work(parser.parse_args(arguments))
         if sys.stdout is not None:

@@ -68,6 +68,7 @@ def test_the_commands_run_from_anywhere(wheel, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     help_text = call(bin_dir / "mobilevlm-build-engines", "--help", cwd=elsewhere).stdout
+    assert "mobilevlm-build-engines --model" in help_text and "python export/" not in help_text
     assert "--target" in help_text and "--random-weights" in help_text
     assert "--engine" in call(bin_dir / "mobilevlm-chat", "--help", cwd=elsewhere).stdout
     assert "--compare" in call(bin_dir / "mobilevlm-benchmark", "--help", cwd=elsewhere).stdout
