@@ -4,6 +4,7 @@
 #   bash run.sh test          set up, lint, run the tests
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
+#   bash run.sh types         mypy, on all folders
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
 #       ARCH: mobilevlm1.7b, mobilevlm3b, mobilevlm_v2_1.7b or mobilevlm_v2_3b
@@ -14,7 +15,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -50,6 +51,16 @@ demo() {
     done
 }
 
+# The folders as mypy wants them: below the package that they are subpackages of.
+check_types() {
+    local tree=artifacts/typed part
+    rm -rf "$tree" && mkdir -p "$tree/mobilevlm"
+    for part in "$PWD"/mobilevlm/* "$PWD"/{engines,export,runtime,train,eval,jetson}; do
+        ln -s "$part" "$tree/mobilevlm/"
+    done
+    MYPYPATH=$tree .venv/bin/mypy --config-file pyproject.toml
+}
+
 run_tests() {
     local marks="not slow and not emulated"
     case "${1:-}" in
@@ -62,6 +73,7 @@ run_tests() {
 }
 
 case "${1:-}" in
+    types) set_up; check_types ;;
     # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
     demo) set_up; demo ;;
     test) shift; set_up; run_tests "$@" ;;
