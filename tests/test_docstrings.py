@@ -75,7 +75,7 @@ def test_functions_with_two_parameters_have_args():
         ('"""Adds."""', []),
         ('"""Adds.\n\n    Args:\n        a: one.\n    """', ["a"]),
         (
-            '"""Adds.\n\n    Args:\n        a, b: two\n            lines: of b.\n\n    Returns:\n        c: no.\n    """',
+            '"""Adds.\n\n    Args:\n        a, b: two\n            lines.\n\n    Returns:\n        c: no.\n    """',
             ["a", "b"],
         ),
     ],
