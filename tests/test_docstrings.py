@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_layering import sources
+from tests.import_graph import sources
 
 LEAST_SHARE = 0.29  # of functions with two parameters or more; 0.9 is the aim
 

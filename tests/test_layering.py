@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.import_graph import FOLDERS, imports, module_name, sources
 
-FOLDERS = ("mobilevlm", "engines", "export", "runtime", "train", "eval", "jetson")
 # What a folder may import of this project, besides itself. `mobilevlm` alone means all of its modules.
 DEVICE_MODULES = {f"mobilevlm.{name}" for name in ("errors", "commands", "image", "pages", "presets")}
 DEVICE_MODULES |= {f"mobilevlm.text.{name}" for name in ("prompt", "templates", "tokenizer", "tokenizer_files")}
@@ -28,37 +28,9 @@ ALLOWED = {
 TORCH_FREE_FOLDERS = ("engines", "runtime", "jetson")
 HEAVY = {"torch", "transformers", "accelerate", "onnx", "tqdm", "huggingface_hub", "tokenizers", "peft"}
 HEAVY |= {"safetensors.torch"}
-# What is imported from these may be a module: `from mobilevlm import runtime` is an import of mobilevlm.runtime.
-NAMESPACES = {"mobilevlm", "safetensors"}
 ANYONE_MAY = {"mobilevlm", "mobilevlm.__version__"}
 LONGEST_FILE = 300
 MAIN = "if __name__ == '__main__':"  # as ast.unparse writes it
-
-
-def module_name(path: Path, root: Path) -> str:
-    """`engines/bundle.py` is `mobilevlm.engines.bundle`."""
-    parts = path.relative_to(root).with_suffix("").parts
-    parts = parts if parts[0] == "mobilevlm" else ("mobilevlm", *parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imports(path: Path, root: Path, nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str, int]]:
-    """Line, absolute name and level of every import among the nodes; a name given to import_module counts."""
-    package = module_name(path, root).split(".")
-    package = package if path.name == "__init__.py" else package[:-1]
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name, 0) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            name = ".".join([*base, *(node.module.split(".") if node.module else [])])
-            # `from . import x` names modules; `from .x import y` names a module and something in it.
-            whole = node.module and name not in NAMESPACES
-            yield from ((node.lineno, name if whole else f"{name}.{a.name}", node.level) for a in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            named = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
-            if named and not named.startswith("."):  # `.{name}` stays inside its own package
-                yield node.lineno, named, 0
 
 
 def run_on_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
@@ -91,11 +63,6 @@ def folder_of(name: str) -> str | None:
     if parts[0] != "mobilevlm":
         return None
     return parts[1] if len(parts) > 1 and parts[1] in FOLDERS[1:] else "mobilevlm"
-
-
-def sources(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder in FOLDERS:
-        yield from ((folder, path) for path in sorted((root / folder).rglob("*.py")))
 
 
 def problems(root: Path) -> Iterator[str]:
