@@ -1,4 +1,4 @@
-"""The imports of the project, read from the source with `ast`: who imports whom, circles, and the picture of each folder.
+"""The imports of the project, read from the source: who imports whom, circles, and a picture of each folder.
 
     python -m tests.import_graph              rooms, arrows and circles of every folder
     python -m tests.import_graph --root DIR   the same of another checkout
