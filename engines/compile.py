@@ -20,13 +20,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mobilevlm.commands import run_command
-from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
+from mobilevlm.commands import command, run_command
+from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability, system_release
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.record import PORTABLE_FROM, engine_record, machine_record, parts, spare_files
+from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.engines.tensorrt.subprocesses import build_apart
 from mobilevlm.errors import UserError
 
@@ -64,11 +64,7 @@ def compile_bundle(directory: str | Path, capabilities: Sequence[str] = ()) -> B
             whose engines are for the GPU at hand.
     """
     bundle = Bundle.open(directory, compiling=True)
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise BundleError(
-            f"{directory} is for target {bundle.manifest.target}, which runs as it is: nothing to compile"
-        )
+    target = tensorrt_target(bundle, ", which runs as it is: nothing to compile")
     library = library_of(target.name)
     if capabilities and library is not RTX:
         raise UserError(
@@ -119,10 +115,8 @@ def _say(text: str) -> None:
 def _compile(options: argparse.Namespace) -> None:
     bundle = compile_bundle(options.engine, options.capability)
     where = " on the PC that will run it" if library_of(bundle.manifest.target) is RTX else ""
-    print(
-        f"{bundle.directory} is ready. Compare it with PyTorch{where}: python runtime/verify.py --engine "
-        f"{bundle.directory}"
-    )
+    compare = command("runtime/verify.py", "--engine", bundle.directory)
+    print(f"{bundle.directory} is ready. Compare it with PyTorch{where}: {compare}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

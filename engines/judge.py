@@ -27,13 +27,13 @@ from math import prod
 from multiprocessing import get_context
 
 from mobilevlm.commands import run_command
-from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, VISION, onnx_file, past, weights_file
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import Profile, bundle_profiles
 from mobilevlm.engines.tensorrt.record import parts
+from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.engines.tensorrt.rtx import ALL, CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError, user_path
 
@@ -71,9 +71,7 @@ def require_graphs(bundle: Bundle) -> None:
     Raises:
         BundleError: it has none.
     """
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise BundleError(f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs")
+    tensorrt_target(bundle, ", which has no TensorRT graphs")
 
 
 def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[str, Judgement]]:
