@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mobilevlm.engines.machine import available_bytes
+from mobilevlm.engines.onnx_wire import matmul_model
 
-from .onnx_file import matmul_model
 from .quiet import wait_until_quiet
 
 READ_BYTES = 1 << 30  # far more than any cache but the largest servers' (1.1 GB)

@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto
 
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.onnx_wire import matmul_model, weight_bytes
 from mobilevlm.engines.stages import DECODER, VISION, onnx_file
 from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.engine import Engine
-from mobilevlm.runtime.bench.onnx_file import matmul_model, weight_bytes
 from mobilevlm.runtime.bench.plan import Plan
 from mobilevlm.runtime.bench.workload import decode_bytes, decoder_operations, vision_operations
 from tests.conftest import build_here
