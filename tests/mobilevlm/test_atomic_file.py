@@ -1,53 +1,62 @@
-"""Files written whole: after an error, Ctrl-C or kill -9 the old content or the new is there, and the next call works."""
+"""Files written whole: after an error, Ctrl-C or kill -9 the old content or the new is there."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from mobilevlm.atomic_file import write_whole
-from tests.conftest import ROOT
 
 OLD, NEW = b"old", b"new" * 100
-# Kills itself at the n-th call that touches the disk.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from mobilevlm.atomic_file import write_whole
-
-left = int(sys.argv[2])
-
-def counted(call):
-    def step(*words, **options):
-        global left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        return call(*words, **options)
-    return step
-
-os.fsync, Path.open, Path.replace = map(counted, (os.fsync, Path.open, Path.replace))
-write_whole(Path(sys.argv[1]), b"new" * 100, shared=len(sys.argv) > 3)
-"""
+KILLED_AT = ("open", "fsync", "replace", "fsync of the folder", "never")
 
 
-@pytest.mark.parametrize("shared", [[], ["shared"]])
-def test_killed_at_any_moment(shared, tmp_path):
-    path = tmp_path / "file.json"
-    for step in range(5):  # open, fsync, replace, fsync of the folder, and to the end
-        path.write_bytes(OLD)
-        words = [sys.executable, "-c", KILLED, path, str(step), *shared]
-        done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
-        assert done.returncode == (0 if step == 4 else -signal.SIGKILL)
-        assert path.read_bytes() == (OLD if step < 3 else NEW)
-        assert all(one.name.endswith(".partial") for one in tmp_path.iterdir() if one != path)
-        write_whole(path, NEW)
-        assert path.read_bytes() == NEW
+def in_child(work: Callable[[], object]) -> int:
+    """Runs something in a process of its own: its exit status, negative after a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def write_killed(path: Path, step: int, shared: bool) -> None:
+    """Writes the file and is killed at the n-th call that touches the disk."""
+    left = step
+
+    def counted(call: Callable) -> Callable:
+        def stepped(*words, **options):
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return call(*words, **options)
+
+        return stepped
+
+    os.fsync, Path.open, Path.replace = map(counted, (os.fsync, Path.open, Path.replace))
+    write_whole(path, NEW, shared=shared)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("moment", KILLED_AT)
+def test_killed_at_any_moment(moment, shared, tmp_path):
+    path, step = tmp_path / "file.json", KILLED_AT.index(moment)
+    path.write_bytes(OLD)
+    status = in_child(lambda: write_killed(path, step, shared))
+    assert status == (0 if moment == "never" else -signal.SIGKILL)
+    assert path.read_bytes() == (OLD if step < 3 else NEW)
+    assert all(one.name.endswith(".partial") for one in tmp_path.iterdir() if one != path)
+    write_whole(path, NEW)
+    assert path.read_bytes() == NEW
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), SystemExit(143)])
@@ -86,10 +95,16 @@ def test_owner_and_mode_are_those_of_another_file(tmp_path):
 
 
 def test_several_processes_write_one_file(tmp_path):
-    code = "import sys; from pathlib import Path; from mobilevlm.atomic_file import write_whole\n"
-    code += "for _ in range(50): write_whole(Path(sys.argv[1]), sys.argv[2].encode() * 5000, shared=True)"
     path = tmp_path / "file"
-    words = [[sys.executable, "-c", code, path, letter] for letter in "ab"]
-    started = [subprocess.Popen(one, env=os.environ | {"PYTHONPATH": str(ROOT)}) for one in words]
-    assert [process.wait(300) for process in started] == [0, 0]
+
+    def write(letter: bytes) -> None:
+        for _ in range(50):
+            write_whole(path, letter * 5000, shared=True)
+
+    def both() -> None:
+        child = os.fork()
+        write(b"a" if child == 0 else b"b")
+        assert child == 0 or os.waitpid(child, 0)[1] == 0
+
+    assert in_child(both) == 0
     assert path.read_bytes() in (b"a" * 5000, b"b" * 5000) and list(tmp_path.iterdir()) == [path]
