@@ -7,12 +7,12 @@ measures each where it will run and notes which one it is from then on.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from mobilevlm.atomic_file import write_whole
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
 AUTO = "auto"  # what `--precision` takes for it
@@ -25,25 +25,25 @@ class CandidatesError(UserError):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the folder's file says.
+    """Content of `candidates.json`.
 
     Attributes:
         names: of bundles in it, by precision.
         command: that builds it again.
         left_out: precisions that differ too much from PyTorch, and by how much.
         chosen: one of the names; empty until a board has chosen.
-        measured: of each name, what was measured when it was chosen.
+        measured: figures of every candidate when one was chosen, by its name.
     """
 
     names: list[str]
     command: str
     left_out: dict[str, str] = field(default_factory=dict)
     chosen: str = ""
-    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def read_candidates(directory: Path) -> Candidates | None:
-    """Of a folder; None for one that has no file of candidates.
+    """Reads a folder's file of candidates; None where there is none.
 
     Raises:
         CandidatesError: the file is damaged.
@@ -61,30 +61,43 @@ def read_candidates(directory: Path) -> Candidates | None:
 
 
 def write_candidates(directory: Path, candidates: Candidates) -> None:
-    """Write the folder's file, whole or not at all."""
-    partial = directory / (CANDIDATES_FILE + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(asdict(candidates), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(directory / CANDIDATES_FILE)
+    """Writes the folder's file, whole or not at all.
+
+    Args:
+        directory: the folder.
+        candidates: content of the file.
+    """
+    write_whole(directory / CANDIDATES_FILE, json.dumps(asdict(candidates), indent=2).encode())
 
 
-def choose(directory: Path, candidates: Candidates, name: str, measured: dict[str, dict[str, Any]]) -> None:
-    """Note which one it is, then remove the others: at any moment in between the folder can be used."""
+def choose(directory: Path, candidates: Candidates, name: str, measured: dict[str, dict[str, float]]) -> None:
+    """Notes the chosen bundle, then removes the others: at any moment in between the folder can be used.
+
+    Args:
+        directory: the folder.
+        candidates: content of its file so far.
+        name: of the chosen bundle.
+        measured: figures of every candidate, by its name.
+    """
     write_candidates(directory, replace(candidates, chosen=name, measured=measured))
     remove_others(directory, candidates.names, name)
 
 
 def remove_others(directory: Path, names: list[str], chosen: str) -> None:
-    """Remove the candidates that were not chosen, as far as they are still there."""
+    """Removes the candidates that were not chosen, as far as they are still there.
+
+    Args:
+        directory: the folder.
+        names: of all candidates.
+        chosen: the one to keep.
+    """
     for name in names:
         if name != chosen:
             shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def chosen_bundle(directory: Path) -> Path:
-    """The bundle to open for a directory: itself, or the one that was chosen in it.
+    """Returns the bundle to open for a directory: itself, or the one that was chosen in it.
 
     Raises:
         CandidatesError: none was chosen yet; names the command that does.
@@ -101,5 +114,5 @@ def chosen_bundle(directory: Path) -> Path:
 
 
 def choose_command(directory: Path) -> str:
-    """What measures and chooses."""
-    return f"python runtime/choose.py --engine {directory}"
+    """Returns the command that measures a folder's candidates and chooses one."""
+    return command("runtime/choose.py", "--engine", directory)

@@ -18,14 +18,21 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle, amend_manifest
+from mobilevlm.engines.manifest import EngineEntry, TensorrtEntry
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability, system_release
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
-from mobilevlm.engines.tensorrt.record import PORTABLE_FROM, engine_record, machine_record, parts, spare_files
+from mobilevlm.engines.tensorrt.record import (
+    PORTABLE_FROM,
+    engine_record,
+    machine_record,
+    noted_ingredients,
+    parts,
+    spare_files,
+)
 from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.engines.tensorrt.subprocesses import build_apart
 from mobilevlm.errors import UserError
@@ -88,18 +95,19 @@ def compile_bundle(directory: str | Path, capabilities: Sequence[str] = ()) -> B
 
 
 def _up_to_date(
-    bundle: Bundle, part: str, record: dict[str, Any], capabilities: Sequence[str]
-) -> tuple[Bundle, dict[str, Any]]:
+    bundle: Bundle, part: str, record: TensorrtEntry, capabilities: Sequence[str]
+) -> tuple[Bundle, TensorrtEntry]:
     """Bundle and record with the engine of a part: built, unless the one that is there is made from the same."""
     made_from = engine_record(bundle.manifest, part)
     name = engine_file(part)
-    if record["engines"].get(part, {}).get("made_from") == made_from and bundle.path(name).is_file():
+    if noted_ingredients(record, part) == made_from and bundle.path(name).is_file():
         _say(f"{name} is up to date")
         return bundle, record
     begin = time.perf_counter()
     build_apart(bundle.directory, part, capabilities)
     seconds = round(time.perf_counter() - begin, 1)
-    record = record | {"engines": record["engines"] | {part: {"made_from": made_from, "seconds": seconds}}}
+    entry: EngineEntry = {"made_from": made_from, "seconds": seconds}
+    record = {"machine": record["machine"], "engines": record["engines"] | {part: entry}}
     new = [file for file in (name, TIMING_CACHE_FILE) if bundle.path(file).is_file()]
     spare = spare_files(bundle.manifest)
     # After each engine: what is done stays done when the next one fails.

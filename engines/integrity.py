@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mobilevlm.pages import read_in_large_pages
 
+from .manifest import FileEntry
 from .stages import MANIFEST_FILE, REPORT_FILE, weights_file
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
@@ -22,31 +21,33 @@ CHECKED_FILE = ".checked.json"
 UNRECORDED = (MANIFEST_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
 
 
-@dataclass(frozen=True)
-class FileRecord:
-    """A file's size in bytes and its hash."""
-
-    size: int
-    sha256: str
-
-
-def record_files(directory: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file in a bundle being built."""
+def record_files(directory: Path) -> dict[str, FileEntry]:
+    """Returns size and hash of every file in a bundle being built, by name."""
     paths = sorted(path for path in directory.iterdir() if path.name not in UNRECORDED)
-    records = {path.name: FileRecord(path.stat().st_size, _sha256(path)) for path in paths}
+    records = {path.name: _entry(path) for path in paths}
     _remember(directory, {name: _modified(directory / name) for name in records})
     return records
 
 
-def record_more(directory: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """Size and hash of files that were added to a finished bundle."""
-    records = {name: FileRecord((directory / name).stat().st_size, _sha256(directory / name)) for name in names}
+def record_more(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
+    """Returns size and hash of files that were added to a finished bundle.
+
+    Args:
+        directory: of the bundle.
+        names: of the new files.
+    """
+    records = {name: _entry(directory / name) for name in names}
     _remember(directory, _seen(directory) | {name: _modified(directory / name) for name in records})
     return records
 
 
-def check_files(directory: Path, files: Mapping[str, Mapping[str, Any]], error: Callable[[str], Exception]) -> None:
-    """Compare the files with their records; hash those not seen unaltered before.
+def check_files(directory: Path, files: Mapping[str, FileEntry], error: Callable[[str], Exception]) -> None:
+    """Compares files with their records; hashes those not seen unaltered before.
+
+    Args:
+        directory: of the bundle.
+        files: records by name.
+        error: makes the exception for a problem.
 
     Raises:
         Exception: `error(problem)`, naming every file that is missing or has another size, or the first altered one.
@@ -72,7 +73,7 @@ def _size_problem(path: Path, size: int) -> str | None:
 
 
 def _modified(path: Path) -> list[int]:
-    """What changes when a file is written, or is another copy."""
+    """Values that change when a file is written, or is another copy."""
     stat = path.stat()
     return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
@@ -88,6 +89,10 @@ def _seen(directory: Path) -> dict[str, list[int]]:
 def _remember(directory: Path, modified: dict[str, list[int]]) -> None:
     with contextlib.suppress(OSError):  # a read-only bundle is hashed at every start instead
         (directory / SEEN_FILE).write_text(json.dumps(modified))
+
+
+def _entry(path: Path) -> FileEntry:
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _sha256(path: Path) -> str:

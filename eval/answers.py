@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import NAMESPACE_OID, uuid5
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.errors import UserError
 
 from .task import Answer, Question
@@ -131,9 +131,7 @@ def merge(directory: Path, questions: Sequence[Question], num_shards: int) -> li
         if len(lines) < len(asked):
             missing.append(shard)
     if not missing:
-        partial = directory / f"{WHOLE}.{os.getpid()}.partial"
-        partial.write_bytes(merged)
-        partial.replace(directory / WHOLE)
+        write_whole(directory / WHOLE, merged, shared=True)
     return missing
 
 

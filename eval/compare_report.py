@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.stages import REPORT_FILE
 
 from .tasks import TASKS
@@ -64,6 +65,4 @@ def tell_bundle(bundle: Path, found: Sequence[Difference], reference: str) -> No
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = before.split(HEADING)[0].rstrip()
     names = [reference, *dict.fromkeys(item.run for item in found if item.run != reference)]
-    partial = path.with_suffix(".partial")
-    partial.write_text(f"{text}\n\n{HEADING}\n\n{render(found, names)}\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, f"{text}\n\n{HEADING}\n\n{render(found, names)}\n".encode())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.errors import UserError
 
@@ -54,9 +54,7 @@ def claim(out: Path, engine: Engine, conv_mode: str, data: Path) -> None:
     if not path.is_file():
         if foreign:
             raise UserError(f"{out} holds something else than a run of eval/run.py: give another --out")
-        partial = out / f"{RUN_FILE}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(mine, indent=2) + "\n")
-        partial.replace(path)
+        write_whole(path, (json.dumps(mine, indent=2) + "\n").encode(), shared=True)
     theirs = read_run(out)
     changed = [name for name in {**theirs, **mine} if theirs.get(name) != mine.get(name)]
     if changed:

@@ -23,6 +23,7 @@ from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.bundle import Bundle, amend_manifest, write_manifest
 from mobilevlm.engines.embed_tokens import as_int8, int8_row
 from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
+from mobilevlm.engines.manifest import Manifest
 from mobilevlm.engines.qnn import provider as qnn
 from mobilevlm.engines.targets import TENSORRT
 from mobilevlm.errors import UserError
@@ -89,20 +90,23 @@ def write_bundle(plan: BuildPlan, judged: bool = False) -> list[Difference]:
             verification.setdefault(item.stage, {})[item.tensor] = asdict(item)
         manifest = write_manifest(
             directory,
-            name=plan.checkpoint.name,
-            model=plan.checkpoint.config.to_dict(),
-            target=plan.target.name,
-            lowering=plan.target.lowering,
-            precision=plan.precisions,
-            max_context=plan.max_context,
-            num_image_tokens=num_image_tokens(plan.checkpoint.config) if stages.VISION in plan.precisions else 0,
-            command=plan.command,
-            versions=versions(),
-            verification=verification,
-            parts={part: [layers.start, layers.stop] for part, layers in plan.parts.items()},
-            compiled={"soc": plan.soc.name, "htp": str(plan.soc.htp)} | qnn.versions() if plan.soc else {},
-            spare=spare,
-            machine=fingerprint(),
+            Manifest(
+                name=plan.checkpoint.name,
+                model=plan.checkpoint.config.to_dict(),
+                target=plan.target.name,
+                lowering=plan.target.lowering,
+                precision=plan.precisions,
+                max_context=plan.max_context,
+                num_image_tokens=num_image_tokens(plan.checkpoint.config) if stages.VISION in plan.precisions else 0,
+                command=plan.command,
+                versions=versions(),
+                verification=verification,
+                parts={part: [layers.start, layers.stop] for part, layers in plan.parts.items()},
+                compiled={"soc": plan.soc.name, "htp": str(plan.soc.htp)} | qnn.versions() if plan.soc else {},
+                spare=spare,
+                machine=fingerprint(),
+                files={},
+            ),
         )
         if judged:
             report += render_judgement(Bundle(directory, manifest, plan.checkpoint.config))

@@ -20,8 +20,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.commands import run_command
-from mobilevlm.engines.atomic_file import write_whole
 from mobilevlm.errors import UserError, user_path
 
 FILE = "/boot/extlinux/extlinux.conf"

@@ -16,7 +16,7 @@ from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS
 from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
-from mobilevlm.engines.tensorrt.record import engine_record, parts
+from mobilevlm.engines.tensorrt.record import engine_record, noted_ingredients, parts
 from mobilevlm.runtime.tensorrt.pictures import PLACES
 
 from .contiguous import HEAD_BYTES, head_request
@@ -83,11 +83,10 @@ def footprint(bundle: Bundle) -> Footprint:
     names = parts(bundle)
     weights = {part: manifest.files[weights_file(part)]["size"] for part in names}
     profiles = {part: max(len(bundle_profiles(bundle, part)), 1) for part in names}
-    made = manifest.tensorrt.get("engines", {})
     unbuilt = tuple(
         part
         for part in names
-        if made.get(part, {}).get("made_from") != engine_record(manifest, part)
+        if noted_ingredients(manifest.tensorrt, part) != engine_record(manifest, part)
         or not bundle.path(engine_file(part)).is_file()
     )
     precision = manifest.precision[DECODER]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.machine import fingerprint
@@ -33,15 +33,10 @@ def remember_right(bundle: Bundle, key: str) -> None:
     """Note that it was; where nothing can be written it is checked at every start."""
     for path in _places(bundle):
         known = [*(one for one in _read(path) if one != key), key][-MOST_MACHINES:]
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
-                partial.replace(path)
-                return
-            finally:
-                partial.unlink(missing_ok=True)
+            write_whole(path, json.dumps(known, indent=1).encode(), shared=True)
+            return
 
 
 def _places(bundle: Bundle) -> list[Path]:

@@ -13,12 +13,12 @@ from tests.conftest import ROOT
 from tests.import_graph import FOLDERS, imports, module_name, sources
 
 # What a folder may import of this project, besides itself. `mobilevlm` alone means all of its modules.
-DEVICE_MODULES = {f"mobilevlm.{name}" for name in ("errors", "commands", "image", "pages", "presets")}
+DEVICE_MODULES = {f"mobilevlm.{name}" for name in ("errors", "atomic_file", "commands", "image", "pages", "presets")}
 DEVICE_MODULES |= {f"mobilevlm.text.{name}" for name in ("prompt", "templates", "tokenizer", "tokenizer_files")}
 DEVICE_MODULES |= {f"mobilevlm.checkpoint.{name}" for name in ("config", "config_types")}
 ALLOWED = {
     "mobilevlm": set(),
-    "engines": {"mobilevlm.checkpoint.config", "mobilevlm.errors", "mobilevlm.commands", "mobilevlm.pages"},
+    "engines": {f"mobilevlm.{name}" for name in ("atomic_file", "checkpoint.config", "commands", "errors", "pages")},
     "export": {"engines", "mobilevlm"},
     "runtime": {"engines"} | DEVICE_MODULES,
     "train": {"mobilevlm"},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.errors import UserError
 
@@ -39,9 +39,7 @@ def claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
         raise UserError(f"{out} exists and is no run of this command: give another --out, or empty it")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        part = out / f"{RUN_FILE}.part"
-        part.write_text(json.dumps(wanted, indent=2) + "\n")
-        os.replace(part, out / RUN_FILE)
+        write_whole(out / RUN_FILE, (json.dumps(wanted, indent=2) + "\n").encode())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.errors import UserError
 
-from ..atomic_file import write_whole
 from ..chunks import chunks
 from ..stages import VISION
 from .buckets import PROMPT_ROWS

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from ..atomic_file import write_whole
+from mobilevlm.atomic_file import write_whole
+
 from ..machine import available_bytes
 from .cuda_device import is_integrated, memory_bytes
 from .library import TENSORRT, Library

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from mobilevlm.engines.atomic_file import write_whole
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file, onnx_file
 from mobilevlm.engines.tensorrt.builder import BuildError, EngineBuilder

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobilevlm.engines.atomic_file import write_whole
+from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 
 from ..user_cache import user_cache

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mobilevlm.engines import atomic_file as whole_file
+from mobilevlm import atomic_file as whole_file
 from mobilevlm.jetson import doctor, extlinux
 from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.contiguous import RECOMMENDED_BYTES, head_request, parse_size, read_contiguous

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
+from mobilevlm.engines.manifest import Manifest
 from tests.conftest import GOLDEN
 
 LAYERS, WIDTH, HEADS, HEAD_DIM, INNER, VOCABULARY = 4, 32, 2, 16, 48, 64
@@ -182,17 +183,20 @@ def write_bundle(directory: Path, pieces: int = 1, precision: str = "fp16", targ
         save(decoder(layers, precision, arrays), directory, part, part)
     write_manifest(
         directory,
-        name="tiny",
-        model=config(),
-        target=target,
-        lowering="strided",
-        precision={stages.VISION: precision, stages.DECODER: precision},
-        max_context=MAX_CONTEXT,
-        num_image_tokens=4,
-        command="python export/build_engines.py --model tiny --target orin",
-        versions={},
-        verification={},
-        parts={part: [layers.start, layers.stop] for part, layers in parts.items()},
+        Manifest(
+            name="tiny",
+            model=config(),
+            target=target,
+            lowering="strided",
+            precision={stages.VISION: precision, stages.DECODER: precision},
+            max_context=MAX_CONTEXT,
+            num_image_tokens=4,
+            command="python export/build_engines.py --model tiny --target orin",
+            versions={},
+            verification={},
+            parts={part: [layers.start, layers.stop] for part, layers in parts.items()},
+            files={},
+        ),
     )
     return directory
 

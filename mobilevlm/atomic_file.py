@@ -1,0 +1,57 @@
+"""Writes a file whole or not at all: whoever opens it sees the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+SUFFIX = ".partial"  # of the temporary file
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that write folders on their own account
+
+
+def write_whole(path: Path, content: bytes | memoryview, like: Path | None = None, shared: bool = False) -> None:
+    """Writes a temporary file beside `path`, puts it on the disk, then renames it to `path`.
+
+    The temporary file is removed when writing fails or is interrupted. A killed process leaves it behind, and the next
+    call writes over it, or with `shared` the next call of a process with that id.
+
+    Args:
+        path: the file to write or replace.
+        content: all that the file will hold.
+        like: file whose owner and mode the new one gets; None for those of any new file.
+        shared: whether several processes may write this file at a time: the temporary file has the process id in its
+            name then.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}" if shared else path.name + SUFFIX)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            if like is not None:
+                known = like.stat()
+                os.fchown(file.fileno(), known.st_uid, known.st_gid)
+                os.fchmod(file.fileno(), known.st_mode & 0o7777)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:  # Ctrl-C and SIGTERM (`commands.run_command`), too
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the new name on the disk, where folders can be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
