@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from .questions.questions import Question, questions
+from .questions.question import Question
+from .questions.usual import questions
 from .wordings.phrases import LETTER_ANSWER, SHORT_ANSWER, ask
 from .world import facts
 from .world.scenes import Scene

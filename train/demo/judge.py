@@ -21,13 +21,14 @@ if not __package__:
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.train.demo.questions.questions import Question, questions
-from mobilevlm.train.demo.wide import wide_questions
+from mobilevlm.train.demo.questions.question import Question
+from mobilevlm.train.demo.questions.usual import questions
+from mobilevlm.train.demo.questions.wide import wide_questions
 from mobilevlm.train.demo.wordings.phrases import SHORT_ANSWER
 from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.facts import NUMBER_WORDS
-from mobilevlm.train.demo.world.layouts import wide_scene
 from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, sample_scene
+from mobilevlm.train.demo.world.wide_scenes import wide_scene
 from mobilevlm.train.demo.world.writings import writings
 
 KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart", "compare")

@@ -11,8 +11,8 @@ from itertools import combinations
 
 from .conversations import picture_row, worded
 from .questions.checks import is_written
-from .questions.questions import questions
 from .questions.relations import is_side, which_side
+from .questions.usual import questions
 from .wordings.phrases import SHORT_ANSWER
 from .world import facts
 from .world.scenes import Scene

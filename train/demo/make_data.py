@@ -22,11 +22,11 @@ from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.demo import conversations, lessons
 from mobilevlm.train.demo.version import generator
-from mobilevlm.train.demo.wide import wide_row
+from mobilevlm.train.demo.wide_conversations import wide_row
 from mobilevlm.train.demo.world import facts
 from mobilevlm.train.demo.world.draw import Region, draw_scene
-from mobilevlm.train.demo.world.layouts import wide_scene
 from mobilevlm.train.demo.world.scenes import sample_scene
+from mobilevlm.train.demo.world.wide_scenes import wide_scene
 
 EDGES = (144, 192, 288)  # the first is what the demo's tower sees
 WIDE_EDGES = (144, 192, 224, 288, 336)

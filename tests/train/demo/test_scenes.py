@@ -9,7 +9,7 @@ from PIL import Image
 
 from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.demo import conversations
-from mobilevlm.train.demo.questions.questions import questions
+from mobilevlm.train.demo.questions.usual import questions
 from mobilevlm.train.demo.wordings.phrases import QUESTIONS, ask
 from mobilevlm.train.demo.world import facts
 from mobilevlm.train.demo.world.draw import draw_scene, shade

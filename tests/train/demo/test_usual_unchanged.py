@@ -4,7 +4,7 @@ import hashlib
 import random
 
 from mobilevlm.train.demo.conversations import conversation_row
-from mobilevlm.train.demo.questions.questions import questions
+from mobilevlm.train.demo.questions.usual import questions
 from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.scenes import sample_scene
 

@@ -8,13 +8,15 @@ import pytest
 
 from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.demo import make_data
-from mobilevlm.train.demo.questions import ends
+from mobilevlm.train.demo.questions.ends import ends
 from mobilevlm.train.demo.questions.several_texts import several_texts
-from mobilevlm.train.demo.wide import wide_questions, wide_row
-from mobilevlm.train.demo.wordings import texts as wordings_texts
-from mobilevlm.train.demo.wordings import wordings
-from mobilevlm.train.demo.world.layouts import wide_scene
+from mobilevlm.train.demo.questions.wide import wide_questions
+from mobilevlm.train.demo.wide_conversations import wide_row
+from mobilevlm.train.demo.wordings import ends as ends_wordings
+from mobilevlm.train.demo.wordings import rewording
+from mobilevlm.train.demo.wordings import several_texts as several_texts_wordings
 from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Text, Thing
+from mobilevlm.train.demo.world.wide_scenes import wide_scene
 from mobilevlm.train.demo.world.writings import in_order, things_at, writings
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
@@ -115,19 +117,19 @@ WORDS = dict.fromkeys(
     "thing thing_alone things thing_cap the the_cap bare one one_cap other side choice more color".split(), "red star"
 )
 WORDS |= dict.fromkeys("shape number kind kinds many text which where noun line said".split(), "word")
-GRAMMARS = {f"wordings {kind}": text for kind, text in wordings.GRAMMARS.items()}
+GRAMMARS = {f"wordings {kind}": text for kind, text in rewording.GRAMMARS.items()}
 GRAMMARS |= {
     f"{module.__name__.rpartition('.')[2]} {name}": text
-    for module in (ends, wordings_texts)
+    for module in (ends_wordings, several_texts_wordings)
     for name, text in vars(module).items()
     if name.isupper() and isinstance(text, str) and "\n" not in text and "{" in text
 }
-GRAMMARS |= {f"ends {kind}": text for kind, text in ends.NAMES.items()}
+GRAMMARS |= {f"ends {kind}": text for kind, text in ends_wordings.NAMES.items()}
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_every_grammar_expands_to_a_sentence(name):
-    found = {wordings.said(GRAMMARS[name], random.Random(seed), **WORDS) for seed in range(150)}
+    found = {rewording.said(GRAMMARS[name], random.Random(seed), **WORDS) for seed in range(150)}
     assert len(found) > 8
     for text in found:
         assert not re.search(r"[\[\]{}|<>]|  |\s[?.,:]|\?\?|^\W|\bNone\b", text.strip()), text
@@ -204,7 +206,7 @@ def test_a_place_in_a_row_counts_shapes_where_texts_stand_in_it():
     words = [
         q.text.lower()
         for seed in range(300)
-        for q in ends.ends(scene(*row, Text("5", "red", 0.9, 0.5, 0.1)), random.Random(seed))
+        for q in ends(scene(*row, Text("5", "red", 0.9, 0.5, 0.1)), random.Random(seed))
     ]
     named = [text for text in words if re.search("first|second|third", text)]
     assert len(named) > 100 and all(re.search(r"(?:first|second|third) shape", text) for text in named)

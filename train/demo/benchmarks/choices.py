@@ -7,7 +7,7 @@ import string
 from dataclasses import dataclass
 
 from ..questions.question import Question, others
-from ..questions.questions import questions
+from ..questions.usual import questions
 from ..world.scenes import WORDS, Scene
 from .rows import confirms, sound
 

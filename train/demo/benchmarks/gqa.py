@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from ..questions.question import Question
-from ..questions.questions import questions
+from ..questions.usual import questions
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.scenes import Scene
 from .rows import confirms, save_picture, sound, take, write_json, write_lines

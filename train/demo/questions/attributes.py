@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+from ..wordings.grammar import cap
 from ..wordings.phrases import ask
 from ..world import facts
 from ..world.facts import SIDES, a, plural, things_called
 from ..world.scenes import COLORS, SHAPES, Scene, Thing
-from .question import Question, cap, others, yes_no
+from .question import Question, others, yes_no
 
 
 def existence(scene: Scene, rng: random.Random) -> list[Question]:

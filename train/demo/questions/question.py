@@ -22,11 +22,6 @@ class Question:
     about: str = ""
 
 
-def cap(text: str) -> str:
-    """With a capital letter."""
-    return text[0].upper() + text[1:]
-
-
 def yes_no(kind: str, text: str, truth: bool, statement: str, denial: str, about: str = "") -> Question:
     """A question to confirm with a statement or to deny with another."""
     answer = "Yes" if truth else "No"

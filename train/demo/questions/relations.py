@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from ..wordings.grammar import cap
 from ..wordings.phrases import ask
 from ..world import facts
 from ..world.facts import SIDES, a
 from ..world.scenes import Scene, Thing
-from .question import Question, cap, yes_no
+from .question import Question, yes_no
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from ..wordings.phrases import expand
-from ..wordings.texts import (
+from ..wordings.grammar import cap, expand
+from ..wordings.rewording import said
+from ..wordings.several_texts import (
     ALL,
     CHECK,
     COLORED,
@@ -20,12 +21,11 @@ from ..wordings.texts import (
     TEXT_COLOR,
     WHICH_READ,
 )
-from ..wordings.wordings import said
 from ..world.facts import NUMBER_WORDS
 from ..world.scenes import COLORS, Scene
 from ..world.writings import Writing, in_order, places, things_at, writings
 from .checks import another_word, misread
-from .question import Question, cap, others, yes_no
+from .question import Question, others, yes_no
 
 
 def several_texts(scene: Scene, rng: random.Random) -> list[Question]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 import re
 
+from .grammar import expand
+
 IN = "[in the [picture|image|photo|drawing|scene]|in this [picture|image|photo|drawing]|here|on the picture||||]"
 SHOWN = "[in the [picture|image]|shown|visible|here|there|in this [picture|image]]"
 PICTURE = "[the [picture|image|photo|drawing]|this [picture|image|photo|drawing]]"
@@ -83,14 +85,6 @@ SYNONYMS = (  # what people also say in questions; answers keep to one word
 )
 SHORT_ANSWER = "Answer the question using a single word or phrase."
 LETTER_ANSWER = "Answer with the option's letter from the given choices directly."
-_CHOICE = re.compile(r"\[([^\[\]]*)\]")
-
-
-def expand(grammar: str, rng: random.Random) -> str:
-    """Pick alternatives, innermost first, and tidy the spaces."""
-    while (match := _CHOICE.search(grammar)) is not None:
-        grammar = grammar[: match.start()] + rng.choice(match.group(1).split("|")) + grammar[match.end() :]
-    return re.sub(r"\s+([?.,:])", r"\1", re.sub(r"\s+", " ", grammar)).strip()
 
 
 class Asked(str):

@@ -8,24 +8,13 @@ from __future__ import annotations
 import random
 import re
 
-from ..questions.question import cap
-from .phrases import Asked, expand
-from .places import PLACES
-from .things import THINGS
+from .attributes import ATTRIBUTES
+from .checks import CHECKS
+from .grammar import cap, expand, grammar
+from .phrases import Asked
+from .reading import READING
+from .relations import RELATIONS
 
-PARTS = {
-    "pic": "[picture|image|drawing|photo|figure|canvas|graphic|scene]",
-    "thing": "[shape|object|thing|item|form|symbol|element]",
-    "in": "[in [the|this] <pic>|on the canvas|here|in there||||]",
-    "color": "[color|colour|color|colour|hue|tint]",
-    "tell": "[Tell me|Please tell me|State|Say|Let me know|Report|Can you say|I'd like to know|I want you to tell me|Please say|Figure out|Work out|Determine]",  # noqa: E501
-    "if": "[if|whether]",
-    "wonder": "[I wonder|I am wondering|I'm curious|I'm not sure|Let me know|Please check|Check|Verify|Tell me|Say]",
-    "claim": "[My friend says|Someone told me|I believe|I think|It looks like|Somebody claims]",
-    "true": "[, true?|, is that right?|, correct?|. True or not?|. Is that so?|: yes or no?|. Am I right?]",
-    "read": "[Read|Read out|Read off|Read aloud|Transcribe|Type out|Write down|Copy|Spell out|Give|State|Tell me|OCR]",
-    "printed": "[printed|written|shown|displayed|drawn|depicted|visible|there]",
-}
 SYNONYMS = (  # what people also say in questions; answers keep to one word
     ("gray", "grey", 0.3),
     ("oval", "ellipse", 0.25),
@@ -49,18 +38,9 @@ SIDES = (
     ("below", "below", "under", "beneath", "underneath", "lower than", "further down than"),
 )
 ANYTHING = ("shapes", "things", "objects", "figures")
-_PART = re.compile(r"<(\w+)>")
 
 
-def grammar(lines: str) -> str:
-    """One of several lines, with the parts they name."""
-    text = "[" + "|".join(line.strip() for line in lines.strip().splitlines()) + "]"
-    while match := _PART.search(text):
-        text = text[: match.start()] + PARTS[match[1]] + text[match.end() :]
-    return text
-
-
-GRAMMARS: dict[str, str] = {kind: grammar(lines) for kind, lines in (THINGS | PLACES).items()}
+GRAMMARS: dict[str, str] = {kind: grammar(lines) for kind, lines in (ATTRIBUTES | CHECKS | RELATIONS | READING).items()}
 
 
 def otherwise(asked: Asked, rng: random.Random) -> str:

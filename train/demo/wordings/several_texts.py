@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .wordings import grammar
+from .grammar import grammar
 
 READ = grammar("""
     What is {the} <in>?
