@@ -69,10 +69,7 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
     from transformers import TrainingArguments
 
     processes, on_gpu = world_size(), torch.cuda.is_available()
-    if on_gpu and recipe.bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UserError("this GPU has no bfloat16: add --no-bf16")
-    if recipe.report_to == "tensorboard" and find_spec("tensorboard") is None:
-        raise UserError("--report-to tensorboard needs TensorBoard: pip install tensorboard")
+    _check_machine(recipe, processes, on_gpu)
     values: dict[str, Any] = {name: getattr(recipe, name) for name in SAME.split()}
     values |= {
         "output_dir": str(out_dir),
@@ -88,17 +85,10 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
         "logging_nan_inf_filter": False,
     }
     if recipe.gradient_checkpointing:
-        # transformers renamed it within version 5.
-        name = next(name for name in CHECKPOINTING if name in TrainingArguments.__dataclass_fields__)
-        values |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+        values |= _checkpointing()
     if recipe.min_lr_rate is not None:
         values["lr_scheduler_kwargs"] = {"min_lr_rate": recipe.min_lr_rate}
-    if processes > 1:  # one has nobody to share with
-        if recipe.optim == "muon" and recipe.parallel != "none":
-            raise UserError(
-                f"optim=muon needs whole matrices, and parallel={recipe.parallel} divides them: add --parallel none or "
-                "--optim adamw"
-            )
+    if processes > 1:
         values |= parallel_arguments(recipe.parallel, on_gpu)
     try:
         arguments = TrainingArguments(**values)
@@ -107,6 +97,29 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
     if processes == 1:
         arguments._n_gpu = min(arguments.n_gpu, 1)  # a process drives one GPU: for more there is `accelerate launch`
     return arguments
+
+
+def _checkpointing() -> dict[str, Any]:
+    """Options of gradient checkpointing under this transformers' name, which changed within version 5."""
+    from transformers import TrainingArguments
+
+    name = next(name for name in CHECKPOINTING if name in TrainingArguments.__dataclass_fields__)
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+
+
+def _check_machine(recipe: Recipe, processes: int, on_gpu: bool) -> None:
+    """Refuses what the recipe asks for and this machine, or this number of processes, cannot do."""
+    import torch
+
+    if on_gpu and recipe.bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("this GPU has no bfloat16: add --no-bf16")
+    if recipe.report_to == "tensorboard" and find_spec("tensorboard") is None:
+        raise UserError("--report-to tensorboard needs TensorBoard: pip install tensorboard")
+    if processes > 1 and recipe.optim == "muon" and recipe.parallel != "none":
+        raise UserError(
+            f"optim=muon needs whole matrices, and parallel={recipe.parallel} divides them: add --parallel none or "
+            "--optim adamw"
+        )
 
 
 def parallel_arguments(parallel: str, on_gpu: bool) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .data import NOTES, TrainingRows
+from .lazy_rows import Rows
 from .regions import RegionVocabulary
 from .row_rules import images_of
+from .special_ids import special_id
 
 
 class CaptionRows(TrainingRows):
@@ -27,7 +29,7 @@ class CaptionRows(TrainingRows):
 
     def __init__(
         self,
-        rows: Sequence[Any],
+        rows: Rows,
         tokenizer: Tokenizer,
         max_length: int,
         spec: ImageSpec,
@@ -36,17 +38,18 @@ class CaptionRows(TrainingRows):
         grid: int = 0,
     ):
         super().__init__(rows, tokenizer, TEMPLATES["plain"], max_length, spec, images)
+        self.spec, self.folder, self.end = spec, images, special_id(tokenizer, "eos")
         self.regions, self.grid = regions, grid
 
     def _row(self, number: int) -> dict[str, Any]:
         row = self.checked(number)
         caption = row["conversations"][1]["value"].strip()
-        ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.tokenizer.eos_id]
-        image = load_image(self.images_dir / images_of(row)[0])
-        pixels = torch.from_numpy(preprocess(image, self.image_spec))
+        ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.end]
+        image = load_image(self.folder / images_of(row)[0])
+        pixels = torch.from_numpy(preprocess(image, self.spec))
         result = {"input_ids": torch.tensor(ids), "pixel_values": pixels, "warning": None}
         if self.regions:
-            square = max(image.size) if self.image_spec.aspect_ratio == "pad" else min(image.size)
+            square = max(image.size) if self.spec.aspect_ratio == "pad" else min(image.size)
             result["regions"] = self.regions.targets(row, image.size, square, self.grid)
         return result
 

@@ -43,8 +43,16 @@ class ClipTrainer(Trainer):
         self.parts: dict[str, torch.Tensor] = {}
         self.batches = 0
         super().__init__(callbacks=[self.progress], **options)
+        assert self.args.output_dir is not None  # `clip_arguments` sets it
+        self.out = Path(self.args.output_dir)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The model's own loss; its parts are summed up for the next line of the log."""
         self.progress.count(inputs.pop(NOTES), inputs)
         outputs = model(**inputs)
@@ -63,17 +71,18 @@ class ClipTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """A checkpoint holds the whole model; the result, in the run's own directory, is the tower in CLIP's layout."""
-        if output_dir and Path(output_dir) != Path(self.args.output_dir):
+        if output_dir and Path(output_dir) != self.out:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
-            save_tower(model.vision_model, self.vision, Path(self.args.output_dir))
+            save_tower(model.vision_model, self.vision, self.out)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The recipe's; weights decay in matrices only: CLIP spares gains, biases and the temperature."""
         if self.optimizer is None:
             trained = self.model if model is None else model
-            _, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            assert trained is not None  # a Trainer lacks one before `__init__` is done
+            _, options = self.get_optimizer_cls_and_kwargs(self.args)
             weights = list(trained.parameters())
             groups = [
                 {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": self.recipe.weight_decay},

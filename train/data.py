@@ -20,7 +20,7 @@ from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
 from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .lazy_rows import LazyRows
+from .lazy_rows import LazyRows, Rows
 from .masking import RowError, mask
 from .row_rules import form_of, images_of
 from .survey import Survey
@@ -55,7 +55,7 @@ class TrainingRows(Dataset):
 
     def __init__(
         self,
-        rows: Sequence[Any],
+        rows: Rows,
         tokenizer: Tokenizer,
         template: Template,
         max_length: int,
@@ -134,16 +134,15 @@ class TrainingRows(Dataset):
         masked = mask(turns, self.template, self.tokenizer, bool(names), self.max_length, self.start_end)
         result = {"input_ids": torch.tensor(masked.input_ids), "labels": torch.tensor(masked.labels)}
         if self.image_spec:
-            result["images"] = self._images(names)
+            result["images"] = self._images(names, self.image_spec)
         return result | {"warning": masked.warning}
 
-    def _images(self, names: list[str]) -> torch.Tensor:
+    def _images(self, names: list[str], spec: ImageSpec) -> torch.Tensor:
         """Pixels of the pictures; zeros for a row of text, because every row uses up a block of image embeddings."""
-        size = self.image_spec.image_size
         if not names:
-            return torch.zeros(1, 3, size, size)
+            return torch.zeros(1, 3, spec.image_size, spec.image_size)
         folder = self.images_dir or Path()
-        return torch.cat([torch.from_numpy(preprocess(load_image(folder / n), self.image_spec)) for n in names])
+        return torch.cat([torch.from_numpy(preprocess(load_image(folder / name), spec)) for name in names])
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def finetune(args: argparse.Namespace) -> None:
     recipe = recipe_from_args(args)
     check_paths(args, recipe)
     names = ("model", "vision_tower", "projector", "data", "images")
-    if start(args.out, recipe, {name: _absolute(getattr(args, name)) for name in names}):
+    given = {name: getattr(args, name) for name in names}
+    if start(args.out, recipe, {name: None if text is None else _absolute(text) for name, text in given.items()}):
         train(args, recipe)
 
 
@@ -84,9 +85,10 @@ def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
         )
 
 
-def _absolute(name: str | Path | None) -> str | None:
-    path = None if name is None else user_path(name)
-    return str(path.resolve()) if path is not None and path.exists() else name and str(name)
+def _absolute(name: str | Path) -> str:
+    """Absolute path of a file or directory; a hub id stays as it is."""
+    path = user_path(name)
+    return str(path.resolve() if path.exists() else name)
 
 
 def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     from mobilevlm.text.templates import template
     from mobilevlm.train.cpu import length_step, prepare_cpu
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
+    from mobilevlm.train.special_ids import special_id
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
     arguments = training_arguments(recipe, args.out)
@@ -139,7 +142,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
     model.config.use_cache = False
-    collator = Collator(model.tokenizer.unk_id, longest, length_step())
+    collator = Collator(special_id(model.tokenizer, "unk"), longest, length_step())
     trainer = MobileVLMTrainer(learner, recipe, arguments, data, collator)
     train_and_save(trainer, args.out)
 

@@ -65,6 +65,7 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import Collator
     from mobilevlm.train.packing import PackedRows, pack
+    from mobilevlm.train.special_ids import special_id
     from mobilevlm.train.trainer import MobileVLMTrainer
 
     words = Tokenizer(tokenizer)
@@ -74,7 +75,8 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     torch.manual_seed(recipe.seed)
     prepare_cpu()
     model = new_language_model(PRESETS[size_name], tokenizer, len(words))
-    trainer = MobileVLMTrainer(model, recipe, arguments, rows, Collator(words.pad_id, recipe.model_max_length))
+    collator = Collator(special_id(words, "pad"), recipe.model_max_length)
+    trainer = MobileVLMTrainer(model, recipe, arguments, rows, collator)
     train_and_save(trainer, out)
 
 

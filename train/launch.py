@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .arguments import world_rank
 from .recipe import Recipe
 from .run import check_space, claim, newest_checkpoint
 
+if TYPE_CHECKING:
+    from .clip_trainer import ClipTrainer
+    from .trainer import MobileVLMTrainer
+
 SUMMARY_FILE = "train_summary.json"
 
 
-def start(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> bool:
+def start(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> bool:
     """Make a directory this run's (see `run.claim`). False if the run has ended there already, which is said aloud.
 
     Raises:
@@ -30,7 +35,7 @@ def start(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> bool:
     return False
 
 
-def train_and_save(trainer: Any, out: Path) -> None:
+def train_and_save(trainer: MobileVLMTrainer | ClipTrainer, out: Path) -> None:
     """Train from the newest checkpoint of `out`, if there is one, and write the result and its summary there.
 
     Args:
@@ -47,6 +52,7 @@ def train_and_save(trainer: Any, out: Path) -> None:
     disable_progress_bar()  # of saving; training has its own
     is_main = trainer.is_world_process_zero()
     if is_main:
+        assert trainer.model is not None  # a Trainer lacks one before `__init__` is done
         check_space(out, trainer.model, trainer.recipe)
     checkpoint = newest_checkpoint(out)
     if is_main and checkpoint:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +20,17 @@ from .arguments import world_rank
 SLOW = 2  # seconds of reading after which a bar is shown
 
 
-class LazyRows(Sequence[Row]):
+class Rows(Protocol):
+    """Rows that can be counted, gone through and read by number: a list, or `LazyRows`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def __getitem__(self, number: int, /) -> Row: ...
+
+
+class LazyRows:
     """The rows of a JSON list, or of one JSON object per line (`.jsonl`).
 
     The first time they are gone through finds them; `len` and `[]` do that first where nobody has. Every row is read
@@ -63,8 +75,8 @@ class LazyRows(Sequence[Row]):
 
     def _found(self) -> np.ndarray:
         if self._spans is None:
-            for _ in self._find():
-                pass
+            deque(self._find(), maxlen=0)
+        assert self._spans is not None  # `_find` sets it or raises
         return self._spans
 
     def __len__(self) -> int:

@@ -37,7 +37,7 @@ def with_lora(model: MobileVLM, recipe: Recipe, base: str) -> PeftModel:
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        bias=recipe.lora_bias,
+        bias="none",  # all that `lora_bias` of a recipe can be
         task_type="CAUSAL_LM",
         target_modules=list(TARGETS),
         exclude_modules=EXCLUDED,

@@ -6,7 +6,8 @@ Muon (https://kellerjordan.github.io/posts/muon/) makes every step of a matrix o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 from torch.optim import AdamW, Muon, Optimizer
@@ -33,7 +34,11 @@ class MuonAndAdamW(Optimizer):
             inside += [group | {"params": chosen}] if chosen else []
             others += [group | {"params": rest}] if rest else []
         rate = {"lr": adamw["lr"], "adjust_lr_fn": "match_rms_adamw"}
-        self.parts = [Muon(inside, **rate)] * bool(inside) + [AdamW(others, **adamw)] * bool(others)
+        self.parts: list[Optimizer] = []
+        if inside:
+            self.parts.append(Muon(inside, **rate))
+        if others:
+            self.parts.append(AdamW(others, **adamw))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._share()
 
@@ -49,11 +54,22 @@ class MuonAndAdamW(Optimizer):
         super().load_state_dict(state_dict)
         self._share()
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Step both."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Steps both optimisers; a closure is evaluated first, and its loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for part in self.parts:
             part.step()
+        return loss
 
 
 def new_optimizer(kind: str, model: torch.nn.Module, groups: list[dict[str, Any]], adamw: dict[str, Any]) -> Optimizer:

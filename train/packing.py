@@ -16,6 +16,7 @@ from mobilevlm.errors import UserError
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .data import NOTES
+from .special_ids import special_id
 from .texts import read_texts
 
 FLUSH = 1 << 20  # tokens kept in memory while packing
@@ -41,9 +42,10 @@ def pack(files: Sequence[Path], tokenizer: Tokenizer, out: Path) -> Path:
     kind = token_type(len(tokenizer))
     with path.open("wb") as stream:
         ids: list[int] = []
+        end = special_id(tokenizer, "eos")
         for file in files:
             for text in read_texts(file):
-                ids += [*tokenizer.encode([text]), tokenizer.eos_id]
+                ids += [*tokenizer.encode([text]), end]
                 if len(ids) > FLUSH:
                     stream.write(np.array(ids, kind).tobytes())
                     ids = []

@@ -81,7 +81,7 @@ class Recipe:
     logging_steps: int = _setting(1, "steps between two lines of the loss curve", positive=True)
     report_to: str = _setting("none", "where the loss curve goes besides trainer_state.json", ("none", "tensorboard"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for entry in fields(self):
             value, choices = getattr(self, entry.name), entry.metadata["choices"]
             if choices and value not in choices:
@@ -161,8 +161,9 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         if entry.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options |= {"type": _reader(entry.type), "choices": entry.metadata["choices"]}
-            options["metavar"] = None if options["choices"] else entry.type.split(" ")[0].upper()
+            annotation = Recipe.__annotations__[entry.name]
+            options |= {"type": _reader(annotation), "choices": entry.metadata["choices"]}
+            options["metavar"] = None if options["choices"] else annotation.split(" ")[0].upper()
         group.add_argument("--" + entry.name.replace("_", "-"), **options)
 
 

@@ -146,7 +146,10 @@ def _attributes(region: dict[str, Any]) -> dict[str, str]:
 def _on_grid(region: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> list[float]:
     """A region's box in patches from the upper left one."""
     box = region.get("box")
-    numbers = isinstance(box, list) and all(isinstance(edge, int | float) and isfinite(edge) for edge in box)
-    if not numbers or len(box) != 4:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         raise RowError(f"a region's box has to be [left, top, right, bottom], and is {box}")
     return [(edge * size[i % 2] + (square - size[i % 2]) / 2) / square * grid for i, edge in enumerate(box)]
+
+
+def _is_number(edge: Any) -> bool:
+    return isinstance(edge, int | float) and isfinite(edge)

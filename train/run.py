@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.errors import UserError
 
 from .recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch import nn
+
 RUN_FILE, STATE_FILE = "run.json", "trainer_state.json"
 # Changing these does not change what is learned, only how fast, how often saved, and who reports.
-FREE = ("dataloader_num_workers", "gradient_checkpointing", "parallel", "save_steps", "save_total_limit")
-FREE += ("logging_steps", "report_to", "name")
+FREE = (
+    *("dataloader_num_workers", "gradient_checkpointing", "parallel", "save_steps", "save_total_limit"),
+    *("logging_steps", "report_to", "name"),
+)
 
 
-def claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
+def claim(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> None:
     """Make a directory this run's, or find that it already is.
 
     Args:
@@ -76,7 +82,7 @@ def _step(path: Path) -> int:
     return int(path.name.removeprefix("checkpoint-"))
 
 
-def check_space(out: Path, model: Any, recipe: Recipe) -> None:
+def check_space(out: Path, model: nn.Module, recipe: Recipe) -> None:
     """Compare what the run will write with what the disk has.
 
     Raises:

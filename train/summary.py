@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
@@ -32,15 +32,19 @@ class Progress(TrainerCallback):
         self.samples, self.seconds = 0, 0.0
         self._tokens: torch.Tensor | int = 0
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Start the clock."""
         self.started, self.first_step = time.monotonic(), state.global_step
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Stop the clock."""
         self.seconds = time.monotonic() - self.started
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Now and then is enough."""
         give_back_memory()
 
@@ -80,7 +84,7 @@ def peak_memory_mib() -> int:
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def summarise(progress: Progress, recipe: str, state: Any) -> dict[str, Any]:
+def summarise(progress: Progress, recipe: str, state: TrainerState) -> dict[str, Any]:
     """The run in numbers: what `write_summary` writes. Every process has to call this."""
     totals = progress.totals()
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]

@@ -12,6 +12,7 @@ import string
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -47,10 +48,24 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
     Raises:
         UserError: a file cannot be read, or holds too little text for so many pieces.
     """
-    from sentencepiece import SentencePieceTrainer
-
     if vocab_size <= SMALLEST:
         raise UserError(f"--vocab-size {vocab_size} leaves no room: control tokens and bytes take {SMALLEST}")
+    model = _bpe_model(files, vocab_size)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer.model").write_bytes(model)
+    token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    special: dict[str, Any] = {role: {"content": name} | token for role, name in SPECIAL.items()}
+    config: dict[str, Any] = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
+    config |= {"add_bos_token": True, "add_eos_token": False, "legacy": None, "model_max_length": 2048}
+    config |= {"padding_side": "right", "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}
+    _write(out / "tokenizer_config.json", config)
+    _write(out / "special_tokens_map.json", special | {"pad_token": special["unk_token"]})
+
+
+def _bpe_model(files: Sequence[Path], vocab_size: int) -> bytes:
+    """Contents of `tokenizer.model`, with LLaMA's settings."""
+    from sentencepiece import SentencePieceTrainer
+
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -77,15 +92,7 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
         )
     except RuntimeError as error:
         raise UserError(f"SentencePiece cannot make {vocab_size} pieces of these texts: {error}") from None
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tokenizer.model").write_bytes(model.getvalue())
-    token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    special = {role: {"content": name} | token for role, name in SPECIAL.items()}
-    config = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
-    config |= {"add_bos_token": True, "add_eos_token": False, "legacy": None, "model_max_length": 2048}
-    config |= {"padding_side": "right", "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}
-    _write(out / "tokenizer_config.json", config)
-    _write(out / "special_tokens_map.json", special | {"pad_token": special["unk_token"]})
+    return model.getvalue()
 
 
 def _sentences(files: Sequence[Path]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from mobilevlm.model.model import MobileVLM
@@ -19,6 +19,7 @@ from .data import NOTES, Collator, TrainingRows
 from .layouts import load_layout, save_layout
 from .lora import with_lora
 from .optimizers import new_optimizer
+from .packing import PackedRows
 from .recipe import Recipe
 from .sampler import EpochSampler
 from .summary import Progress
@@ -67,10 +68,12 @@ def optimizer_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, A
 class _Epochs(TrainerCallback):
     """Tells the sampler its epoch, also when a run resumes in the middle of one."""
 
-    def __init__(self, sampler: EpochSampler):
+    def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.sampler.set_epoch(math.floor(state.epoch or 0))
 
 
@@ -78,7 +81,12 @@ class MobileVLMTrainer(Trainer):
     """Trains a `MobileVLM`, or a LoRA around one, by a recipe."""
 
     def __init__(
-        self, model: Any, recipe: Recipe, arguments: TrainingArguments, rows: TrainingRows, collator: Collator
+        self,
+        model: Any,
+        recipe: Recipe,
+        arguments: TrainingArguments,
+        rows: TrainingRows | PackedRows,
+        collator: Collator,
     ):
         """Take a model from `trainable` and the arguments of `training_arguments`."""
         self.recipe = recipe
@@ -97,6 +105,8 @@ class MobileVLMTrainer(Trainer):
         # The loss of a step is the mean of its micro-batches' means, as in the original, not of all tokens: answers of
         # one word would lose their weight against long descriptions.
         self.model_accepts_loss_kwargs = False
+        assert self.args.output_dir is not None  # `training_arguments` sets it
+        self.out = Path(self.args.output_dir)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Have the model divided over processes without a GPU as well, where that is asked for."""
@@ -112,14 +122,19 @@ class MobileVLMTrainer(Trainer):
         """The recipe's, over `optimizer_groups`."""
         if self.optimizer is None:
             trained = self.model if model is None else model
-            _, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            assert trained is not None  # a Trainer lacks one before `__init__` is done
+            _, options = self.get_optimizer_cls_and_kwargs(self.args)
             groups = optimizer_groups(trained, self.recipe)
             self.optimizer = new_optimizer(self.recipe.optim, trained, groups, options)
         return self.optimizer
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The model's loss; 0 for a batch in which nothing is learned, whose mean would be no number."""
         self.progress.count(inputs.pop(NOTES), inputs)
         outputs = model(**inputs)
@@ -132,7 +147,7 @@ class MobileVLMTrainer(Trainer):
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
             state = model.state_dict() if state_dict is None else state_dict
-            save_layout(model, Path(output_dir or self.args.output_dir), self.recipe.trains, state)
+            save_layout(model, Path(output_dir or self.out), self.recipe.trains, state)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -67,6 +67,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import read_rows
     from mobilevlm.train.regions import RegionVocabulary
+    from mobilevlm.train.special_ids import special_id
     from mobilevlm.train.tower_start import start_mimetic
 
     vision, words = SIZES[size], Tokenizer(tokenizer)
@@ -81,8 +82,8 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
     limit, layer = recipe.model_max_length, recipe.mm_vision_select_layer
     model = ImageTextModel(vision, len(words), limit, layer, regions, recipe.region_loss_weight)
     if recipe.tower_start == "mimetic":
-        start_mimetic(model.vision_model)
-    collator = CaptionCollator(words.pad_id)
+        start_mimetic(model.vision_model, vision)
+    collator = CaptionCollator(special_id(words, "pad"))
     trainer = ClipTrainer(recipe, vision, model=model, args=arguments, train_dataset=rows, data_collator=collator)
     train_and_save(trainer, out)
 

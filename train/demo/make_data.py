@@ -24,7 +24,8 @@ from mobilevlm.train.demo import conversations, lessons
 from mobilevlm.train.demo.version import generator
 from mobilevlm.train.demo.wide_conversations import wide_row
 from mobilevlm.train.demo.world import facts
-from mobilevlm.train.demo.world.draw import Region, draw_scene
+from mobilevlm.train.demo.world.brush import Region
+from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.scenes import sample_scene
 from mobilevlm.train.demo.world.wide_scenes import wide_scene
 
@@ -33,6 +34,7 @@ WIDE_EDGES = (144, 192, 224, 288, 336)
 USUAL = 3 / 7  # rows about usual pictures for each wide one: of all rows of the last stage they are 30 %
 CHUNK = 250
 # Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
+SEEDS: dict[str, int | str]
 SEEDS = {"pictures": 0, "texts": 1, "talks": 2, "lessons": 3, "wide": "wide", "wide talks": "wide-talks"}
 
 

@@ -28,6 +28,7 @@ from mobilevlm.train.demo.version import generator
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
+Words = tuple[str | int | Path, ...]  # a command line's
 TRIAL = 0.01  # a scale below this tries the path out: a few rows a step do
 
 
@@ -49,36 +50,51 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
-    """Run every step and put the model, its loss curves and figures into `out`."""
+    """Trains the demo model in every stage and writes it with its loss curves, figures and card.
+
+    Args:
+        work: directory of the data and of the runs, a directory for each stage.
+        out: directory of the finished model.
+        scale: fraction of the published amount of data and of the steps, above 0 and at most 1.
+
+    Raises:
+        UserError: a command has failed, or `work` belongs to another version of the generator.
+    """
     data, tokenizer = work / "data", work / "tokenizer"
     own_work(work)
     counts = {"images": 80_000, "texts": 60_000, "wide": 40_000}
     sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in counts.items()]
     _run("demo/make_data.py", "--out", data, *sizes)
-    captions, talks = data / "captions.json", data / "conversations.json"
     if not (tokenizer / "special_tokens_map.json").is_file():  # written last
-        _run("train_tokenizer.py", "--data", data / "text.jsonl", talks, "--vocab-size", 1024, "--out", tokenizer)
-    new = ("--size", SIZE, "--tokenizer", tokenizer)
+        texts = (data / "text.jsonl", data / "conversations.json")
+        _run("train_tokenizer.py", "--data", *texts, "--vocab-size", 1024, "--out", tokenizer)
     short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}", "--logging-steps=1"]
     if scale < TRIAL:
         short += ["--global-batch-size=4", "--per-device-train-batch-size=4"]
-    for name, script, words in (
-        ("tower", "vision_pretrain.py", [*new, "--data", captions, "--images", data]),
-        ("language", "language_pretrain.py", [*new, "--data", data / "text.jsonl"]),
-        ("sft", "finetune.py", ["--model", work / "language", "--data", data / "text_conversations.json"]),
-        ("stage1", "finetune.py", ["--model", work / "sft", "--vision-tower", work / "tower", "--data", captions]),
-        ("stage2", "finetune.py", ["--model", work / "stage1", "--data", talks]),
-        ("lessons", "finetune.py", ["--model", work / "stage2", "--data", data / "lessons.json"]),
-        ("finish", "finetune.py", ["--model", work / "lessons", "--data", talks]),
-        ("wide", "finetune.py", ["--model", work / "finish", "--data", data / "wide.json"]),
-    ):
-        pictures = ["--images", data] if name in ("stage1", "stage2", "lessons", "finish", "wide") else []
-        _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
+    for name, script, words in _stages(work, data, tokenizer):
+        _run(script, "--recipe", f"demo_{name}", *words, "--out", work / name, *short)
     ship(work / "wide", out)
     curves(work, out / "curves.png")
     count = 100 if scale == 1 else 1 if scale < TRIAL else 4
     _run("demo/judge.py", "--model", out, "--questions", count, "--out", out / "accuracy.json")
     write_card(work, out)
+
+
+def _stages(work: Path, data: Path, tokenizer: Path) -> list[tuple[str, str, Words]]:
+    """Name, command and own options of every stage, in order."""
+    captions, talks, images = data / "captions.json", data / "conversations.json", ("--images", data)
+    new: Words = ("--size", SIZE, "--tokenizer", tokenizer)
+    alignment: Words = ("--model", work / "sft", "--vision-tower", work / "tower", "--data", captions)
+    return [
+        ("tower", "vision_pretrain.py", (*new, "--data", captions, *images)),
+        ("language", "language_pretrain.py", (*new, "--data", data / "text.jsonl")),
+        ("sft", "finetune.py", ("--model", work / "language", "--data", data / "text_conversations.json")),
+        ("stage1", "finetune.py", (*alignment, *images)),
+        ("stage2", "finetune.py", ("--model", work / "stage1", "--data", talks, *images)),
+        ("lessons", "finetune.py", ("--model", work / "stage2", "--data", data / "lessons.json", *images)),
+        ("finish", "finetune.py", ("--model", work / "lessons", "--data", talks, *images)),
+        ("wide", "finetune.py", ("--model", work / "finish", "--data", data / "wide.json", *images)),
+    ]
 
 
 def own_work(work: Path) -> None:

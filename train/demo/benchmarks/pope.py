@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.facts import a
@@ -36,7 +37,7 @@ def write_pope(folder: Path, count: int) -> None:
             missing = rng.choice(_absent(scene, category, ranked))
             asked[category] += [(image, present, "yes"), (image, missing, "no")]
         save_picture(folder / "val2014" / image, scene, rng)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for category, questions in asked.items():
         labels = []
         for number, (image, (color, shape), label) in enumerate(questions, 1):

@@ -26,7 +26,7 @@ def existence(scene: Scene, rng: random.Random) -> list[Question]:
         one = " ".join(filter(None, (color, shape or "shape")))
         many = " ".join(filter(None, (color, plural(shape or "shape"))))
         text = ask("existence", rng, thing=a(one), thing_cap=cap(a(one)), things=many)
-        if shape is None and rng.random() < 0.5:
+        if shape is None and color is not None and rng.random() < 0.5:
             text = ask("existence_color", rng, color=color)
         found.append(yes_no("existence", text, truth, f"there is {a(one)}", f"there is no {one}"))
     return found
@@ -47,7 +47,8 @@ def _present(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] 
 
 
 def _absent(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] | None:
-    shape, color = rng.choice(SHAPES), rng.choice(list(COLORS))
+    shape: str | None = rng.choice(SHAPES)
+    color: str | None = rng.choice(list(COLORS))
     near = scene.things and rng.random() < 0.6
     if near and rng.random() < 0.5:
         shape = rng.choice(scene.things).shape
@@ -56,7 +57,7 @@ def _absent(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] |
     elif rng.random() < 0.6:
         color, shape = rng.choice([(None, shape), (color, None)])
     # Nobody tells these apart for certain.
-    like = {"square": "rectangle", "rectangle": "square", "diamond": "square"}.get(shape)
+    like = {"square": "rectangle", "rectangle": "square", "diamond": "square"}.get(shape or "")
     doubtful = any(t.shape == like and color in (None, t.color) for t in scene.things) if like else False
     doubtful = doubtful or (
         scene.chart is not None and (color is not None or shape in ("square", "rectangle", "circle"))

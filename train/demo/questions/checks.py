@@ -31,11 +31,11 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
             question = yes_no("shape", text, truth, yes, no, thing.name)
             found += [] if doubtful else [question]
         number = len(things_called(scene, thing.shape))
-        said = number if truth else rng.choice([n for n in range(1, 7) if n != number])
-        word = NUMBER_WORDS[said] if rng.random() < 0.7 else str(said)
+        claimed = number if truth else rng.choice([n for n in range(1, 7) if n != number])
+        word = NUMBER_WORDS[claimed] if rng.random() < 0.7 else str(claimed)
         text = ask("are_many", rng, number=word, things=plural(thing.shape))
         verb, noun = ("is", thing.shape) if number == 1 else ("are", plural(thing.shape))
-        if said > 1 and (number > 1 or rng.random() < 0.3):
+        if claimed > 1 and (number > 1 or rng.random() < 0.3):
             statement = f"there {verb} {number} {noun}"
             about = f"how many {plural(thing.shape)}"
             found.append(yes_no("count", text, truth, statement, statement, about))

@@ -36,7 +36,7 @@ def chart(scene: Scene, rng: random.Random) -> list[Question]:
     if scene.chart is None:
         return []
     bar = scene.chart.kind == "bar"
-    largest, smallest = facts.extremes(scene)
+    largest, smallest = facts.extremes(scene.chart)
     found = [
         Question("chart", ask("chart", rng), f"{scene.chart.kind} chart", f"This is a {scene.chart.kind} chart.", ())
     ]

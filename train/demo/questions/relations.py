@@ -9,7 +9,7 @@ from ..wordings.grammar import cap
 from ..wordings.phrases import ask
 from ..world import facts
 from ..world.facts import SIDES, a
-from ..world.scenes import Scene, Thing
+from ..world.scenes import Scene, Text, Thing
 from .question import Question, yes_no
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -17,8 +17,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 def relation(scene: Scene, rng: random.Random) -> list[Question]:
     """Left, right, above, below: as yes or no, as a side, as what lies there."""
-    named = [(thing, facts.name(scene, thing, rng)) for thing in scene.things]
-    named = [(thing, f"the {name}") for thing, name in named if name]
+    named = [(thing, f"the {name}") for thing in scene.things if (name := facts.name(scene, thing, rng))]
     if len(named) < 2:
         return []
     found = []
@@ -91,6 +90,7 @@ def _side_words(side: str, rng: random.Random) -> str:
 
 def place(scene: Scene, rng: random.Random) -> list[Question]:
     """Where a thing is in the picture."""
+    named: list[tuple[str, Thing | Text]]
     named = [(f"the {name}", t) for t in scene.things if (name := facts.name(scene, t, rng))]
     named += [(f"the {'number' if t.text.isdigit() else 'word'}", t) for t in scene.texts]
     found = []

@@ -43,7 +43,7 @@ def several_texts(scene: Scene, rng: random.Random) -> list[Question]:
             found += [_read(one, *name, rng) for name in rng.sample(named, min(2, len(named)))]
             found += _check(written, one, *rng.choice(named), rng)
         if one.color and len(written) > 1:
-            found.append(_color(one, [name for name in named if name[0] != "color"], rng))
+            found.append(_color(one, one.color, [name for name in named if name[0] != "color"], rng))
     return found + _together(written, rng) + _numbers(written, rng)
 
 
@@ -106,14 +106,14 @@ def _false(one: Writing, rng: random.Random) -> str:
     return misread(one.text, rng) if one.kind == "number" else another_word(one.text, rng)
 
 
-def _color(one: Writing, named: list[tuple[str, str]], rng: random.Random) -> Question:
+def _color(one: Writing, color: str, named: list[tuple[str, str]], rng: random.Random) -> Question:
     """The colour of a text, named by what it says or by its place."""
     the = rng.choice([f"the {one.kind} {one.text}", one.text, f'"{one.text}"'])
     if named and rng.random() < 0.5:
         the = _named(one, *rng.choice(named), rng)[0]
     text = said(TEXT_COLOR, rng, the=the, the_cap=cap(the))
-    wrong = others(COLORS, one.color, rng)
-    return Question("color", text, one.color, f"{cap(the)} is {one.color}.", wrong, one.text)
+    wrong = others(COLORS, color, rng)
+    return Question("color", text, color, f"{cap(the)} is {color}.", wrong, one.text)
 
 
 def _together(written: list[Writing], rng: random.Random) -> list[Question]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from itertools import combinations
 
-from .scenes import COLORS, Scene, Thing
+from .scenes import COLORS, Chart, Scene, Thing
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLEARLY = 0.12  # how far apart centres are before one lies left of the other
@@ -81,11 +81,9 @@ def _third(fraction: float) -> int | None:
     return next((i for i, (low, high) in enumerate([(0, 0.3), (0.4, 0.6), (0.7, 1)]) if low <= fraction <= high), None)
 
 
-def extremes(scene: Scene) -> tuple[str, str] | None:
-    """Colours of a chart's largest and smallest part."""
-    if scene.chart is None:
-        return None
-    parts = sorted(zip(scene.chart.values, scene.chart.colors, strict=True))
+def extremes(chart: Chart) -> tuple[str, str]:
+    """Returns the colours of a chart's largest and smallest part."""
+    parts = sorted(zip(chart.values, chart.colors, strict=True))
     return parts[-1][1], parts[0][1]
 
 
@@ -111,8 +109,8 @@ def _contents(scene: Scene, rng: random.Random) -> list[str]:
     found += [f'the {"number" if t.text.isdigit() else "word"} "{t.text}" in {t.color}' for t in scene.texts]
     found += [f'{a(f"{t.color} {t.shape}")} with "{t.text}" on it' for t in scene.things if t.text]
     if scene.chart:
-        parts = _listed(scene.chart.colors) if scene.chart.kind == "bar" else _listed(sorted(scene.chart.colors))
-        found.append(f"a {scene.chart.kind} chart with {len(scene.chart.values)} parts: {parts}")
+        colors = scene.chart.colors if scene.chart.kind == "bar" else sorted(scene.chart.colors)
+        found.append(f"a {scene.chart.kind} chart with {len(scene.chart.values)} parts: {_listed(colors)}")
     return found
 
 
@@ -160,6 +158,6 @@ def _looks(scene: Scene) -> list[str]:
         n = len(scene.things)
         found.append(f"there {'is' if n == 1 else 'are'} {counted(n, 'shape')} in all")
     if scene.chart:
-        largest, smallest = extremes(scene)
+        largest, smallest = extremes(scene.chart)
         found += [f"the largest part is {largest}", f"the smallest part is {smallest}"]
     return found

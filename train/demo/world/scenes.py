@@ -148,9 +148,9 @@ def _objects(scene: Scene, rng: random.Random) -> None:
             radius = scene.things[-1].radius
         _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), radius)
     if scene.things and rng.random() < 0.12:
-        largest = max(scene.things, key=lambda thing: thing.radius)
-        if largest.radius > 0.17 and largest.shape not in ("cross", "star"):
-            largest.text = number_or_word(rng, longest=3)
+        biggest = max(scene.things, key=lambda thing: thing.radius)
+        if biggest.radius > 0.17 and biggest.shape not in ("cross", "star"):
+            biggest.text = number_or_word(rng, longest=3)
 
 
 def _many(scene: Scene, rng: random.Random) -> None:
