@@ -1,4 +1,4 @@
-"""From a recipe to transformers' TrainingArguments: the same global batch on any number of processes."""
+"""Conversion of a recipe to transformers' TrainingArguments: the same global batch on any number of processes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,39 @@ if TYPE_CHECKING:
 
 PARALLEL = Path(__file__).parent / "parallel"
 # Fields that TrainingArguments knows under the same name and with the same meaning.
-SAME = "learning_rate weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type num_train_epochs"
-SAME += " max_steps per_device_train_batch_size seed bf16 save_steps save_total_limit"
-SAME += " logging_steps report_to dataloader_num_workers"
+SAME = (
+    *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    *("lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "bf16"),
+    *("save_steps", "save_total_limit", "logging_steps", "report_to", "dataloader_num_workers"),
+)
+ALWAYS: dict[str, Any] = {
+    "remove_unused_columns": False,
+    "ddp_find_unused_parameters": False,
+    "eval_strategy": "no",
+    "logging_nan_inf_filter": False,
+}
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
 def world_size() -> int:
-    """Processes of this run, as `accelerate launch` and torchrun tell each of them."""
+    """Number of processes in this run, as `accelerate launch` and torchrun tell each of them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def world_rank() -> int:
-    """Which of them this one is; 0 is the one that writes files."""
+    """Number of this process in the run; process 0 is the one that writes files."""
     return int(os.environ.get("RANK", "0"))
 
 
 def accumulation_steps(recipe: Recipe, processes: int) -> int:
-    """Forward passes per step, so that the global batch is the recipe's.
+    """Number of forward passes per step at which the global batch is the recipe's.
+
+    Args:
+        recipe: gives `global_batch_size` and `per_device_train_batch_size`, in samples.
+        processes: number of processes in the run.
 
     Raises:
-        UserError: it does not divide; the message names a batch size that does.
+        UserError: the global batch cannot be divided so; the message names a batch size that can.
     """
     wanted, each = recipe.global_batch_size, recipe.per_device_train_batch_size
     if wanted % processes:
@@ -55,14 +67,14 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
 
 
 def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments:
-    """The TrainingArguments of a recipe on this machine.
+    """Returns the TrainingArguments of a recipe on this machine.
 
     Args:
         recipe: the hyperparameters.
-        out_dir: where checkpoints go.
+        out_dir: directory of the checkpoints.
 
     Raises:
-        UserError: the global batch does not divide, this machine cannot do what the recipe asks, or transformers
+        UserError: the global batch cannot be divided, this machine cannot do what the recipe asks for, or transformers
             refuses a value.
     """
     import torch
@@ -70,7 +82,7 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
 
     processes, on_gpu = world_size(), torch.cuda.is_available()
     _check_machine(recipe, processes, on_gpu)
-    values: dict[str, Any] = {name: getattr(recipe, name) for name in SAME.split()}
+    values = ALWAYS | {name: getattr(recipe, name) for name in SAME}
     values |= {
         "output_dir": str(out_dir),
         "gradient_accumulation_steps": accumulation_steps(recipe, processes),
@@ -78,11 +90,7 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
         "tf32": recipe.tf32 if on_gpu else None,  # where there is no CUDA there is no such thing
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "remove_unused_columns": False,
         "data_seed": recipe.seed,
-        "ddp_find_unused_parameters": False,
-        "eval_strategy": "no",
-        "logging_nan_inf_filter": False,
     }
     if recipe.gradient_checkpointing:
         values |= _checkpointing()
@@ -94,8 +102,8 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
         arguments = TrainingArguments(**values)
     except ValueError as error:
         raise UserError(f"transformers refuses recipe {recipe.name}: {error}") from None
-    if processes == 1:
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # a process drives one GPU: for more there is `accelerate launch`
+    if processes == 1:  # a process drives one GPU: for more there is `accelerate launch`
+        arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
@@ -123,10 +131,14 @@ def _check_machine(recipe: Recipe, processes: int, on_gpu: bool) -> None:
 
 
 def parallel_arguments(parallel: str, on_gpu: bool) -> dict[str, Any]:
-    """What TrainingArguments needs to divide a model over processes; nothing for `none`.
+    """Returns the TrainingArguments that divide a model over processes; empty for `none`.
+
+    Args:
+        parallel: a recipe's `parallel`: none, zero2, zero3 or fsdp.
+        on_gpu: whether this machine has a CUDA GPU.
 
     Raises:
-        UserError: DeepSpeed is asked for and not installed, or there is no GPU, which FSDP alone can do without.
+        UserError: DeepSpeed is asked for and not installed, or there is no GPU, which only FSDP can do without.
     """
     if parallel == "none":
         return {}

@@ -1,4 +1,4 @@
-"""Pictures with captions, as contrastive training takes them: the caption is the text, all of it counts."""
+"""Rows of images with captions for contrastive training: the caption is the text, and all of it counts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ from .special_ids import special_id
 
 
 class CaptionRows(TrainingRows):
-    """Rows of a picture and two turns, the second of which is the caption; broken ones are replaced and counted.
+    """Rows of an image and two turns, the second of which is the caption; broken rows are replaced and counted.
 
     Args:
-        regions: what the rows say lies where, None if that is not learned; of `grid` x `grid` patches.
+        rows: see `data.read_rows`.
+        tokenizer: splits the captions.
+        max_length: longest caption, in tokens, with BOS and EOS.
+        spec: the tower's preprocessing.
+        images: directory that the rows' file names are relative to.
+        regions: attributes of the rows' `regions`; None if regions are not learned.
+        grid: patches along an edge of the tower's image; needed with `regions`.
+
+    Raises:
+        UserError: no row can be used, or the tokenizer names no EOS token.
     """
 
     def __init__(
@@ -56,12 +65,12 @@ class CaptionRows(TrainingRows):
 
 @dataclass(frozen=True)
 class CaptionCollator:
-    """Makes a batch: captions padded on the right with `pad_id`, pictures stacked."""
+    """Collates a batch: captions padded on the right with `pad_id`, images stacked."""
 
     pad_id: int
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`pixel_values` (B, 3, H, W), `input_ids`, `attention_mask` (B, T), `regions` if rows have them, `NOTES`."""
+        """Returns `pixel_values` (B, 3, H, W), `input_ids` and `attention_mask` (B, T), `regions` and `NOTES`."""
         ids = [row["input_ids"] for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
         batch: dict[str, Any] = {

@@ -22,7 +22,7 @@ import importlib.util
 from typing import Any
 
 from mobilevlm.checkpoint.config_types import read_json
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -32,7 +32,7 @@ from mobilevlm.train.survey import Survey
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="finetune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--vision-tower", metavar="DIR_OR_HUB_ID", help="CLIP to use; without, the start's own")
     self.add_argument("--projector", type=user_path, metavar="FILE", help="mm_projector.bin of stage 1 to start from")
     self.add_argument("--data", type=user_path, required=True, metavar="FILE", help="rows, LLaVA-style .json or .jsonl")
-    self.add_argument("--images", type=user_path, metavar="DIR", help="what the rows' picture names are relative to")
+    self.add_argument("--images", type=user_path, metavar="DIR", help="what the rows' image names are relative to")
     self.add_argument("--out", type=user_path, required=True, metavar="DIR", help="where checkpoints and result go")
     add_recipe_options(self)
     return self
 
 
 def finetune(args: argparse.Namespace) -> None:
-    """Check everything that can be checked cheaply, then train.
+    """Checks everything that can be checked cheaply, then trains.
 
     Raises:
         UserError: something does not fit; the message says what to change.
@@ -61,13 +61,17 @@ def finetune(args: argparse.Namespace) -> None:
 
 
 def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Refuse what cannot work, before anything heavy is imported.
+    """Refuses what cannot work, before anything heavy is imported.
+
+    Args:
+        args: the command line.
+        recipe: the recipe with the command line's overrides.
 
     Raises:
         UserError: a file is missing, a package is missing, or recipe and model do not belong together.
     """
     if recipe.trains == "tower":
-        raise UserError(f"recipe {recipe.name} trains a vision tower: use train/vision_pretrain.py")
+        raise UserError(f"recipe {recipe.name} trains a vision tower: use {command('train/vision_pretrain.py')}")
     if recipe.trains == "lora" and importlib.util.find_spec("peft") is None:
         raise UserError("LoRA training needs PEFT: pip install peft")
     for name, is_there in (("data", Path.is_file), ("projector", Path.is_file), ("images", Path.is_dir)):
@@ -92,7 +96,15 @@ def _absolute(name: str | Path) -> str:
 
 
 def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
-    """What the recipe changes in the start's `config.json`."""
+    """Changes that the recipe makes to the `config.json` of the model it starts from.
+
+    Args:
+        args: the command line.
+        recipe: the recipe with the command line's overrides.
+
+    Raises:
+        UserError: neither the recipe nor the model names a projector.
+    """
     if not recipe.has_images:
         return {}
     config = user_path(args.model) / "config.json"
@@ -105,7 +117,7 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     if args.vision_tower:
         tower = user_path(args.vision_tower)
         changes["mm_vision_tower"] = str(tower.resolve()) if tower.is_dir() else args.vision_tower
-        changes["mm_hidden_size"] = None  # the new tower's
+        changes["mm_hidden_size"] = None  # taken from the new tower
     if recipe.mm_projector_type:
         changes["mm_projector_type"] = recipe.mm_projector_type
     if not started.get("mm_vision_tower"):
@@ -116,7 +128,15 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 
 
 def train(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Load, train, save."""
+    """Loads the model, trains it, saves the result.
+
+    Args:
+        args: the command line, checked by `check_paths`.
+        recipe: the recipe with the command line's overrides.
+
+    Raises:
+        UserError: the rows or the model's sizes do not fit the recipe.
+    """
     import torch
 
     from mobilevlm.image import ImageSpec
@@ -130,8 +150,8 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     arguments = training_arguments(recipe, args.out)
     rows, wording, longest = read_rows(args.data), template(recipe.template), recipe.model_max_length
     survey = Survey.of(rows, form_of(wording), recipe.has_images)
-    if survey.pictured and args.images is None:
-        raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
+    if survey.with_image and args.images is None:
+        raise UserError(f"{args.data} has rows with images: add --images, the directory their names are relative to")
     torch.manual_seed(recipe.seed)
     prepare_cpu()
     model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
@@ -148,7 +168,11 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def check_length(recipe: Recipe, positions: int) -> None:
-    """Refuse texts longer than the model has positions for.
+    """Refuses a recipe whose texts are longer than the model has positions for.
+
+    Args:
+        recipe: gives `model_max_length`, in tokens.
+        positions: the model's `max_position_embeddings`.
 
     Raises:
         UserError: naming both lengths.
@@ -161,7 +185,7 @@ def check_length(recipe: Recipe, positions: int) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), finetune)
     end_process()
 

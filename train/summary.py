@@ -1,4 +1,4 @@
-"""What a run did, counted while it runs: tokens and samples per second, peak memory, loss, rows that were no use."""
+"""Figures of a run, counted during training: tokens and samples per second, peak memory, loss, unusable rows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .cpu import give_back_memory
 
 
 class Progress(TrainerCallback):
-    """Counts what passes through the model, and says once what happened to a row.
+    """Counts what passes through the model, and reports once what happened to a row.
 
     Attributes:
-        tokens_per_image: what an image token stands for.
-        rows: number of the row to what happened to it: replaced, or nothing learned.
+        tokens_per_image: embeddings that replace an image token.
+        rows: number of each row that was replaced, or from which nothing was learned, with which of the two.
     """
 
     def __init__(self, tokens_per_image: int = 0):
@@ -35,21 +35,47 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock."""
+        """Starts the clock.
+
+        Args:
+            args: not used.
+            state: gives the step that training starts from.
+            control: not used.
+            **kwargs: not used.
+        """
         self.started, self.first_step = time.monotonic(), state.global_step
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Stop the clock."""
+        """Stops the clock.
+
+        Args:
+            args: not used.
+            state: not used.
+            control: not used.
+            **kwargs: not used.
+        """
         self.seconds = time.monotonic() - self.started
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Now and then is enough."""
+        """Returns free memory to the system; once per log entry is often enough.
+
+        Args:
+            args: not used.
+            state: not used.
+            control: not used.
+            **kwargs: not used.
+        """
         give_back_memory()
 
     def count(self, notes: list[tuple[int, str, str]], batch: dict[str, Any]) -> None:
-        """Take in one batch and the notes of its rows."""
+        """Counts one batch and reports the notes of its rows.
+
+        Args:
+            notes: number of a row, "replaced" or "unlearned", and a message.
+            batch: `input_ids` and `attention_mask` (B, T).
+        """
         for number, kind, text in notes:
             if number not in self.rows:
                 self.rows[number] = kind
@@ -61,7 +87,7 @@ class Progress(TrainerCallback):
         self._tokens = self._tokens + batch["attention_mask"].sum() + places
 
     def totals(self) -> dict[str, Any]:
-        """Samples, tokens and rows over all processes. Every process has to call this."""
+        """Returns samples, tokens and rows over all processes. Every process has to call this."""
         mine = {"samples": self.samples, "tokens": int(self._tokens), "rows": self.rows, "memory": peak_memory_mib()}
         everyone = gather_object([mine])
         rows = {number: kind for one in everyone for number, kind in one["rows"].items()}
@@ -77,7 +103,7 @@ class Progress(TrainerCallback):
 
 
 def peak_memory_mib() -> int:
-    """The most this process has held: of the GPU where there is one, else of the machine."""
+    """Peak memory of this process in MiB: of the GPU where there is one, else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -85,7 +111,13 @@ def peak_memory_mib() -> int:
 
 
 def summarise(progress: Progress, recipe: str, state: TrainerState) -> dict[str, Any]:
-    """The run in numbers: what `write_summary` writes. Every process has to call this."""
+    """Returns the figures that `write_summary` writes. Every process has to call this.
+
+    Args:
+        progress: counts of this process.
+        recipe: name of the recipe.
+        state: the Trainer's state, with its log.
+    """
     totals = progress.totals()
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     seconds = max(progress.seconds, 1e-9)
@@ -105,7 +137,12 @@ def summarise(progress: Progress, recipe: str, state: TrainerState) -> dict[str,
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """Write a summary as JSON and print it as a line."""
+    """Writes a summary as JSON and prints it as a line.
+
+    Args:
+        summary: see `summarise`.
+        path: the file to write.
+    """
     path.write_text(json.dumps(summary, indent=2) + "\n")
     lost = [f"{summary[f'rows_{kind}']} rows {kind}" for kind in ("replaced", "unlearned") if summary[f"rows_{kind}"]]
     parts = [

@@ -1,4 +1,4 @@
-"""Trains a LLaMA-style tokenizer on your own texts: SentencePiece BPE, digits apart, bytes for what it never saw.
+"""Trains a LLaMA-style tokenizer on your own texts: SentencePiece BPE with split digits and byte fallback.
 
 python train/train_tokenizer.py --data data/demo/text.jsonl data/demo/conversations.json --vocab-size 1024 --out DIR
 """
@@ -28,7 +28,7 @@ PROMPTS = 30_000
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="train_tokenizer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,7 +43,12 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
-    """Write `tokenizer.model`, `tokenizer_config.json` and `special_tokens_map.json` with LLaMA's settings.
+    """Writes `tokenizer.model`, `tokenizer_config.json` and `special_tokens_map.json` with LLaMA's settings.
+
+    Args:
+        files: texts, see `texts.read_texts`.
+        vocab_size: number of pieces, with control tokens and bytes.
+        out: directory to write to.
 
     Raises:
         UserError: a file cannot be read, or holds too little text for so many pieces.
@@ -109,7 +114,7 @@ def _write(path: Path, values: dict) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _train)
 
 

@@ -28,12 +28,12 @@ from mobilevlm.train.demo.version import generator
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
-Words = tuple[str | int | Path, ...]  # a command line's
-TRIAL = 0.01  # a scale below this tries the path out: a few rows a step do
+Words = tuple[str | int | Path, ...]  # arguments of a command
+TRIAL = 0.01  # below this scale a run only tries the commands: a few rows a step are enough
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="train_demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,10 +98,10 @@ def _stages(work: Path, data: Path, tokenizer: Path) -> list[tuple[str, str, Wor
 
 
 def own_work(work: Path) -> None:
-    """Note in a new work folder which generator it is of.
+    """Notes in a new work directory which version of the generator it belongs to.
 
     Raises:
-        UserError: there are runs of another generator, whose models know other pictures and questions.
+        UserError: there are runs of another version, whose models know other images and questions.
     """
     note, here = work / "generator.txt", generator()
     made_by = note.read_text().strip() if note.is_file() else "one that left no generator.txt"
@@ -115,7 +115,7 @@ def own_work(work: Path) -> None:
 
 
 def _run(script: str, *words: str | int | Path) -> None:
-    """Run one of the project's training commands; its own message says what went wrong."""
+    """Runs one of the project's training commands, whose own message says what went wrong."""
     command = [sys.executable, str(ROOT / "train" / script), *map(str, words)]
     print("$", *(os.path.relpath(word) if word.startswith(str(ROOT)) else word for word in command[1:]), flush=True)
     status = subprocess.run(command).returncode
@@ -124,9 +124,13 @@ def _run(script: str, *words: str | int | Path) -> None:
 
 
 def ship(trained: Path, out: Path) -> None:
-    """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
+    """Writes a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
 
     Weights keep the eight bits that bfloat16 training gives them, and take a fifth less when packed.
+
+    Args:
+        trained: directory of the trained model.
+        out: directory to write to.
     """
     import torch
 
@@ -148,7 +152,12 @@ def ship(trained: Path, out: Path) -> None:
 
 
 def curves(work: Path, path: Path) -> None:
-    """Draw the loss of every stage."""
+    """Draws the loss of every stage.
+
+    Args:
+        work: directory of the runs, with a directory for each stage.
+        path: the image file to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -168,7 +177,7 @@ def curves(work: Path, path: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _train)
 
 

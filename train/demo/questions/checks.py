@@ -1,4 +1,4 @@
-"""Colour, shape, number and writing again, as statements to confirm or deny."""
+"""Questions that state a colour, shape, number or text, to be confirmed or denied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from .question import Question, others, yes_no
 
 
 def check(scene: Scene, rng: random.Random) -> list[Question]:
-    """Colour, shape, number and writing again, as statements to confirm or deny."""
+    """Returns statements on colour, shape, number and writing, to be confirmed or denied.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     truth = rng.random() < 0.5
     for thing in rng.sample(scene.things, min(1, len(scene.things))):
@@ -44,7 +49,13 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def is_written(text: str, truth: bool, rng: random.Random) -> Question:
-    """Whether a text says what it says, or something else."""
+    """Returns the question whether a text is written.
+
+    Args:
+        text: the number or word that is written.
+        truth: whether to ask for that text; otherwise for another one.
+        rng: source of randomness.
+    """
     kind, other = ("number", misread) if text.isdigit() else ("word", another_word)
     asked = ask("is_written", rng, kind=kind, text=text if truth else other(text, rng))
     statement = f"it says {text}"
@@ -52,7 +63,7 @@ def is_written(text: str, truth: bool, rng: random.Random) -> Question:
 
 
 def _choices(scene: Scene, rng: random.Random) -> list[Question]:
-    """One of two colours, one of two shapes, and what has a colour."""
+    """Questions for one of two colours, for one of two shapes, and for what has a colour."""
     found = []
     for thing in rng.sample(scene.things, min(1, len(scene.things))):
         name = without_color(scene, thing, rng)
@@ -72,7 +83,12 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def misread(digits: str, rng: random.Random) -> str:
-    """Another number of as many digits; half of the time all but one of them are the same."""
+    """Returns another number with as many digits; half of the time all digits but one are the same.
+
+    Args:
+        digits: the number that is written.
+        rng: source of randomness.
+    """
     if rng.random() < 0.5 and len(digits) > 1:
         low = 10 ** (len(digits) - 1)
         return str(rng.choice([number for number in range(low, 10 * low) if str(number) != digits]))
@@ -82,6 +98,11 @@ def misread(digits: str, rng: random.Random) -> str:
 
 
 def another_word(word: str, rng: random.Random) -> str:
-    """Another word in the same case, or the case alone would tell which was written."""
+    """Returns another word in the same case, or the case alone would tell which is written.
+
+    Args:
+        word: the word that is written.
+        rng: source of randomness.
+    """
     other = rng.choice([w for w in WORDS if w != word.lower()])
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other

@@ -19,14 +19,26 @@ Region = dict[str, str | list[float]]  # as `regions` of a training row has it
 
 
 def shade(name: str, rng: random.Random) -> Color:
-    """Some RGB value a person would call by this name."""
+    """Returns some RGB value that people call by a colour's name, 0 to 255 per channel.
+
+    Args:
+        name: a key of `COLORS` or `TINTS`.
+        rng: source of randomness.
+    """
     hue, saturation, value = (rng.uniform(*bounds) for bounds in (COLORS | TINTS)[name])
     red, green, blue = colorsys.hsv_to_rgb(hue % 360 / 360, saturation / 100, value / 100)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 class Brush:
-    """Draws on a canvas in units of the picture's shorter edge, in one style for the whole picture."""
+    """Draws on a canvas in units of the image's shorter edge, in one style for the whole image.
+
+    Args:
+        canvas: the RGB image to draw on.
+        unit: pixels in the image's shorter edge.
+        rng: source of the details.
+        look: style of a wide scene; None for the usual variety.
+    """
 
     def __init__(self, canvas: Image.Image, unit: float, rng: random.Random, look: Look | None = None):
         self.canvas, self.unit, self.rng, self.look = canvas, unit, rng, look
@@ -42,7 +54,7 @@ class Brush:
         self.seed = rng.getrandbits(32) if look and look.alike else None
 
     def thing(self, thing: Thing) -> None:
-        """Draw a shape, and the text in it."""
+        """Draws a shape, and the text in it."""
         rng, unit = self.rng, self.unit
         look, shape, radius = self.look, thing.shape, thing.radius
         points = wide_outline(shape, radius, look, self._dice(shape)) if look else outline(shape, radius, rng)
@@ -53,7 +65,7 @@ class Brush:
         if self.shadow:
             self.pen.polygon([(x + self.shadow, y + self.shadow) for x, y in corners], fill=self.shade_of_shadow)
         if self.style == "hollow" and (look or not thing.text):
-            if look:  # what lies inside of the outline, so that thin circles are round
+            if look:  # the line lies inside the outline, so that thin circles are round
                 self.pen.polygon(corners, outline=color, width=max(2, round(radius * unit * look.line)))
             else:
                 width = max(2, round(radius * unit * rng.uniform(0.14, 0.24)))
@@ -67,11 +79,11 @@ class Brush:
             self._label(thing, thing.text, color)
 
     def _dice(self, name: str) -> random.Random:
-        """What decides details: the same every time for the same name where a picture's things are alike."""
+        """Source of details: the same for the same name where things of one name look alike."""
         return self.rng if self.seed is None else random.Random(f"{self.seed} {name}")
 
     def _label(self, thing: Thing, text: str, color: Color) -> None:
-        """Write the text in a shape: what is behind it is the shape's colour, in a hollow one the background."""
+        """Writes the text in a shape; behind it is the shape's colour, or in a hollow shape the background."""
         dark = sum(color) < 330 or thing.color in ("blue", "purple", "black", "brown")
         y = thing.y + (0.2 * thing.radius if thing.shape == "triangle" else 0)
         if self.look and self.style == "hollow":
@@ -82,7 +94,7 @@ class Brush:
         self._write(text, thing.x, y, height, (255, 255, 255) if dark else (0, 0, 0))
 
     def text(self, text: Text) -> None:
-        """Write a word or number, now and then on a plate of its own."""
+        """Writes a word or number."""
         self._write(text.text, text.x, text.y, text.height, shade(text.color, self.rng), color=text.color)
 
     def _write(self, text: str, x: float, y: float, height: float, ink: Color, **shown: str) -> None:
@@ -102,7 +114,12 @@ class Brush:
         self.regions.append({"box": [round(edge / end, 4) for edge, end in zip(box, ends, strict=True)]} | shown)
 
     def chart(self, chart: Chart, scene: Scene) -> None:
-        """Draw a chart over the whole picture."""
+        """Draws a chart over the whole image.
+
+        Args:
+            chart: what to draw.
+            scene: the scene that it belongs to, for the image's size.
+        """
         left, top = 0.12 * self.unit, 0.1 * self.unit
         right, bottom = (scene.width - 0.08) * self.unit, (scene.height - 0.1) * self.unit
         (self._bars if chart.kind == "bar" else self._pie)(chart, left, top, right, bottom)
@@ -139,7 +156,7 @@ def _color_at(canvas: Image.Image, x: int, y: int) -> Color:
 
 @cache
 def font_files() -> tuple[str, ...]:
-    """The Latin fonts that matplotlib brings, so that every machine draws the same pictures."""
+    """Latin fonts that matplotlib brings, so that every machine draws the same images."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -1,4 +1,4 @@
-"""From a scene to pixels, with the variety of people's drawings: fonts, outlines, shading, noise, compression."""
+"""Conversion of a scene to an image, with the variety of people's drawings: backgrounds, noise, compression."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ OVERSAMPLING = 2
 
 
 def draw_scene(scene: Scene, rng: random.Random, edge: int, regions: list[Region] | None = None) -> Image.Image:
-    """Draw a scene.
+    """Draws a scene.
 
     Args:
         scene: what to draw.
-        rng: decides the details.
+        rng: source of the details.
         edge: length of the longer edge in pixels.
         regions: gets a box (left, top, right, bottom, as fractions of width and height) and what it holds for
             everything drawn: `kind` (a shape, a bar, a character in capitals) and perhaps `color`.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     smooth = scene.look.smooth if scene.look else rng.random() < 0.85
     unit = edge * (OVERSAMPLING if smooth else 1) / max(scene.width, scene.height)
@@ -51,7 +51,7 @@ def _background(scene: Scene, rng: random.Random, width: int, height: int) -> Im
         return Image.new("RGB", (width, height), tuple(int(c) for c in color))
     if scene.texture == "noise":
         return _noisy(np.broadcast_to(color, (height, width, 3)), rng.uniform(8, 70), rng)
-    # What varies over the picture stays within the colour's name: some 20 gray levels.
+    # Variation over the image stays within the colour's name: some 20 gray levels.
     depth = rng.uniform(10, 22)
     if scene.texture == "gradient":
         angle = rng.uniform(0, 2 * math.pi)
@@ -71,7 +71,7 @@ def _background(scene: Scene, rng: random.Random, width: int, height: int) -> Im
 
 
 def _noisy(pixels: np.ndarray, strength: float, rng: random.Random) -> Image.Image:
-    """Gaussian noise, coloured or gray, fine or in coarse cells; now and then salt and pepper."""
+    """Image with Gaussian noise, coloured or gray, fine or in coarse cells, or sometimes with salt and pepper."""
     noise = np.random.default_rng(rng.getrandbits(32))
     height, width, _ = pixels.shape
     if rng.random() < 0.2:
@@ -86,7 +86,7 @@ def _noisy(pixels: np.ndarray, strength: float, rng: random.Random) -> Image.Ima
 
 
 def _age(canvas: Image.Image, rng: random.Random, grainy: bool) -> Image.Image:
-    """What happens to a picture on its way: blur, grain, compression."""
+    """Image after blur, grain and compression, each with some probability."""
     if rng.random() < 0.1:
         canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
     if grainy:
