@@ -1,4 +1,4 @@
-"""Annotation files row by row, whatever their size.
+"""Readers of annotation files, row by row, whatever their size.
 
 `json.load` needs several times a file's size (see `lazy_rows`); here it is one row and a buffer.
 """
@@ -16,35 +16,39 @@ from mobilevlm.errors import UserError
 
 AGAIN = "Download it again"
 _CHUNK = 1 << 20  # characters read at a time
-_LONGEST_ROW = 1 << 25  # beyond this a row that does not parse is broken, not merely unfinished
-# What is left of a literal, a number or an escape when the text stops inside of it.
+_LONGEST_ROW = 1 << 25  # characters; beyond it a row that does not parse is broken, not unfinished
+# End of a text that stops inside a literal, a number or an escape.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
 Row = Any  # as parsed: a broken file may hold anything
 Placed = tuple[Row, int, int]  # a row, and the bytes of the file where its JSON begins and ends
 
 
 class AnnotationError(UserError):
-    """A file that cannot be read to its end; the message does not repeat its name."""
+    """Error of a file that cannot be read to its end; the message does not repeat the file's name."""
 
 
 def read_rows(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
-    """The rows of an annotation file, one after the other.
+    """Yields the rows of an annotation file.
 
     Args:
-        path: a JSON list; one JSON object per line where the name ends in .jsonl.
-        on_read: told the bytes read since it was last told.
+        path: a JSON list, or one JSON object per line where the name ends in .jsonl.
+        on_read: called with the number of bytes read since its last call.
 
     Raises:
-        AnnotationError: the file ends early or is something else.
+        AnnotationError: the file ends early or has another form.
     """
     return (row for row, _, _ in read_placed(path, on_read))
 
 
 def read_placed(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Placed]:
-    """The rows as `read_rows` has them, each with the bytes where it begins and ends.
+    """Yields the rows of an annotation file, each with the bytes where it begins and ends.
+
+    Args:
+        path: a JSON list, or one JSON object per line where the name ends in .jsonl.
+        on_read: called with the number of bytes read since its last call.
 
     Raises:
-        AnnotationError: as `read_rows`.
+        AnnotationError: the file ends early or has another form.
     """
     return _read(path, _values if path.suffix == ".jsonl" else _list, on_read)
 
@@ -73,18 +77,18 @@ def _read(path: Path, layout: Callable[[TextIO], Iterator[Any]], on_read: Callab
 
 
 class _Window:
-    """The part of a JSON text that is in memory: grows until the next value is whole."""
+    """Part of a JSON text that is in memory; it grows until the next value is whole."""
 
     def __init__(self, handle: TextIO):
         self._handle, self._text, self._at = handle, "", 0
-        self._byte = 0  # of the file, at `_at`
+        self._byte = 0  # offset in the file of the character at `_at`
         self._decoder = json.JSONDecoder()
         self._grow(_CHUNK)
         if self._text.startswith("\ufeff"):  # some editors put this mark in front of UTF-8
             self.skip()
 
     def next_mark(self) -> str:
-        """The next character that is no white space, without taking it; empty at the end."""
+        """Returns the next character that is not white space, without taking it; empty at the end."""
         while True:
             rest = self._text[self._at : self._at + 64].lstrip()
             if rest:
@@ -95,6 +99,7 @@ class _Window:
                 return ""
 
     def skip(self) -> None:
+        """Takes one character."""
         self._move(self._at + 1)
 
     def _move(self, to: int) -> None:
@@ -102,7 +107,7 @@ class _Window:
         self._at = to
 
     def value(self, what: str) -> Placed:
-        """Take the next JSON value; `what` names it in an error."""
+        """Takes the next JSON value; `what` names it in an error."""
         size, start = _CHUNK, self._byte
         while True:
             try:
@@ -129,7 +134,7 @@ class _Window:
 
 
 def _list(handle: TextIO) -> Iterator[Placed]:
-    """The items of one JSON list."""
+    """Yields the items of one JSON list."""
     window, number = _Window(handle), 0
     start = window.next_mark()
     if start != "[":
@@ -158,7 +163,7 @@ def _list(handle: TextIO) -> Iterator[Placed]:
 
 
 def _values(handle: TextIO) -> Iterator[Placed]:
-    """JSON values one after the other, as in .jsonl."""
+    """Yields JSON values that follow one another, as in .jsonl."""
     window, number = _Window(handle), 0
     while window.next_mark():
         yield window.value(f"row {number}")

@@ -1,4 +1,4 @@
-"""From a recipe to transformers' TrainingArguments: the same global batch on any number of processes."""
+"""Conversion of a recipe to transformers' TrainingArguments: the same global batch on any number of processes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,39 @@ if TYPE_CHECKING:
 
 PARALLEL = Path(__file__).parent / "parallel"
 # Fields that TrainingArguments knows under the same name and with the same meaning.
-SAME = "learning_rate weight_decay adam_beta1 adam_beta2 adam_epsilon max_grad_norm lr_scheduler_type num_train_epochs"
-SAME += " max_steps per_device_train_batch_size seed bf16 save_steps save_total_limit"
-SAME += " logging_steps report_to dataloader_num_workers"
+SAME = (
+    *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    *("lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "bf16"),
+    *("save_steps", "save_total_limit", "logging_steps", "report_to", "dataloader_num_workers"),
+)
+ALWAYS: dict[str, Any] = {
+    "remove_unused_columns": False,
+    "ddp_find_unused_parameters": False,
+    "eval_strategy": "no",
+    "logging_nan_inf_filter": False,
+}
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
 def world_size() -> int:
-    """Processes of this run, as `accelerate launch` and torchrun tell each of them."""
+    """Number of processes in this run, as `accelerate launch` and torchrun tell each of them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def world_rank() -> int:
-    """Which of them this one is; 0 is the one that writes files."""
+    """Number of this process in the run; process 0 is the one that writes files."""
     return int(os.environ.get("RANK", "0"))
 
 
 def accumulation_steps(recipe: Recipe, processes: int) -> int:
-    """Forward passes per step, so that the global batch is the recipe's.
+    """Number of forward passes per step at which the global batch is the recipe's.
+
+    Args:
+        recipe: gives `global_batch_size` and `per_device_train_batch_size`, in samples.
+        processes: number of processes in the run.
 
     Raises:
-        UserError: it does not divide; the message names a batch size that does.
+        UserError: the global batch cannot be divided so; the message names a batch size that can.
     """
     wanted, each = recipe.global_batch_size, recipe.per_device_train_batch_size
     if wanted % processes:
@@ -55,25 +67,22 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
 
 
 def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments:
-    """The TrainingArguments of a recipe on this machine.
+    """Returns the TrainingArguments of a recipe on this machine.
 
     Args:
         recipe: the hyperparameters.
-        out_dir: where checkpoints go.
+        out_dir: directory of the checkpoints.
 
     Raises:
-        UserError: the global batch does not divide, this machine cannot do what the recipe asks, or transformers
+        UserError: the global batch cannot be divided, this machine cannot do what the recipe asks for, or transformers
             refuses a value.
     """
     import torch
     from transformers import TrainingArguments
 
     processes, on_gpu = world_size(), torch.cuda.is_available()
-    if on_gpu and recipe.bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UserError("this GPU has no bfloat16: add --no-bf16")
-    if recipe.report_to == "tensorboard" and find_spec("tensorboard") is None:
-        raise UserError("--report-to tensorboard needs TensorBoard: pip install tensorboard")
-    values: dict[str, Any] = {name: getattr(recipe, name) for name in SAME.split()}
+    _check_machine(recipe, processes, on_gpu)
+    values = ALWAYS | {name: getattr(recipe, name) for name in SAME}
     values |= {
         "output_dir": str(out_dir),
         "gradient_accumulation_steps": accumulation_steps(recipe, processes),
@@ -81,39 +90,55 @@ def training_arguments(recipe: Recipe, out_dir: str | Path) -> TrainingArguments
         "tf32": recipe.tf32 if on_gpu else None,  # where there is no CUDA there is no such thing
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "remove_unused_columns": False,
         "data_seed": recipe.seed,
-        "ddp_find_unused_parameters": False,
-        "eval_strategy": "no",
-        "logging_nan_inf_filter": False,
     }
     if recipe.gradient_checkpointing:
-        # transformers renamed it within version 5.
-        name = next(name for name in CHECKPOINTING if name in TrainingArguments.__dataclass_fields__)
-        values |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+        values |= _checkpointing()
     if recipe.min_lr_rate is not None:
         values["lr_scheduler_kwargs"] = {"min_lr_rate": recipe.min_lr_rate}
-    if processes > 1:  # one has nobody to share with
-        if recipe.optim == "muon" and recipe.parallel != "none":
-            raise UserError(
-                f"optim=muon needs whole matrices, and parallel={recipe.parallel} divides them: add --parallel none or "
-                "--optim adamw"
-            )
+    if processes > 1:
         values |= parallel_arguments(recipe.parallel, on_gpu)
     try:
         arguments = TrainingArguments(**values)
     except ValueError as error:
         raise UserError(f"transformers refuses recipe {recipe.name}: {error}") from None
-    if processes == 1:
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # a process drives one GPU: for more there is `accelerate launch`
+    if processes == 1:  # a process drives one GPU: for more there is `accelerate launch`
+        arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
+def _checkpointing() -> dict[str, Any]:
+    """Options of gradient checkpointing under this transformers' name, which changed within version 5."""
+    from transformers import TrainingArguments
+
+    name = next(name for name in CHECKPOINTING if name in TrainingArguments.__dataclass_fields__)
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+
+
+def _check_machine(recipe: Recipe, processes: int, on_gpu: bool) -> None:
+    """Refuses what the recipe asks for and this machine, or this number of processes, cannot do."""
+    import torch
+
+    if on_gpu and recipe.bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("this GPU has no bfloat16: add --no-bf16")
+    if recipe.report_to == "tensorboard" and find_spec("tensorboard") is None:
+        raise UserError("--report-to tensorboard needs TensorBoard: pip install tensorboard")
+    if processes > 1 and recipe.optim == "muon" and recipe.parallel != "none":
+        raise UserError(
+            f"optim=muon needs whole matrices, and parallel={recipe.parallel} divides them: add --parallel none or "
+            "--optim adamw"
+        )
+
+
 def parallel_arguments(parallel: str, on_gpu: bool) -> dict[str, Any]:
-    """What TrainingArguments needs to divide a model over processes; nothing for `none`.
+    """Returns the TrainingArguments that divide a model over processes; empty for `none`.
+
+    Args:
+        parallel: a recipe's `parallel`: none, zero2, zero3 or fsdp.
+        on_gpu: whether this machine has a CUDA GPU.
 
     Raises:
-        UserError: DeepSpeed is asked for and not installed, or there is no GPU, which FSDP alone can do without.
+        UserError: DeepSpeed is asked for and not installed, or there is no GPU, which only FSDP can do without.
     """
     if parallel == "none":
         return {}

@@ -1,4 +1,4 @@
-"""Pictures with captions, as contrastive training takes them: the caption is the text, all of it counts."""
+"""Rows of images with captions for contrastive training: the caption is the text, and all of it counts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,31 @@ from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .data import NOTES, TrainingRows
+from .lazy_rows import Rows
 from .regions import RegionVocabulary
 from .row_rules import images_of
+from .special_ids import special_id
 
 
 class CaptionRows(TrainingRows):
-    """Rows of a picture and two turns, the second of which is the caption; broken ones are replaced and counted.
+    """Rows of an image and two turns, the second of which is the caption; broken rows are replaced and counted.
 
     Args:
-        regions: what the rows say lies where, None if that is not learned; of `grid` x `grid` patches.
+        rows: see `data.read_rows`.
+        tokenizer: splits the captions.
+        max_length: longest caption, in tokens, with BOS and EOS.
+        spec: the tower's preprocessing.
+        images: directory that the rows' file names are relative to.
+        regions: attributes of the rows' `regions`; None if regions are not learned.
+        grid: patches along an edge of the tower's image; needed with `regions`.
+
+    Raises:
+        UserError: no row can be used, or the tokenizer names no EOS token.
     """
 
     def __init__(
         self,
-        rows: Sequence[Any],
+        rows: Rows,
         tokenizer: Tokenizer,
         max_length: int,
         spec: ImageSpec,
@@ -36,29 +47,30 @@ class CaptionRows(TrainingRows):
         grid: int = 0,
     ):
         super().__init__(rows, tokenizer, TEMPLATES["plain"], max_length, spec, images)
+        self.spec, self.folder, self.end = spec, images, special_id(tokenizer, "eos")
         self.regions, self.grid = regions, grid
 
     def _row(self, number: int) -> dict[str, Any]:
         row = self.checked(number)
         caption = row["conversations"][1]["value"].strip()
-        ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.tokenizer.eos_id]
-        image = load_image(self.images_dir / images_of(row)[0])
-        pixels = torch.from_numpy(preprocess(image, self.image_spec))
+        ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.end]
+        image = load_image(self.folder / images_of(row)[0])
+        pixels = torch.from_numpy(preprocess(image, self.spec))
         result = {"input_ids": torch.tensor(ids), "pixel_values": pixels, "warning": None}
         if self.regions:
-            square = max(image.size) if self.image_spec.aspect_ratio == "pad" else min(image.size)
+            square = max(image.size) if self.spec.aspect_ratio == "pad" else min(image.size)
             result["regions"] = self.regions.targets(row, image.size, square, self.grid)
         return result
 
 
 @dataclass(frozen=True)
 class CaptionCollator:
-    """Makes a batch: captions padded on the right with `pad_id`, pictures stacked."""
+    """Collates a batch: captions padded on the right with `pad_id`, images stacked."""
 
     pad_id: int
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`pixel_values` (B, 3, H, W), `input_ids`, `attention_mask` (B, T), `regions` if rows have them, `NOTES`."""
+        """Returns `pixel_values` (B, 3, H, W), `input_ids` and `attention_mask` (B, T), `regions` and `NOTES`."""
         ids = [row["input_ids"] for row in rows]
         pad = torch.nn.utils.rnn.pad_sequence
         batch: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""Image and text encoders that learn from captions by CLIP's contrastive loss, beside it from what lies where.
+"""Image and text encoders, trained on captions with CLIP's contrastive loss and, beside it, on labelled regions.
 
-CLIP: https://arxiv.org/abs/2103.00020. Only the vision tower is kept. What lies where (`regions`) is read from the
-hidden state that a projector will read later, so that it is there for the projector, too; the contrastive loss alone
-asks for little more than what is in the picture.
+CLIP: https://arxiv.org/abs/2103.00020. Only the vision tower is kept. Regions (`regions`) are predicted from the hidden
+state that a projector will read later, so that the projector finds them there; the contrastive loss alone asks for
+little more than what is in the image.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ HIGHEST_SCALE = math.log(100)  # as in CLIP: above it training is unstable
 
 
 class ImageTextModel(nn.Module):
-    """A vision tower and what teaches it.
+    """Vision tower, and the text encoder and heads that it is trained with.
 
     Args:
         vision: sizes of the tower.
-        vocab_size: of the captions' tokenizer.
+        vocab_size: pieces of the captions' tokenizer.
         max_length: longest caption in tokens.
-        select_layer: hidden state that tells what lies where (`mm_vision_select_layer`).
-        regions: what there is to tell, None for plain CLIP.
-        region_loss_weight: of that loss against the contrastive one.
+        select_layer: index of the hidden state that regions are predicted from (`mm_vision_select_layer`).
+        regions: attributes that patches are labelled with; None for plain CLIP.
+        region_loss_weight: factor of the region loss; the contrastive loss has 1.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class ImageTextModel(nn.Module):
         attention_mask: torch.Tensor,
         regions: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Loss of a batch of pictures with their captions.
+        """Returns the losses of a batch of images with their captions.
 
         Args:
-            pixel_values: (B, 3, H, W).
+            pixel_values: (B, 3, H, W) float.
             input_ids: (B, T) int64 captions, from BOS to EOS, padded on the right.
             attention_mask: (B, T), 1 on tokens.
-            regions: (B, attributes, P) int64, what each patch shows; there when the model was made with `regions`.
+            regions: (B, attributes, P) int64, labels of each patch; needed when the model was made with `regions`.
 
         Returns:
-            `loss`, and its parts: `contrastive_loss` of all processes' batches together, `region_loss` of this one's.
+            `loss`, and its parts: `contrastive_loss` over all processes, `region_loss` of this process.
         """
         seen = self.vision_model(pixel_values, output_hidden_states=True)
         read = self.text_model(input_ids, attention_mask=attention_mask).last_hidden_state
@@ -100,12 +100,12 @@ class ImageTextModel(nn.Module):
 
 
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's loss: every picture finds its caption among all, and every caption its picture.
+    """Returns CLIP's loss: each image is classified among all captions, and each caption among all images.
 
     Args:
-        image: (N, D), any length.
-        text: (N, D), in the same order.
-        scale: the inverse temperature.
+        image: (N, D) image embeddings, not normalised.
+        text: (N, D) text embeddings in the same order.
+        scale: inverse temperature, a scalar.
     """
     image, text = nn.functional.normalize(image.float(), dim=1), nn.functional.normalize(text.float(), dim=1)
     logits = scale * image @ text.T
@@ -114,7 +114,7 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tenso
 
 
 def _gathered(embeds: torch.Tensor) -> torch.Tensor:
-    """The embeddings of all processes, with gradients: each process computes the loss of the whole batch."""
+    """Embeddings of all processes, with gradients: each process computes the loss of the whole batch."""
     if not is_initialized() or get_world_size() == 1:
         return embeds
     from torch.distributed.nn.functional import all_gather

@@ -1,4 +1,4 @@
-"""Training on CPUs: faster, and with the model divided over processes."""
+"""Settings for training on CPUs: faster attention and allocation, and a model divided over processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import ctypes
 from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in glibc's malloc.h
 
 
 def prepare_cpu() -> None:
-    """Make PyTorch train faster where there is no GPU; elsewhere nothing happens.
+    """Sets PyTorch and the allocator up for faster training where there is no GPU; does nothing elsewhere.
 
-    Attention becomes plain products: PyTorch's fused kernel for CPUs (torch 2.13) goes backward more slowly than they
-    do, in bfloat16. And freed memory stays with the process: glibc gives large blocks back to the system at once, so
-    that every large tensor would be paid for in page faults again.
+    Attention becomes plain products: PyTorch's fused kernel for CPUs (torch 2.13) is slower than they are in the
+    backward pass in bfloat16. And freed memory stays with the process: glibc gives large blocks back to the system at
+    once, so that every large tensor would be paid for in page faults again.
     """
     import torch
 
@@ -29,10 +29,10 @@ def prepare_cpu() -> None:
 
 
 def length_step() -> int:
-    """What the lengths of batches should be multiples of.
+    """Number that the lengths of batches should be multiples of.
 
-    Without a GPU a few lengths only, so that the memory kept by `prepare_cpu` fits the next batch: with ever new
-    lengths it falls to pieces, and a step took 1.9 s at first and 2.7 s half an hour later.
+    Without a GPU batches have few lengths, so that the memory kept by `prepare_cpu` fits the next batch: with ever new
+    lengths it becomes fragmented, and a step took 1.9 s at first and 2.7 s half an hour later.
     """
     import torch
 
@@ -40,20 +40,20 @@ def length_step() -> int:
 
 
 def give_back_memory() -> None:
-    """Return to the system what lies free between blocks in use: kept, it grows with batches of ever new lengths."""
+    """Returns free memory between blocks in use to the system: kept, it grows with batches of ever new lengths."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def divide_on_cpu(state: Any, plugin_options: dict[str, Any]) -> None:
-    """Have accelerate divide the model with FSDP over processes without a GPU.
+    """Makes accelerate divide the model with FSDP over processes without a GPU.
 
     PyTorch's `fully_shard` does that over gloo, and the rest of accelerate takes part, but up to 1.15 its
     `AcceleratorState` looks at the plugin for the kinds of GPU it knows and drops it without a word for MULTI_CPU.
 
     Args:
-        state: the Accelerator's, of several processes that do not divide anything yet.
-        plugin_options: of `FullyShardedDataParallelPlugin`.
+        state: state of the Accelerator, with several processes and no division yet.
+        plugin_options: arguments of `FullyShardedDataParallelPlugin`.
     """
     from accelerate import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin

@@ -1,8 +1,8 @@
-"""Training rows: LLaVA-style JSON, pictures read when their turn comes, broken rows replaced and counted.
+"""Training rows: LLaVA-style JSON; images are read when they are needed, broken rows are replaced and counted.
 
 A row is `{"id": ..., "image": "a.jpg" | ["a.jpg", ...], "conversations": [{"from": "human" | "gpt", "value": ...}]}`,
-`image` being optional. A run must not end in its ninth hour over one bad file: a row that cannot be used gives its
-place to the next one that can, of the same kind, and is reported by id.
+`image` being optional. A run must not end in its ninth hour over one bad file: a row that cannot be used is replaced by
+the next usable one of the same kind, and is reported by id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
 from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .lazy_rows import LazyRows
+from .lazy_rows import LazyRows, Rows
 from .masking import RowError, mask
 from .row_rules import form_of, images_of
 from .survey import Survey
@@ -29,12 +29,12 @@ NOTES = "notes"  # the key under which a batch says what happened to its rows
 
 
 def read_rows(path: Path) -> LazyRows:
-    """The rows of a JSON list, or of one JSON object per line (`.jsonl`). What is wrong is said when they are read."""
+    """Rows of a JSON list, or of one JSON object per line (`.jsonl`); errors are raised when rows are read."""
     return LazyRows(path)
 
 
 def _texts(row: dict[str, Any]) -> list[str]:
-    """The texts of the turns; of one picture a turn may speak twice, as the original allows."""
+    """Texts of the turns; a turn may name its one image twice, as the original allows."""
     texts = [turn["value"] for turn in row["conversations"]]
     if isinstance(row.get("image"), str):
         return [_one_image(text) if IMAGE.name in text else text for text in texts]
@@ -46,16 +46,16 @@ def _one_image(text: str) -> str:
 
 
 class TrainingRows(Dataset):
-    """Rows as the model takes them.
+    """Rows as tokens, labels and pixels.
 
     Attributes:
-        lengths: words per row, negative for rows without a picture, as `sampler.grouped_indices` wants them.
-        malformed: number and problem of rows whose form is wrong.
+        lengths: words per row, negative for rows without an image, as `sampler.grouped_indices` wants them.
+        malformed: number of each row whose form is wrong, with the problem.
     """
 
     def __init__(
         self,
-        rows: Sequence[Any],
+        rows: Rows,
         tokenizer: Tokenizer,
         template: Template,
         max_length: int,
@@ -64,17 +64,17 @@ class TrainingRows(Dataset):
         start_end: bool = False,
         survey: Survey | None = None,
     ):
-        """Check the form of all rows.
+        """Checks the form of all rows.
 
         Args:
             rows: see `read_rows`.
-            tokenizer: the model's.
-            template: the wording.
-            max_length: the recipe's model_max_length.
-            image_spec: how the model wants its pictures, None if it sees none.
-            images_dir: what the rows' file names are relative to.
-            start_end: the checkpoint's `mm_use_im_start_end`.
-            survey: of these rows for this template, where one was made already.
+            tokenizer: the model's tokenizer.
+            template: wording of a conversation.
+            max_length: `model_max_length` of the recipe, in tokens.
+            image_spec: the model's preprocessing; None for a model without vision.
+            images_dir: directory that the rows' file names are relative to.
+            start_end: `mm_use_im_start_end` of the checkpoint.
+            survey: what `Survey.of` found in these rows for this template; None to make the survey here.
 
         Raises:
             UserError: no row can be used.
@@ -90,7 +90,7 @@ class TrainingRows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """`input_ids` and `labels` (T,), `images` (n, 3, H, W) if the model sees any, and what happened (`NOTES`)."""
+        """Returns `input_ids`, `labels` (T,) int64, `NOTES`, and with vision `images` (n, 3, H, W) float32."""
         notes = []
         for candidate in self._candidates(number):
             try:
@@ -108,7 +108,7 @@ class TrainingRows(Dataset):
         return f"{number} (id {row.get('id')})" if isinstance(row, dict) else str(number)
 
     def _candidates(self, number: int) -> Iterator[int]:
-        """The row, then those after it: first of its kind (with or without a picture), then any."""
+        """Yields the row, then those after it: first of its kind (with or without an image), then any."""
         yield number
         for same_kind in (True, False):
             for step in range(1, len(self.rows)):
@@ -117,7 +117,7 @@ class TrainingRows(Dataset):
                     yield other
 
     def checked(self, number: int) -> dict[str, Any]:
-        """A row as it is written.
+        """Returns a row as it was read.
 
         Raises:
             RowError: its form is wrong.
@@ -134,26 +134,25 @@ class TrainingRows(Dataset):
         masked = mask(turns, self.template, self.tokenizer, bool(names), self.max_length, self.start_end)
         result = {"input_ids": torch.tensor(masked.input_ids), "labels": torch.tensor(masked.labels)}
         if self.image_spec:
-            result["images"] = self._images(names)
+            result["images"] = self._images(names, self.image_spec)
         return result | {"warning": masked.warning}
 
-    def _images(self, names: list[str]) -> torch.Tensor:
-        """Pixels of the pictures; zeros for a row of text, because every row uses up a block of image embeddings."""
-        size = self.image_spec.image_size
+    def _images(self, names: list[str], spec: ImageSpec) -> torch.Tensor:
+        """Pixels of the images, or zeros for a row of text, because every row uses up a block of image embeddings."""
         if not names:
-            return torch.zeros(1, 3, size, size)
+            return torch.zeros(1, 3, spec.image_size, spec.image_size)
         folder = self.images_dir or Path()
-        return torch.cat([torch.from_numpy(preprocess(load_image(folder / n), self.image_spec)) for n in names])
+        return torch.cat([torch.from_numpy(preprocess(load_image(folder / name), spec)) for name in names])
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a batch of rows: padded on the right, cut to `max_length`, pictures stacked.
+    """Collates a batch of rows: padded on the right, cut to `max_length`, images stacked.
 
     Attributes:
-        pad_id: what pads `input_ids` (the original's: `<unk>`); the mask leaves it out wherever it stands.
-        max_length: longest `input_ids`, image tokens counting as one.
-        length_step: batches are padded to a multiple of it.
+        pad_id: id that pads `input_ids` (the original's: `<unk>`); the attention mask is 0 wherever it stands.
+        max_length: longest `input_ids`; an image token counts as one.
+        length_step: batches are padded to a multiple of this length.
     """
 
     pad_id: int
@@ -161,7 +160,7 @@ class Collator:
     length_step: int = 1
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`input_ids`, `labels`, `attention_mask` (B, T), `images` (n, 3, H, W) if there are any, `NOTES`."""
+        """Returns `input_ids`, `labels`, `attention_mask` (B, T), `NOTES`, and with vision `images` (n, 3, H, W)."""
         ids = [row["input_ids"][: self.max_length] for row in rows]
         input_ids = self._padded(ids, self.pad_id)
         batch: dict[str, Any] = {
@@ -170,7 +169,7 @@ class Collator:
             "attention_mask": input_ids.ne(self.pad_id),
         }
         if "images" in rows[0]:
-            # Of pictures whose place was cut away, none but a row's first is kept: every row uses up at least one.
+            # An image whose token was cut off is dropped, except a row's first: every row uses up at least one.
             kept = [max(1, int((row_ids == IMAGE_TOKEN_INDEX).sum())) for row_ids in ids]
             batch["images"] = torch.cat([row["images"][:count] for row, count in zip(rows, kept, strict=True)])
         return batch | {NOTES: [note for row in rows for note in row[NOTES]]}

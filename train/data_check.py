@@ -1,4 +1,4 @@
-"""Checks one data set: is every file there, is every row usable, does every image that a row names exist."""
+"""Check of one data set: whether every file exists, every row is usable, and every image that a row names exists."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Named = dict[str, dict[str, tuple[int, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong.
+    """One fault of a data set.
 
     Attributes:
         kind: "missing" or "unreadable file", "missing folder", "broken row", "missing" or "broken image".
         what: the file, or the image as the row names it.
         why: the problem in words, where there is more to say.
-        where_from: who offers it, if known.
-        row: the row's number from 0, of the first that names the image.
-        row_id: that row's id.
-        folder: of an image: the folder it belongs to.
+        where_from: who offers the file or image, if known.
+        row: number from 0 of the first row that names the image.
+        row_id: id of that row.
+        folder: for an image, the folder it belongs to.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass
 class Findings:
-    """What a check found: `faults` is empty when the data set is ready."""
+    """Result of a check: `faults` is empty when the data set is ready."""
 
     data_set: DataSet
     rows: int = 0
@@ -57,13 +57,13 @@ class Findings:
 
 
 def check(data_set: DataSet, root: Path, full: bool = False, workers: int | None = None) -> Findings:
-    """Check a data set, with progress bars on a terminal. Changes no file.
+    """Checks a data set, with progress bars on a terminal. Changes no file.
 
     Args:
-        data_set: its paths start from `root`.
+        data_set: what to check; its paths start from `root`.
         root: the data directory.
         full: also open every image, in processes.
-        workers: how many processes; None for one per core.
+        workers: number of processes; None for one per core.
     """
     found = Findings(data_set)
     annotations = root / data_set.annotations
@@ -92,7 +92,7 @@ def check(data_set: DataSet, root: Path, full: bool = False, workers: int | None
 
 
 def _read(path: Path, found: Findings, named: Named) -> None:
-    """Go through the rows once: count them, note what is wrong, gather the images they name."""
+    """Reads the rows once: counts them, notes faults, gathers the images they name."""
     form = found.data_set.form
     with tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar:
         for number, row in enumerate(read_rows(path, bar.update)):
@@ -108,7 +108,7 @@ def _read(path: Path, found: Findings, named: Named) -> None:
 
 
 def _read_table(path: Path, found: Findings, full: bool) -> None:
-    """Check MMBench's table, whose pictures are in it, as evaluation reads it."""
+    """Checks MMBench's table, which holds its images, as evaluation reads it."""
     try:
         rows = read_table(path)
     except TableError as error:
@@ -116,22 +116,22 @@ def _read_table(path: Path, found: Findings, full: bool) -> None:
     found.rows = found.images = len(rows)
     for number, index in enumerate(rows):
         try:
-            picture = picture_of(index, rows)
+            image = picture_of(index, rows)
             if full:
-                load_image(picture)
+                load_image(image)
         except (TableError, ImageError) as error:
             why = str(error) if isinstance(error, TableError) else f"its picture: {error}"
             found.faults.append(Fault("broken row", str(path), why, None, number, str(index)))
 
 
 def _id_of(row: Row) -> str:
-    """A row's own name, under whichever key its format has it."""
+    """Id of a row, under whichever key its format has it."""
     ids = [row[key] for key in ("id", "question_id") if key in row] if isinstance(row, dict) else []
     return str(ids[0])[:100] if ids else ""
 
 
 def _missing_folders(data_set: DataSet, root: Path) -> Iterator[Fault]:
-    """Without annotations nobody knows the images, but their folders are known."""
+    """Faults of missing folders: without annotations the images are not known, but their folders are."""
     for home, where_from in data_set.folders.items():
         path = root / (data_set.images or ".") / home
         if data_set.images is not None and not path.is_dir():
@@ -149,7 +149,7 @@ def _further_file(path: Path, where_from: str) -> list[Fault]:
 
 
 def _look_for_images(found: Findings, named: Named, images: Path) -> None:
-    """List every folder once, and note and take out of `named` what is not there."""
+    """Lists every folder once; missing images are noted and removed from `named`."""
     for folder, files in tqdm(named.items(), unit="folders", desc="looking for images", leave=False, disable=None):
         home = found.data_set.home_of(folder)
         found.images_by_home[home] = found.images_by_home.get(home, 0) + len(files)
@@ -160,7 +160,7 @@ def _look_for_images(found: Findings, named: Named, images: Path) -> None:
 
 
 def _image_fault(kind: str, why: str, found: Findings, images: Path, place: tuple[str, str, int, str]) -> Fault:
-    """A fault of the image at `place`: folder, name, and the number and id of the first row that names it."""
+    """Fault of the image at `place`: folder, name, and the number and id of the first row that names it."""
     folder, name, row, row_id = place
     home = found.data_set.home_of(folder)
     what = f"{folder}/{name}" if folder else name
@@ -168,7 +168,7 @@ def _image_fault(kind: str, why: str, found: Findings, images: Path, place: tupl
 
 
 def _files_in(folder: Path) -> set[str]:
-    """The names of the files, and of the links that lead to one; empty if there is no such folder."""
+    """Names of the files, and of the links that lead to one; empty if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if entry.is_file()}
@@ -177,7 +177,7 @@ def _files_in(folder: Path) -> set[str]:
 
 
 def _other_spelling(name: str, present: set[str]) -> str:
-    """OCR-VQA's images come as .gif and .png too and are named as .jpg; upper case is the other classic."""
+    """Hint at a file with another ending: OCR-VQA's images come as .gif and .png too and are named as .jpg."""
     stem = name.rpartition(".")[0]
     others = [stem + ending for ending in (".jpg", ".JPG", ".jpeg", ".png", ".gif", ".webp")] + [name.lower()]
     there = [other for other in others if other in present]
@@ -185,7 +185,7 @@ def _other_spelling(name: str, present: set[str]) -> str:
 
 
 def _open_images(found: Findings, named: Named, images: Path, workers: int | None) -> None:
-    """Decode every image that is there, and note those that cannot be."""
+    """Decodes every image that exists, and notes those that cannot be decoded."""
     known = [(folder, name) for folder, files in named.items() for name in files]
     paths = [str(images / folder / name) for folder, name in known]
     with ProcessPoolExecutor(workers, initializer=_ignore_ctrl_c) as pool:

@@ -22,7 +22,7 @@ import importlib.util
 from typing import Any
 
 from mobilevlm.checkpoint.config_types import read_json
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -32,7 +32,7 @@ from mobilevlm.train.survey import Survey
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="finetune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--vision-tower", metavar="DIR_OR_HUB_ID", help="CLIP to use; without, the start's own")
     self.add_argument("--projector", type=user_path, metavar="FILE", help="mm_projector.bin of stage 1 to start from")
     self.add_argument("--data", type=user_path, required=True, metavar="FILE", help="rows, LLaVA-style .json or .jsonl")
-    self.add_argument("--images", type=user_path, metavar="DIR", help="what the rows' picture names are relative to")
+    self.add_argument("--images", type=user_path, metavar="DIR", help="what the rows' image names are relative to")
     self.add_argument("--out", type=user_path, required=True, metavar="DIR", help="where checkpoints and result go")
     add_recipe_options(self)
     return self
 
 
 def finetune(args: argparse.Namespace) -> None:
-    """Check everything that can be checked cheaply, then train.
+    """Checks everything that can be checked cheaply, then trains.
 
     Raises:
         UserError: something does not fit; the message says what to change.
@@ -55,18 +55,23 @@ def finetune(args: argparse.Namespace) -> None:
     recipe = recipe_from_args(args)
     check_paths(args, recipe)
     names = ("model", "vision_tower", "projector", "data", "images")
-    if start(args.out, recipe, {name: _absolute(getattr(args, name)) for name in names}):
+    given = {name: getattr(args, name) for name in names}
+    if start(args.out, recipe, {name: None if text is None else _absolute(text) for name, text in given.items()}):
         train(args, recipe)
 
 
 def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Refuse what cannot work, before anything heavy is imported.
+    """Refuses what cannot work, before anything heavy is imported.
+
+    Args:
+        args: the command line.
+        recipe: the recipe with the command line's overrides.
 
     Raises:
         UserError: a file is missing, a package is missing, or recipe and model do not belong together.
     """
     if recipe.trains == "tower":
-        raise UserError(f"recipe {recipe.name} trains a vision tower: use train/vision_pretrain.py")
+        raise UserError(f"recipe {recipe.name} trains a vision tower: use {command('train/vision_pretrain.py')}")
     if recipe.trains == "lora" and importlib.util.find_spec("peft") is None:
         raise UserError("LoRA training needs PEFT: pip install peft")
     for name, is_there in (("data", Path.is_file), ("projector", Path.is_file), ("images", Path.is_dir)):
@@ -84,13 +89,22 @@ def check_paths(args: argparse.Namespace, recipe: Recipe) -> None:
         )
 
 
-def _absolute(name: str | Path | None) -> str | None:
-    path = None if name is None else user_path(name)
-    return str(path.resolve()) if path is not None and path.exists() else name and str(name)
+def _absolute(name: str | Path) -> str:
+    """Absolute path of a file or directory; a hub id stays as it is."""
+    path = user_path(name)
+    return str(path.resolve() if path.exists() else name)
 
 
 def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
-    """What the recipe changes in the start's `config.json`."""
+    """Changes that the recipe makes to the `config.json` of the model it starts from.
+
+    Args:
+        args: the command line.
+        recipe: the recipe with the command line's overrides.
+
+    Raises:
+        UserError: neither the recipe nor the model names a projector.
+    """
     if not recipe.has_images:
         return {}
     config = user_path(args.model) / "config.json"
@@ -103,7 +117,7 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     if args.vision_tower:
         tower = user_path(args.vision_tower)
         changes["mm_vision_tower"] = str(tower.resolve()) if tower.is_dir() else args.vision_tower
-        changes["mm_hidden_size"] = None  # the new tower's
+        changes["mm_hidden_size"] = None  # taken from the new tower
     if recipe.mm_projector_type:
         changes["mm_projector_type"] = recipe.mm_projector_type
     if not started.get("mm_vision_tower"):
@@ -114,7 +128,15 @@ def config_changes(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 
 
 def train(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Load, train, save."""
+    """Loads the model, trains it, saves the result.
+
+    Args:
+        args: the command line, checked by `check_paths`.
+        recipe: the recipe with the command line's overrides.
+
+    Raises:
+        UserError: the rows or the model's sizes do not fit the recipe.
+    """
     import torch
 
     from mobilevlm.image import ImageSpec
@@ -122,13 +144,14 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     from mobilevlm.text.templates import template
     from mobilevlm.train.cpu import length_step, prepare_cpu
     from mobilevlm.train.data import Collator, TrainingRows, read_rows
+    from mobilevlm.train.special_ids import special_id
     from mobilevlm.train.trainer import MobileVLMTrainer, trainable
 
     arguments = training_arguments(recipe, args.out)
     rows, wording, longest = read_rows(args.data), template(recipe.template), recipe.model_max_length
     survey = Survey.of(rows, form_of(wording), recipe.has_images)
-    if survey.pictured and args.images is None:
-        raise UserError(f"{args.data} has rows with pictures: add --images, the directory their names are relative to")
+    if survey.with_image and args.images is None:
+        raise UserError(f"{args.data} has rows with images: add --images, the directory their names are relative to")
     torch.manual_seed(recipe.seed)
     prepare_cpu()
     model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
@@ -139,13 +162,17 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     check_length(recipe, config.max_position_embeddings)
     learner = trainable(model, recipe, _absolute(args.model))
     model.config.use_cache = False
-    collator = Collator(model.tokenizer.unk_id, longest, length_step())
+    collator = Collator(special_id(model.tokenizer, "unk"), longest, length_step())
     trainer = MobileVLMTrainer(learner, recipe, arguments, data, collator)
     train_and_save(trainer, args.out)
 
 
 def check_length(recipe: Recipe, positions: int) -> None:
-    """Refuse texts longer than the model has positions for.
+    """Refuses a recipe whose texts are longer than the model has positions for.
+
+    Args:
+        recipe: gives `model_max_length`, in tokens.
+        positions: the model's `max_position_embeddings`.
 
     Raises:
         UserError: naming both lengths.
@@ -158,7 +185,7 @@ def check_length(recipe: Recipe, positions: int) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), finetune)
     end_process()
 

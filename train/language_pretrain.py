@@ -20,7 +20,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from mobilevlm.checkpoint.config import ModelConfig
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.presets import PRESETS, text_only
 from mobilevlm.train.launch import end_process, start, train_and_save
@@ -28,7 +28,7 @@ from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="language_pretrain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,13 +44,20 @@ def _pretrain(args: argparse.Namespace) -> None:
     recipe = recipe_from_args(args)
     if recipe.trains != "llm":
         script = "vision_pretrain.py" if recipe.trains == "tower" else "finetune.py"
-        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: for that there is python train/{script}")
+        raise UserError(f"recipe {recipe.name} trains {recipe.trains}: use {command(f'train/{script}')}")
     files = [user_path(name) for name in args.data]
     language_pretrain(recipe, args.size, user_path(args.tokenizer), files, user_path(args.out))
 
 
 def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Sequence[Path], out: Path) -> None:
-    """Train a language model of these sizes and write it to `out`.
+    """Trains a language model of these sizes and writes it to `out`.
+
+    Args:
+        recipe: the hyperparameters.
+        size_name: name in `PRESETS` of the model's sizes.
+        tokenizer: directory of `tokenizer.model`.
+        files: texts, see `texts.read_texts`.
+        out: directory of the run and its result.
 
     Raises:
         UserError: files are missing or of another form, or hold too little text.
@@ -65,6 +72,7 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     from mobilevlm.train.cpu import prepare_cpu
     from mobilevlm.train.data import Collator
     from mobilevlm.train.packing import PackedRows, pack
+    from mobilevlm.train.special_ids import special_id
     from mobilevlm.train.trainer import MobileVLMTrainer
 
     words = Tokenizer(tokenizer)
@@ -74,12 +82,19 @@ def language_pretrain(recipe: Recipe, size_name: str, tokenizer: Path, files: Se
     torch.manual_seed(recipe.seed)
     prepare_cpu()
     model = new_language_model(PRESETS[size_name], tokenizer, len(words))
-    trainer = MobileVLMTrainer(model, recipe, arguments, rows, Collator(words.pad_id, recipe.model_max_length))
+    collator = Collator(special_id(words, "pad"), recipe.model_max_length)
+    trainer = MobileVLMTrainer(model, recipe, arguments, rows, collator)
     train_and_save(trainer, out)
 
 
 def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> Any:
-    """A MobileLLaMA with random weights, as transformers initialises LLaMA, that is saved with this tokenizer."""
+    """Returns a MobileLLaMA with random weights, initialised as transformers initialises LLaMA.
+
+    Args:
+        size: configuration of a model; vision is left out.
+        tokenizer: directory of the tokenizer that is saved with the model.
+        vocab_size: rows of the embedding.
+    """
     from mobilevlm.checkpoint.checkpoint import Checkpoint
     from mobilevlm.checkpoint.tensors import Tensors
     from mobilevlm.model.model import MobileVLM, MobileVLMConfig
@@ -91,7 +106,7 @@ def new_language_model(size: ModelConfig, tokenizer: Path, vocab_size: int) -> A
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _pretrain)
     end_process()
 

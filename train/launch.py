@@ -1,24 +1,34 @@
-"""How every training command begins and ends: whose directory it is, resume, train, save, say how it went."""
+"""Beginning and end of every training command: ownership of the directory, resuming, training, saving, the summary."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .arguments import world_rank
 from .recipe import Recipe
 from .run import check_space, claim, newest_checkpoint
 
+if TYPE_CHECKING:
+    from .clip_trainer import ClipTrainer
+    from .trainer import MobileVLMTrainer
+
 SUMMARY_FILE = "train_summary.json"
 
 
-def start(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> bool:
-    """Make a directory this run's (see `run.claim`). False if the run has ended there already, which is said aloud.
+def start(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> bool:
+    """Claims a directory for this run (see `run.claim`); False, with a message, if the run is already finished there.
+
+    Args:
+        out: directory of the run.
+        recipe: the hyperparameters.
+        inputs: what the run starts from and learns from, by the names of the flags.
 
     Raises:
-        UserError: it holds another run, or something that is no run.
+        UserError: the directory holds another run, or something that is not a run.
     """
     is_main = world_rank() == 0
     if is_main:
@@ -30,12 +40,12 @@ def start(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> bool:
     return False
 
 
-def train_and_save(trainer: Any, out: Path) -> None:
-    """Train from the newest checkpoint of `out`, if there is one, and write the result and its summary there.
+def train_and_save(trainer: MobileVLMTrainer | ClipTrainer, out: Path) -> None:
+    """Trains from the newest checkpoint of `out`, if there is one, and writes the result and its summary there.
 
     Args:
-        trainer: a Trainer with `recipe` and `progress`.
-        out: the directory of the run.
+        trainer: the trainer of the run.
+        out: directory of the run.
 
     Raises:
         UserError: the disk is too full for its checkpoints.
@@ -44,9 +54,10 @@ def train_and_save(trainer: Any, out: Path) -> None:
 
     from .summary import summarise, write_summary
 
-    disable_progress_bar()  # of saving; training has its own
+    disable_progress_bar()  # hides that of saving; training has its own
     is_main = trainer.is_world_process_zero()
     if is_main:
+        assert trainer.model is not None  # a Trainer lacks one before `__init__` is done
         check_space(out, trainer.model, trainer.recipe)
     checkpoint = newest_checkpoint(out)
     if is_main and checkpoint:
@@ -60,10 +71,11 @@ def train_and_save(trainer: Any, out: Path) -> None:
 
 
 def end_process() -> None:
-    """End this process here if it is one of several; call it when all is done and written.
+    """Ends this process if it is one of several; to be called when everything is written.
 
-    Gloo's threads outlive the group where FSDP holds it, and one that frees a tensor while the interpreter goes down
-    aborts the process (PyTorch's pull request 179291 describes it; torch 2.13 has it still). So it does not go down.
+    Gloo's threads outlive the group where FSDP holds it, and one that frees a tensor while the interpreter shuts down
+    aborts the process (PyTorch's pull request 179291 describes it; torch 2.13 has it still). `os._exit` skips the
+    shutdown.
     """
     import torch
 

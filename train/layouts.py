@@ -1,4 +1,4 @@
-"""What a run leaves behind: the original's file layouts, for the whole model, the projector alone, or a LoRA."""
+"""File layouts of a run's result, as the original writes them: the whole model, the projector alone, or a LoRA."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ State = Mapping[str, torch.Tensor]
 
 
 def save_layout(model: Any, directory: Path, trains: str, state: State) -> None:
-    """Write what was trained.
+    """Writes what was trained.
 
     Args:
         model: a `MobileVLM`, or for a LoRA the PEFT model around one.
-        directory: where; created if need be.
-        trains: the recipe's.
+        directory: where to write; created if need be.
+        trains: `trains` of the recipe.
         state: the model's state dict, gathered from all processes.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,13 @@ def save_layout(model: Any, directory: Path, trains: str, state: State) -> None:
 
 
 def load_layout(model: Any, directory: Path, trains: str) -> None:
-    """Read the projector or the LoRA of `save_layout` back into the model that wrote it."""
+    """Reads the projector or the LoRA of `save_layout` back into the model that wrote it.
+
+    Args:
+        model: a `MobileVLM`, or for a LoRA the PEFT model around one.
+        directory: where `save_layout` wrote.
+        trains: `trains` of the recipe: projector or lora.
+    """
     state = dict(model.state_dict())
     names = [PROJECTOR_FILE] if trains == "projector" else [ADAPTER_FILE, NON_LORA_FILE]
     for name in names:
@@ -48,7 +54,7 @@ def load_layout(model: Any, directory: Path, trains: str) -> None:
 
 
 def _save_lora(model: Any, directory: Path, state: State) -> None:
-    """As PEFT 0.4 wrote it: without the adapter's name, and with the targets in a fixed order."""
+    """Writes a LoRA as PEFT 0.4 wrote it: without the adapter's name, and with the targets in a fixed order."""
     adapter = {name.replace(".default.", "."): value for name, value in state.items() if ".lora_" in name}
     _save_tensors(adapter, directory / ADAPTER_FILE)
     _save_tensors({name: value for name, value in state.items() if PREFIX in name}, directory / NON_LORA_FILE)
@@ -63,7 +69,7 @@ def _save_tensors(state: State, path: Path) -> None:
 
 
 def _save_config(model: MobileVLM, directory: Path, tune_mm_mlp_adapter: bool) -> None:
-    """The whole model's `config.json`. The tower stays where it is: these files are useless without their base."""
+    """Writes the whole model's `config.json`. The tower is not copied: these files are useless without their base."""
     config, tower = model.config.model_config, model.checkpoint.tower_dir
     if tower:
         config = replace(config, mm_vision_tower=str(tower))

@@ -1,11 +1,13 @@
-"""Training rows that stay in their file: kept is where each lies, and it is parsed when it is asked for."""
+"""Training rows that stay in their file: the position of each is kept, and it is parsed when it is read."""
 
 from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -18,20 +20,30 @@ from .arguments import world_rank
 SLOW = 2  # seconds of reading after which a bar is shown
 
 
-class LazyRows(Sequence[Row]):
-    """The rows of a JSON list, or of one JSON object per line (`.jsonl`).
+class Rows(Protocol):
+    """Rows that can be counted, gone through and read by number: a list, or `LazyRows`."""
 
-    The first time they are gone through finds them; `len` and `[]` do that first where nobody has. Every row is read
-    with a file handle of its own, so copies of this in other processes, forked or pickled, read independently.
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def __getitem__(self, number: int, /) -> Row: ...
+
+
+class LazyRows:
+    """Rows of a JSON list, or of one JSON object per line (`.jsonl`).
+
+    The first iteration finds the rows; `len` and `[]` find them first if nothing has. Every row is read with its own
+    file handle, so that copies in other processes, forked or pickled, read independently.
     """
 
     def __init__(self, path: Path):
-        """Name the file, which is not opened yet."""
+        """Names the file, which is not opened yet."""
         self.path = path
         self._spans: np.ndarray | None = None  # (rows, 2) int64: first byte and the one after the last
 
     def __iter__(self) -> Iterator[Row]:
-        """Every row.
+        """Iterates over the rows.
 
         Raises:
             UserError: the file is missing, cannot be read to its end, or holds no rows.
@@ -56,25 +68,25 @@ class LazyRows(Sequence[Row]):
         self._spans = np.frombuffer(spans, np.int64).reshape(-1, 2)
 
     def _bar(self) -> tqdm:
-        """A progress bar: on a terminal, of one process, if it takes longer than one waits without."""
+        """Progress bar: on a terminal, in one process, if reading takes longer than `SLOW`."""
         hidden = None if world_rank() == 0 else True
         size, name = self.path.stat().st_size, self.path.name
         return tqdm(total=size, unit="B", unit_scale=True, desc=name, leave=False, delay=SLOW, disable=hidden)
 
     def _found(self) -> np.ndarray:
         if self._spans is None:
-            for _ in self._find():
-                pass
+            deque(self._find(), maxlen=0)
+        assert self._spans is not None  # `_find` sets it or raises
         return self._spans
 
     def __len__(self) -> int:
         return len(self._found())
 
     def __getitem__(self, number: int) -> Row:
-        """Parse a row.
+        """Parses a row.
 
         Raises:
-            UserError: it is not where it was when the rows were found.
+            UserError: the row is no longer where it was found.
         """
         start, end = map(int, self._found()[number])
         try:

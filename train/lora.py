@@ -19,12 +19,12 @@ EXCLUDED = r".*(vision_tower|mm_projector).*"
 
 
 def with_lora(model: MobileVLM, recipe: Recipe, base: str) -> PeftModel:
-    """Wrap a model so that only its LoRA and its projector learn.
+    """Wraps a model so that only its LoRA and its projector are trained.
 
     Args:
-        model: what the LoRA is put on.
-        recipe: rank, scale, dropout, bias.
-        base: what the adapter's configuration names as its base.
+        model: the model that the LoRA is put on.
+        recipe: rank, scale, dropout.
+        base: name of the base in the adapter's configuration.
 
     Raises:
         UserError: PEFT is not installed.
@@ -37,7 +37,7 @@ def with_lora(model: MobileVLM, recipe: Recipe, base: str) -> PeftModel:
         r=recipe.lora_r,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        bias=recipe.lora_bias,
+        bias="none",  # all that `lora_bias` of a recipe can be
         task_type="CAUSAL_LM",
         target_modules=list(TARGETS),
         exclude_modules=EXCLUDED,

@@ -1,8 +1,8 @@
-"""From a conversation to token ids and labels: which tokens are learned, exactly as the original decides it.
+"""Conversion of a conversation to token ids and labels, with the original's choice of the tokens that are learned.
 
 The original finds the answers by splitting the finished prompt at its separators and counting tokens of the pieces.
 Where the counts do not add up (an answer that contains ` ASSISTANT: `, an unknown character) it learns nothing from the
-row. Checkpoints were trained that way, so it is done the same way here, and said.
+row. Checkpoints were trained that way, so it is done the same way here, and reported.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SPEAKERS = ("human", "gpt")
 
 
 class RowError(UserError):
-    """A row of training data that cannot be used."""
+    """Error of a row of training data that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """One row for the model.
+    """Token ids and labels of one row.
 
     Attributes:
         input_ids: token ids, -200 where an image goes.
@@ -45,22 +45,22 @@ def mask(
     max_length: int,
     start_end: bool = False,
 ) -> Masked:
-    """Token ids and labels of a conversation.
+    """Returns token ids and labels of a conversation.
 
     Args:
         turns: speaker and text; with `has_image`, `<image>` in a text stands for an image and is moved to its front.
         template: wording, which also decides the masking.
-        tokenizer: the model's.
-        has_image: whether the row has images; without, `<image>` is text like any other, and a long text is cut.
-        max_length: the recipe's model_max_length.
-        start_end: put `<im_start>` and `<im_end>` around images (the checkpoint's `mm_use_im_start_end`).
+        tokenizer: the model's tokenizer.
+        has_image: whether the row has images; without, `<image>` is ordinary text, and a long text is cut.
+        max_length: `model_max_length` of the recipe, in tokens.
+        start_end: put `<im_start>` and `<im_end>` around images (`mm_use_im_start_end` of the checkpoint).
 
     Raises:
         RowError: speakers do not alternate, or the template needs something else.
     """
     if has_image:
         turns = [(speaker, _images_first(text, template)) for speaker, text in turns]
-    if template.style is Style.PLAIN:  # whose images the original never frames
+    if template.style is Style.PLAIN:  # the original never frames its images
         return _plain(turns, template, _encoder(tokenizer, has_image, start_end=False))
     encode = _encoder(tokenizer, has_image, start_end)
     limit = None if has_image else max_length  # a text with images is cut in the batch, where its images are counted
@@ -93,7 +93,7 @@ def _encoder(tokenizer: Tokenizer, has_image: bool, start_end: bool) -> Callable
 
 
 def _plain(turns: list[Turn], template: Template, encode: Callable[[str], list[int]]) -> Masked:
-    """The images, then the caption: everything after the images is learned, what the human said is dropped."""
+    """Masks images and a caption: everything after the images is learned, what the human said is dropped."""
     count = turns[0][1].count(IMAGE.name) if turns else 0
     if len(turns) != 2 or not count:
         raise RowError("the plain template needs exactly two turns, the first with <image>")
@@ -104,7 +104,7 @@ def _plain(turns: list[Turn], template: Template, encode: Callable[[str], list[i
 
 
 def _alternating(turns: list[Turn]) -> list[Turn]:
-    """The turns from the first question on."""
+    """Turns from the first question on."""
     if turns and turns[0][0] == SPEAKERS[1]:
         turns = turns[1:]
     for number, (speaker, _) in enumerate(turns):
@@ -123,7 +123,7 @@ def _by_rounds(
     max_length: int,
     limit: int | None,
 ) -> Masked:
-    """v1, llama_2 and mpt: the prompt is cut into rounds, each round into instruction and answer."""
+    """Masks v1, llama_2 and mpt: the prompt is cut into rounds, each round into instruction and answer."""
     prompt = Conversation(template, [Message(text) for _, text in turns]).prompt()
     ids = encode(prompt)[:limit]
     labels = list(ids)
@@ -149,7 +149,7 @@ def _by_rounds(
 
 
 def _rounds(prompt: str, template: Template) -> tuple[list[str], str]:
-    """The rounds of a prompt, and what stands between question and answer in each."""
+    """Rounds of a prompt, and the separator between question and answer in each."""
     if template.version == "mpt":
         pieces = prompt.split(template.sep)
         rounds = [pieces[:3], *(pieces[start : start + 2] for start in range(3, len(pieces), 2))]
@@ -159,7 +159,7 @@ def _rounds(prompt: str, template: Template) -> tuple[list[str], str]:
 
 
 def _by_speaker(turns: list[Turn], template: Template, encode: Callable[[str], list[int]], limit: int | None) -> Masked:
-    """The oldest format, `### Human: ...`: what is not the assistant's is masked, but for two tokens of its role."""
+    """Masks the oldest format, `### Human: ...`: all but the assistant's text, except two tokens of each role."""
     names = dict(zip(SPEAKERS, template.roles, strict=True))
     pieces = [f"{template.system}\n\n", *(f"### {names.get(who, 'unknown')}: {text}\n" for who, text in turns)]
     ids = encode("".join(pieces) + "### ")[:limit]

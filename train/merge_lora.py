@@ -19,7 +19,7 @@ from mobilevlm.errors import UserError, user_path
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="merge_lora.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,10 +30,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> None:
-    """Merge and save.
+    """Merges a LoRA into its base and saves the result.
 
     Raises:
-        UserError: OUT is not empty, LORA is no LoRA, or the two do not fit.
+        UserError: OUT is not empty, LORA is not a LoRA, or the two do not fit.
     """
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UserError(f"{args.out} exists and is not empty: give another OUT")
@@ -49,7 +49,7 @@ def merge(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), merge)
 
 

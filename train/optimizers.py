@@ -6,7 +6,8 @@ Muon (https://kellerjordan.github.io/posts/muon/) makes every step of a matrix o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 from torch.optim import AdamW, Muon, Optimizer
@@ -15,14 +16,14 @@ BLOCKS = ".layers."
 
 
 class MuonAndAdamW(Optimizer):
-    """Steps both, each with its groups; learning rates, state and checkpoints are as of one optimiser."""
+    """Optimiser that steps Muon and AdamW, each with its own groups; schedules and checkpoints see one optimiser."""
 
     def __init__(self, groups: list[dict[str, Any]], names: dict[int, str], **adamw: Any):
-        """Divide groups of parameters.
+        """Divides groups of parameters between the two.
 
         Args:
-            groups: as an Optimizer takes them.
-            names: of the parameters, by `id`.
+            groups: parameter groups, as an Optimizer takes them.
+            names: name of each parameter, by `id`.
             **adamw: AdamW's options; its learning rate is Muon's as well.
         """
         inside, others = [], []
@@ -33,35 +34,50 @@ class MuonAndAdamW(Optimizer):
             inside += [group | {"params": chosen}] if chosen else []
             others += [group | {"params": rest}] if rest else []
         rate = {"lr": adamw["lr"], "adjust_lr_fn": "match_rms_adamw"}
-        self.parts = [Muon(inside, **rate)] * bool(inside) + [AdamW(others, **adamw)] * bool(others)
+        self.parts: list[Optimizer] = []
+        if inside:
+            self.parts.append(Muon(inside, **rate))
+        if others:
+            self.parts.append(AdamW(others, **adamw))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
-        """Let the parts work on this optimiser's groups and state."""
+        """Lets both parts work on this optimiser's groups and state."""
         start = 0
         for part in self.parts:
             end = start + len(part.param_groups)
             part.param_groups, part.state, start = self.param_groups[start:end], self.state, end
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a checkpoint's."""
+        """Loads the state of a checkpoint."""
         super().load_state_dict(state_dict)
         self._share()
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Step both."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Steps both optimisers; a closure is evaluated first, and its loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for part in self.parts:
             part.step()
+        return loss
 
 
 def new_optimizer(kind: str, model: torch.nn.Module, groups: list[dict[str, Any]], adamw: dict[str, Any]) -> Optimizer:
-    """The optimiser a recipe names in `optim`.
+    """Returns the optimiser that a recipe names in `optim`.
 
     Args:
         kind: "adamw" or "muon".
-        model: whose parameters are trained.
+        model: the model whose parameters are trained.
         groups: those parameters in groups, each perhaps with its own learning rate and weight decay.
         adamw: AdamW's options.
     """

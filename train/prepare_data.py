@@ -30,7 +30,7 @@ EXAMPLES = 5  # images or rows shown of a kind; --report has them all
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="prepare_data.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Check the data sets one by one and print what was found.
+    """Checks the data sets one by one and prints what was found.
 
     Raises:
-        UserError: something is missing or broken, or options that do not go together.
+        UserError: something is missing or broken, or options do not go together.
     """
     root, data_sets = _chosen(arguments)
     if arguments.workers is not None and arguments.workers < 1:
@@ -74,7 +74,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def _chosen(arguments: argparse.Namespace) -> tuple[Path, list[DataSet]]:
-    """What to check, and where its paths start."""
+    """Data sets to check, and the directory where their paths start."""
     if arguments.json is None:
         if arguments.images or arguments.template:
             raise UserError("--images and --template go with --json: published data has both laid down")
@@ -90,7 +90,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Path, list[DataSet]]:
 
 
 def _lines(found: Findings) -> Iterator[str]:
-    """One line when all is there, otherwise what is wrong below it."""
+    """Report of one data set: one line when it is ready, otherwise its faults below that line."""
     amount = f"{found.rows} rows, {found.images} images"
     counts = Counter(fault.kind for fault in found.faults)
     if not counts:
@@ -121,7 +121,7 @@ def _source(fault: Fault) -> str:
 
 
 def _folder_line(found: Findings, folder: str, faults: list[Fault]) -> str:
-    """How many of a folder's images are missing or broken, and who has them."""
+    """Line on a folder: how many of its images are missing or broken, and who offers them."""
     home = found.data_set.home_of(faults[0].what.rpartition("/")[0])
     of = f"{len(faults)} of the {found.images_by_home[home]} images"
     if faults[0].kind == "broken image":
@@ -147,7 +147,7 @@ def _examples(faults: list[Fault], heading: str) -> Iterator[str]:
 
 
 def _write_report(everything: list[Findings], path: Path) -> None:
-    """All faults of all data sets, without the fields that say nothing."""
+    """Writes all faults of all data sets as JSON, without empty fields."""
     listed = [
         {
             "name": found.data_set.name,

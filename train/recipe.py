@@ -1,4 +1,4 @@
-"""What a recipe is: every hyperparameter of a run, read from one small JSON file, any of them a command-line flag.
+"""Recipe: every hyperparameter of a run, read from one small JSON file, each of them a command-line flag.
 
 A recipe file holds the fields of `Recipe` that differ from the defaults, `source` (where the values come from), and
 perhaps `extends`, the recipe it changes. A new recipe is one new file in `recipes/`.
@@ -17,7 +17,7 @@ from mobilevlm.errors import UserError, user_path
 from mobilevlm.text.templates import MORE_TEMPLATES, TEMPLATES
 
 RECIPES = Path(__file__).parent / "recipes"
-BESIDES = ("extends", "source")  # what a file may hold that is no hyperparameter
+BESIDES = ("extends", "source")  # keys of a file that are not hyperparameters
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, positive: bool = False) -> Any:
@@ -26,20 +26,20 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, po
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of one run, named as in transformers' TrainingArguments and the original.
+    """Hyperparameters of one run, named as in transformers' TrainingArguments and the original.
 
     Raises:
-        UserError: a value that is none of a field's choices, or is not positive where it has to be.
+        UserError: a value is none of a field's choices, or is not positive where it has to be.
     """
 
     name: str = field(metadata={"help": "how messages and checkpoints call the recipe", "choices": None})
     trains: str = _setting("projector+llm", "what learns", ("projector", "projector+llm", "lora", "llm", "tower"))
     # data
     template: str = _setting("v1", "wording of a conversation", (*TEMPLATES, *MORE_TEMPLATES))
-    image_aspect_ratio: str = _setting("pad", "pad pictures to a square, or crop the centre", ("pad", "square"))
+    image_aspect_ratio: str = _setting("pad", "pad images to a square, or crop the centre", ("pad", "square"))
     model_max_length: int = _setting(2048, "longest text, in tokens, before images are put in", positive=True)
-    group_by_modality_length: bool = _setting(False, "batches of like length, pictures and text apart")
-    dataloader_num_workers: int = _setting(4, "processes that read pictures, for each training process")
+    group_by_modality_length: bool = _setting(False, "batches of like length, images and text apart")
+    dataloader_num_workers: int = _setting(4, "processes that read images, for each training process")
     # model
     mm_projector_type: str | None = _setting(None, "projector to build where the start has none")
     mm_vision_select_layer: int = _setting(-2, "hidden state of the vision tower that the projector reads")
@@ -81,7 +81,7 @@ class Recipe:
     logging_steps: int = _setting(1, "steps between two lines of the loss curve", positive=True)
     report_to: str = _setting("none", "where the loss curve goes besides trainer_state.json", ("none", "tensorboard"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for entry in fields(self):
             value, choices = getattr(self, entry.name), entry.metadata["choices"]
             if choices and value not in choices:
@@ -91,21 +91,21 @@ class Recipe:
 
     @property
     def has_images(self) -> bool:
-        """Whether the model that is trained sees pictures."""
+        """Whether the model that is trained has vision."""
         return self.trains in ("projector", "projector+llm", "lora")
 
     def save(self, path: Path) -> None:
-        """Write every field, so that `load_recipe` reads the same recipe from the file."""
+        """Writes every field, so that `load_recipe` reads the same recipe from the file."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the project."""
+    """Names of the recipes that come with the project."""
     return sorted(path.stem for path in RECIPES.glob("*.json"))
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a recipe by name or from a file.
+    """Reads a recipe by name or from a file.
 
     Raises:
         UserError: there is none, or the file has unknown keys or wrong values; the message names file and key.
@@ -126,7 +126,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 
 def _values(path: Path, through: tuple[Path, ...]) -> dict[str, Any]:
-    """What a file and those it extends say."""
+    """Values of a file and of those it extends."""
     if path in through:
         raise UserError(f"{path} extends itself, through {', '.join(item.name for item in through)}")
     raw = read_json(path)
@@ -149,7 +149,7 @@ def _values(path: Path, through: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--recipe` and a flag for every hyperparameter, to override what the recipe says."""
+    """Adds `--recipe` and a flag for every hyperparameter, which overrides the recipe's value."""
     parser.add_argument(
         "--recipe", required=True, metavar="NAME_OR_FILE", help=f"hyperparameters: {', '.join(recipe_names())}"
     )
@@ -161,13 +161,14 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         if entry.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options |= {"type": _reader(entry.type), "choices": entry.metadata["choices"]}
-            options["metavar"] = None if options["choices"] else entry.type.split(" ")[0].upper()
+            annotation = Recipe.__annotations__[entry.name]
+            options |= {"type": _reader(annotation), "choices": entry.metadata["choices"]}
+            options["metavar"] = None if options["choices"] else annotation.split(" ")[0].upper()
         group.add_argument("--" + entry.name.replace("_", "-"), **options)
 
 
 def _reader(annotation: str) -> Any:
-    """What turns a flag's text into a value; `none` is None where a field may be."""
+    """Returns the function that parses a flag's text; `none` is None where a field may be None."""
     kind = {"int": int, "float": float, "str": str}[annotation.split(" ")[0]]
 
     def read(text: str) -> Any:
@@ -178,7 +179,7 @@ def _reader(annotation: str) -> Any:
 
 
 def recipe_from_args(args: argparse.Namespace) -> Recipe:
-    """The recipe of `--recipe` with the overrides of the command line.
+    """Returns the recipe of `--recipe` with the overrides of the command line.
 
     Raises:
         UserError: as `load_recipe`.

@@ -1,10 +1,10 @@
-"""What lies where in a picture, patch by patch: what a vision tower can be taught beside captions.
+"""Labels of an image's patches: what a vision tower can be taught beside captions.
 
-A row may say what its picture shows where: `"regions": [{"box": [left, top, right, bottom], "kind": "circle", "color":
-"red"}, ...]`, the box in fractions of the picture's width and height, the attributes of any name. Every patch then has
-to name the attributes of what covers it, and its own row and column. A caption tells a tower that there is a circle, a
-region shows it which pixels are the circle (RegionCLIP, arXiv 2112.09106, has the same in mind for what captions never
-taught).
+A row may say what its image shows where: `"regions": [{"box": [left, top, right, bottom], "kind": "circle", "color":
+"red"}, ...]`, the box in fractions of the image's width and height, the attributes of any name. Every patch then is
+labelled with the attributes of what covers it, and with its own row and column. A caption tells a tower that there is a
+circle, a region shows it which pixels are the circle (RegionCLIP, arXiv 2112.09106, has the same aim for what captions
+never taught).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from mobilevlm.errors import UserError
 
 from .masking import RowError
 
-CENTRE = "centre"  # one more attribute, of the patch in the middle of each region: it makes things countable
-# Two more, of every patch: a projector's convolutions pass on what is where only if the patches say where they are.
+CENTRE = "centre"  # attribute of the patch at the centre of each region: it makes things countable
+# Attributes of every patch: a projector's convolutions pass positions on only if the patches hold their own.
 PLACES = ("row", "column")
 OWN = (CENTRE, *PLACES)
-LEAST_COVER = 0.25  # part of a patch that a region has to cover to give it its name
+LEAST_COVER = 0.25  # fraction of a patch that a region has to cover to label it
 BACKGROUND_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
 class RegionVocabulary:
-    """The attributes of regions, and the values of each.
+    """Attributes of regions, and the values of each.
 
     Attributes:
-        values: attribute to its values; a target is 1 + the index of its value, 0 where there is none.
+        values: attribute to its values; a label is 1 + the index of its value, 0 where there is none.
     """
 
     values: dict[str, list[str]]
 
     @classmethod
     def of(cls, rows: Iterable[Any], grid: int) -> RegionVocabulary:
-        """All attributes and values of these rows; rows whose regions are wrong are named when their turn comes.
+        """Collects all attributes and values of rows; a row whose regions are wrong is reported when it is trained on.
 
         Args:
-            rows: of the training data.
+            rows: rows of the training data.
             grid: patches along an edge.
 
         Raises:
@@ -64,20 +64,20 @@ class RegionVocabulary:
         return cls({name: sorted(found[name]) for name in sorted(found)} | {CENTRE: [CENTRE]} | places)
 
     def targets(self, row: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> torch.Tensor:
-        """What every patch of a row's picture shows.
+        """Returns the labels of every patch of a row's image.
 
         Args:
             row: may have `regions`.
-            size: width and height of the picture.
-            square: edge of the square, in the picture's pixels, that the tower sees of its middle: the longer edge
-                where pictures are padded, the shorter one where they are cropped.
+            size: width and height of the image, in pixels.
+            square: edge, in the image's pixels, of the centred square that the tower sees: the longer edge where images
+                are padded, the shorter one where they are cropped.
             grid: patches along an edge.
 
         Returns:
             (attributes, grid * grid) int64.
 
         Raises:
-            RowError: a region has no box or an attribute that is no text.
+            RowError: a region has no box, or an attribute that is not a text.
         """
         targets = np.zeros((len(self.values), grid, grid), np.int64)
         cover = np.full((grid, grid), LEAST_COVER)
@@ -102,11 +102,11 @@ class RegionVocabulary:
 
 
 class RegionHead(nn.Module):
-    """Names what every patch shows, from the tower's features.
+    """Classifier of patches, on the tower's features.
 
     Args:
-        vocabulary: what can be named.
-        width: of the features.
+        vocabulary: the attributes and their values.
+        width: size of a feature.
     """
 
     def __init__(self, vocabulary: RegionVocabulary, width: int):
@@ -115,7 +115,7 @@ class RegionHead(nn.Module):
         self.norm, self.names = nn.LayerNorm(width), nn.Linear(width, sum(self.sizes))
 
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The loss: cross entropy of every attribute of every patch, their sum; background weighs a fifth.
+        """Returns the loss: cross entropy summed over the attributes; patches without a label weigh a fifth.
 
         Args:
             features: (B, P, width).
@@ -144,9 +144,12 @@ def _attributes(region: dict[str, Any]) -> dict[str, str]:
 
 
 def _on_grid(region: dict[str, Any], size: tuple[int, int], square: int, grid: int) -> list[float]:
-    """A region's box in patches from the upper left one."""
+    """Box of a region in patches from the upper left one."""
     box = region.get("box")
-    numbers = isinstance(box, list) and all(isinstance(edge, int | float) and isfinite(edge) for edge in box)
-    if not numbers or len(box) != 4:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         raise RowError(f"a region's box has to be [left, top, right, bottom], and is {box}")
     return [(edge * size[i % 2] + (square - size[i % 2]) / 2) / square * grid for i, edge in enumerate(box)]
+
+
+def _is_number(edge: Any) -> bool:
+    return isinstance(edge, int | float) and isfinite(edge)

@@ -1,4 +1,4 @@
-"""What a row of an annotation file has to look like, for each use: to prepare_data and to training alike.
+"""Form of an annotation file's rows for each use, the same for prepare_data and for training.
 
 Needs no PyTorch.
 """
@@ -14,21 +14,21 @@ from .annotations import Row
 
 
 def form_of(template: Template) -> str:
-    """The form (see `DataSet`) that training with a template takes."""
+    """Form (see `DataSet`) that training with a template takes."""
     return "plain" if template.style is Style.PLAIN else "v1"
 
 
 def images_of(row: Row) -> list[str]:
-    """The image paths of a row that `problem_of` has nothing against."""
+    """Image paths of a row that `problem_of` has accepted."""
     named = row.get("image") or []
     return [named] if isinstance(named, str) else list(named)
 
 
 def problem_of(row: Row, form: str, sees_images: bool = True) -> str | None:
-    """What is wrong with a row, in words, found without opening its images; None if nothing.
+    """Returns the problem of a row in words, found without opening its images; None if there is none.
 
     Args:
-        row: as parsed.
+        row: the parsed row.
         form: see `DataSet`; not "table", see `mmbench_table`.
         sees_images: whether the rows are for a model with vision.
     """
@@ -85,7 +85,10 @@ def _caption_problem(row: dict, turns: list[dict], speakers: list[str]) -> str |
 
 
 def _placeholder_problem(row: dict, turns: list[dict]) -> str | None:
-    """One image belongs to one turn, which may say `<image>` twice; of several each has its own place."""
+    """Problem of the image tokens.
+
+    A single image belongs to one turn, which may name it twice; of several, each has one image token.
+    """
     count = len(images_of(row))
     places = sum(turn["value"].count(IMAGE.name) for turn in turns)
     if isinstance(row.get("image"), str):

@@ -1,12 +1,13 @@
-"""The directory of a run: whose it is, where it goes on after a kill, whether it is finished, whether it will fit."""
+"""Directory of a run: which run it belongs to, where to resume, whether it is finished, whether the disk suffices."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config_types import read_json
@@ -14,22 +15,27 @@ from mobilevlm.errors import UserError
 
 from .recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch import nn
+
 RUN_FILE, STATE_FILE = "run.json", "trainer_state.json"
-# Changing these does not change what is learned, only how fast, how often saved, and who reports.
-FREE = ("dataloader_num_workers", "gradient_checkpointing", "parallel", "save_steps", "save_total_limit")
-FREE += ("logging_steps", "report_to", "name")
+# Fields that may differ when a run resumes: they change speed, saving and reports, not what is learned.
+FREE = (
+    *("dataloader_num_workers", "gradient_checkpointing", "parallel", "save_steps", "save_total_limit"),
+    *("logging_steps", "report_to", "name"),
+)
 
 
-def claim(out: Path, recipe: Recipe, inputs: dict[str, str | None]) -> None:
-    """Make a directory this run's, or find that it already is.
+def claim(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> None:
+    """Creates the directory of a run, or accepts that it is already this run's.
 
     Args:
-        out: where the run goes.
-        recipe: its hyperparameters.
-        inputs: what it starts from and learns from, by the names of the flags.
+        out: directory of the run.
+        recipe: the hyperparameters.
+        inputs: what the run starts from and learns from, by the names of the flags.
 
     Raises:
-        UserError: it holds another run, or something that is no run.
+        UserError: it holds another run, or something that is not a run.
     """
     wanted = {"recipe": asdict(recipe), "inputs": inputs}
     if (out / RUN_FILE).is_file():
@@ -59,7 +65,7 @@ def _compare(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def newest_checkpoint(out: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: its state, which is written last, can be read."""
+    """Returns the newest complete checkpoint: its state, which is written last, can be read."""
     found = [path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     for path in sorted(found, key=_step, reverse=True):
         try:
@@ -74,11 +80,16 @@ def _step(path: Path) -> int:
     return int(path.name.removeprefix("checkpoint-"))
 
 
-def check_space(out: Path, model: Any, recipe: Recipe) -> None:
-    """Compare what the run will write with what the disk has.
+def check_space(out: Path, model: nn.Module, recipe: Recipe) -> None:
+    """Compares what the run will write with the free space on the disk.
+
+    Args:
+        out: directory of the run.
+        model: the model that is trained.
+        recipe: gives `trains` and `save_total_limit`.
 
     Raises:
-        UserError: it will not fit.
+        UserError: the checkpoints will not fit.
     """
     parameters = list(model.parameters())
     learned = sum(weight.numel() * weight.element_size() for weight in parameters if weight.requires_grad)

@@ -1,6 +1,6 @@
-"""Order of the training rows: batches of like length, rows with pictures apart from rows of text alone.
+"""Order of the training rows: batches of like length, rows with images apart from rows of text alone.
 
-The order is the original's to the number, and depends on seed and epoch alone, so that a resumed run goes on with the
+The order is the original's to the number, and depends on seed and epoch alone, so that a resumed run continues with the
 row the broken one would have taken. A batch here counts as one of the recipe's batches however many processes take it.
 """
 
@@ -16,10 +16,10 @@ from torch.utils.data import Sampler
 def grouped_indices(
     lengths: Sequence[int], batch_size: int, batches: int, generator: torch.Generator | None = None
 ) -> list[int]:
-    """Every index once; each `batches` * `batch_size` of them (a megabatch) hold rows of like length and one modality.
+    """Returns every index once; each megabatch (`batches` * `batch_size`) holds rows of like length and one modality.
 
     Args:
-        lengths: words per row, negative for rows without a picture, never 0.
+        lengths: words per row, negative for rows without an image, never 0.
         batch_size: rows per batch.
         batches: batches that are taken at once (the original's number of GPUs).
         generator: source of randomness; None is torch's global one.
@@ -29,7 +29,7 @@ def grouped_indices(
     """
     if 0 in lengths:
         raise ValueError(f"row {list(lengths).index(0)} has length 0")
-    kinds = [[i for i, length in enumerate(lengths) if (length > 0) is pictures] for pictures in (True, False)]
+    kinds = [[i for i, length in enumerate(lengths) if (length > 0) is has_image] for has_image in (True, False)]
     sizes = [abs(length) for length in lengths]
     if not all(kinds):  # one modality, at which the original crashes
         return _flat(length_grouped(range(len(lengths)), sizes, batch_size, batches, generator))
@@ -50,7 +50,15 @@ def grouped_indices(
 def length_grouped(
     indices: Sequence[int], sizes: Sequence[int], batch_size: int, batches: int, generator: torch.Generator | None
 ) -> list[list[int]]:
-    """Batches of the shuffled indices, longest first within each megabatch and evenly long across its batches."""
+    """Returns batches of the shuffled indices, longest first within each megabatch and evenly long across its batches.
+
+    Args:
+        indices: the indices to put in order.
+        sizes: words per row, by index.
+        batch_size: rows per batch.
+        batches: batches in a megabatch.
+        generator: source of randomness; None is torch's global one.
+    """
     order = [indices[i] for i in torch.randperm(len(indices), generator=generator)]
     result = []
     for start in range(0, len(order), batch_size * batches):
@@ -60,7 +68,7 @@ def length_grouped(
 
 
 def _evenly(indices: list[int], sizes: Sequence[int], count: int) -> list[list[int]]:
-    """Deal indices to `count` chunks of equal number, each to the one that is shortest so far."""
+    """Deals indices to `count` chunks of equal number, each to the one that is shortest so far."""
     if len(indices) % count:
         return [indices[start::count] for start in range(count)]
     chunks: list[list[int]] = [[] for _ in range(count)]
@@ -79,14 +87,22 @@ def _flat(pieces: Sequence[Sequence[int]]) -> list[int]:
 
 
 class EpochSampler(Sampler[int]):
-    """A shuffled order, by length and modality if asked, that is the same for the same seed and epoch.
+    """Sampler of a shuffled order, by length and modality if asked, that is the same for the same seed and epoch.
 
     An epoch ends with a full global batch, filled up from its beginning: otherwise its last step would depend on how
     many processes share it.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, batches: int, seed: int, grouped: bool):
-        """Take the rows' lengths as `grouped_indices` does; only their number counts unless `grouped`."""
+        """Takes the rows' lengths.
+
+        Args:
+            lengths: words per row as in `grouped_indices`; only their number counts unless `grouped`.
+            batch_size: rows per batch.
+            batches: batches in a step.
+            seed: seed of the order, together with the epoch.
+            grouped: whether batches hold rows of like length and one modality.
+        """
         self.lengths, self.batch_size, self.batches = lengths, batch_size, batches
         self.seed, self.grouped, self.epoch = seed, grouped, 0
 
@@ -103,5 +119,5 @@ class EpochSampler(Sampler[int]):
         return islice(cycle(order), len(self))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Chooses the epoch whose order comes next."""
         self.epoch = epoch

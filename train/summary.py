@@ -1,4 +1,4 @@
-"""What a run did, counted while it runs: tokens and samples per second, peak memory, loss, rows that were no use."""
+"""Figures of a run, counted during training: tokens and samples per second, peak memory, loss, unusable rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
@@ -19,11 +19,11 @@ from .cpu import give_back_memory
 
 
 class Progress(TrainerCallback):
-    """Counts what passes through the model, and says once what happened to a row.
+    """Counts what passes through the model, and reports once what happened to a row.
 
     Attributes:
-        tokens_per_image: what an image token stands for.
-        rows: number of the row to what happened to it: replaced, or nothing learned.
+        tokens_per_image: embeddings that replace an image token.
+        rows: number of each row that was replaced, or from which nothing was learned, with which of the two.
     """
 
     def __init__(self, tokens_per_image: int = 0):
@@ -32,20 +32,50 @@ class Progress(TrainerCallback):
         self.samples, self.seconds = 0, 0.0
         self._tokens: torch.Tensor | int = 0
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Start the clock."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the clock.
+
+        Args:
+            args: not used.
+            state: gives the step that training starts from.
+            control: not used.
+            **kwargs: not used.
+        """
         self.started, self.first_step = time.monotonic(), state.global_step
 
-    def on_train_end(self, args, state, control, **kwargs):
-        """Stop the clock."""
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stops the clock.
+
+        Args:
+            args: not used.
+            state: not used.
+            control: not used.
+            **kwargs: not used.
+        """
         self.seconds = time.monotonic() - self.started
 
-    def on_log(self, args, state, control, **kwargs):
-        """Now and then is enough."""
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Returns free memory to the system; once per log entry is often enough.
+
+        Args:
+            args: not used.
+            state: not used.
+            control: not used.
+            **kwargs: not used.
+        """
         give_back_memory()
 
     def count(self, notes: list[tuple[int, str, str]], batch: dict[str, Any]) -> None:
-        """Take in one batch and the notes of its rows."""
+        """Counts one batch and reports the notes of its rows.
+
+        Args:
+            notes: number of a row, "replaced" or "unlearned", and a message.
+            batch: `input_ids` and `attention_mask` (B, T).
+        """
         for number, kind, text in notes:
             if number not in self.rows:
                 self.rows[number] = kind
@@ -57,7 +87,7 @@ class Progress(TrainerCallback):
         self._tokens = self._tokens + batch["attention_mask"].sum() + places
 
     def totals(self) -> dict[str, Any]:
-        """Samples, tokens and rows over all processes. Every process has to call this."""
+        """Returns samples, tokens and rows over all processes. Every process has to call this."""
         mine = {"samples": self.samples, "tokens": int(self._tokens), "rows": self.rows, "memory": peak_memory_mib()}
         everyone = gather_object([mine])
         rows = {number: kind for one in everyone for number, kind in one["rows"].items()}
@@ -73,15 +103,21 @@ class Progress(TrainerCallback):
 
 
 def peak_memory_mib() -> int:
-    """The most this process has held: of the GPU where there is one, else of the machine."""
+    """Peak memory of this process in MiB: of the GPU where there is one, else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def summarise(progress: Progress, recipe: str, state: Any) -> dict[str, Any]:
-    """The run in numbers: what `write_summary` writes. Every process has to call this."""
+def summarise(progress: Progress, recipe: str, state: TrainerState) -> dict[str, Any]:
+    """Returns the figures that `write_summary` writes. Every process has to call this.
+
+    Args:
+        progress: counts of this process.
+        recipe: name of the recipe.
+        state: the Trainer's state, with its log.
+    """
     totals = progress.totals()
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     seconds = max(progress.seconds, 1e-9)
@@ -101,7 +137,12 @@ def summarise(progress: Progress, recipe: str, state: Any) -> dict[str, Any]:
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """Write a summary as JSON and print it as a line."""
+    """Writes a summary as JSON and prints it as a line.
+
+    Args:
+        summary: see `summarise`.
+        path: the file to write.
+    """
     path.write_text(json.dumps(summary, indent=2) + "\n")
     lost = [f"{summary[f'rows_{kind}']} rows {kind}" for kind in ("replaced", "unlearned") if summary[f"rows_{kind}"]]
     parts = [

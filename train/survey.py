@@ -1,4 +1,4 @@
-"""What training has to know of all rows before it starts, from going through them once."""
+"""Survey of all rows in one pass, before training starts."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ from .row_rules import images_of, problem_of
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """Result of a survey.
 
     Attributes:
-        malformed: number and problem of rows whose form is wrong.
-        lengths: words per row, negative for rows without a picture, as `sampler.grouped_indices` wants them.
-        pictured: how many rows of the right form have a picture.
+        malformed: number of each row whose form is wrong, with the problem.
+        lengths: words per row, negative for rows without an image, as `sampler.grouped_indices` wants them.
+        with_image: number of well-formed rows with an image.
     """
 
     malformed: dict[int, str]
     lengths: array
-    pictured: int
+    with_image: int
 
     @classmethod
     def of(cls, rows: Iterable[Row], form: str, sees_images: bool) -> Survey:
-        """Go through rows. Arguments as of `row_rules.problem_of`."""
+        """Reads all rows.
+
+        Args:
+            rows: the rows as parsed.
+            form: see `DataSet`; not "table".
+            sees_images: whether the rows are for a model with vision.
+        """
         malformed: dict[int, str] = {}
-        lengths, pictured = array("i"), 0
+        lengths, with_image = array("i"), 0
         for number, row in enumerate(rows):
             problem = problem_of(row, form, sees_images)
             if problem is not None:
                 malformed[number] = problem
                 lengths.append(1 if sees_images else -1)
                 continue
-            has_picture = bool(images_of(row))
+            has_image = bool(images_of(row))
             words = sum(len(turn["value"].split()) for turn in row["conversations"])
-            lengths.append(words if has_picture else -words)
-            pictured += has_picture
-        return cls(malformed, lengths, pictured)
+            lengths.append(words if has_image else -words)
+            with_image += has_image
+        return cls(malformed, lengths, with_image)

@@ -1,4 +1,4 @@
-"""Plain texts out of what people have: .txt, .jsonl with a `text`, LLaVA-style JSON with conversations."""
+"""Readers of plain text: .txt, .jsonl with a `text`, LLaVA-style JSON with conversations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MARKER = "<image>"
 
 
 def read_texts(path: Path) -> Iterator[str]:
-    """The texts of a file, one at a time.
+    """Yields the texts of a file.
 
     Args:
         path: `.txt` (the whole file is one text), `.jsonl` (an object with `text` per line), or `.json` (a list of
-            rows with `conversations`, whose turns are joined, image markers left out).
+            rows with `conversations`, whose turns are joined, image tokens left out).
 
     Raises:
         UserError: the file is missing or of no such form; the message names file and line or row.

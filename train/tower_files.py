@@ -1,4 +1,4 @@
-"""A vision tower's own files: CLIP's published layout, which `mm_vision_tower` of a MobileVLM names."""
+"""Files of a vision tower in CLIP's published layout, which `mm_vision_tower` of a MobileVLM names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from mobilevlm.checkpoint.config import VisionConfig
 
 
 def save_tower(tower: Any, vision: VisionConfig, out: Path) -> None:
-    """Write a tower in CLIP's published layout: names with `vision_model.`, which all versions of transformers read."""
+    """Writes a tower in CLIP's published layout: names with `vision_model.`, which all versions of transformers read.
+
+    Args:
+        tower: a CLIPVisionModel.
+        vision: image size, mean and standard deviation for `preprocessor_config.json`.
+        out: directory to write to; it has to exist.
+    """
     from safetensors.torch import save_file
 
     weights = {f"vision_model.{name}": value.detach().contiguous() for name, value in tower.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Trains a LLaMA-style tokenizer on your own texts: SentencePiece BPE, digits apart, bytes for what it never saw.
+"""Trains a LLaMA-style tokenizer on your own texts: SentencePiece BPE with split digits and byte fallback.
 
 python train/train_tokenizer.py --data data/demo/text.jsonl data/demo/conversations.json --vocab-size 1024 --out DIR
 """
@@ -12,6 +12,7 @@ import string
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -27,7 +28,7 @@ PROMPTS = 30_000
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="train_tokenizer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,15 +43,34 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
-    """Write `tokenizer.model`, `tokenizer_config.json` and `special_tokens_map.json` with LLaMA's settings.
+    """Writes `tokenizer.model`, `tokenizer_config.json` and `special_tokens_map.json` with LLaMA's settings.
+
+    Args:
+        files: texts, see `texts.read_texts`.
+        vocab_size: number of pieces, with control tokens and bytes.
+        out: directory to write to.
 
     Raises:
         UserError: a file cannot be read, or holds too little text for so many pieces.
     """
-    from sentencepiece import SentencePieceTrainer
-
     if vocab_size <= SMALLEST:
         raise UserError(f"--vocab-size {vocab_size} leaves no room: control tokens and bytes take {SMALLEST}")
+    model = _bpe_model(files, vocab_size)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer.model").write_bytes(model)
+    token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    special: dict[str, Any] = {role: {"content": name} | token for role, name in SPECIAL.items()}
+    config: dict[str, Any] = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
+    config |= {"add_bos_token": True, "add_eos_token": False, "legacy": None, "model_max_length": 2048}
+    config |= {"padding_side": "right", "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}
+    _write(out / "tokenizer_config.json", config)
+    _write(out / "special_tokens_map.json", special | {"pad_token": special["unk_token"]})
+
+
+def _bpe_model(files: Sequence[Path], vocab_size: int) -> bytes:
+    """Contents of `tokenizer.model`, with LLaMA's settings."""
+    from sentencepiece import SentencePieceTrainer
+
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -77,15 +97,7 @@ def train_tokenizer(files: Sequence[Path], vocab_size: int, out: Path) -> None:
         )
     except RuntimeError as error:
         raise UserError(f"SentencePiece cannot make {vocab_size} pieces of these texts: {error}") from None
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tokenizer.model").write_bytes(model.getvalue())
-    token = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    special = {role: {"content": name} | token for role, name in SPECIAL.items()}
-    config = {role: {"__type": "AddedToken"} | entry for role, entry in special.items()}
-    config |= {"add_bos_token": True, "add_eos_token": False, "legacy": None, "model_max_length": 2048}
-    config |= {"padding_side": "right", "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}
-    _write(out / "tokenizer_config.json", config)
-    _write(out / "special_tokens_map.json", special | {"pad_token": special["unk_token"]})
+    return model.getvalue()
 
 
 def _sentences(files: Sequence[Path]) -> Iterator[str]:
@@ -102,7 +114,7 @@ def _write(path: Path, values: dict) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _train)
 
 

@@ -1,4 +1,4 @@
-"""transformers' Trainer, taught what is the original's own: optimiser groups, the order of rows, the saved layouts."""
+"""transformers' Trainer with the original's optimiser groups, order of rows and saved layouts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from mobilevlm.model.model import MobileVLM
@@ -19,6 +19,7 @@ from .data import NOTES, Collator, TrainingRows
 from .layouts import load_layout, save_layout
 from .lora import with_lora
 from .optimizers import new_optimizer
+from .packing import PackedRows
 from .recipe import Recipe
 from .sampler import EpochSampler
 from .summary import Progress
@@ -27,9 +28,14 @@ NORMS = (torch.nn.LayerNorm, LlamaRMSNorm)
 
 
 def trainable(model: MobileVLM, recipe: Recipe, base: str) -> Any:
-    """Freeze what the recipe does not train; a LoRA is put around the model.
+    """Freezes what the recipe does not train, and returns the model, wrapped in a LoRA where the recipe trains one.
 
-    With bf16 the frozen weights of the language model are kept in bfloat16: nothing but their products is needed.
+    With bf16 the frozen weights of the language model are kept in bfloat16: only products with them are needed.
+
+    Args:
+        model: the model, changed in place.
+        recipe: says what is trained.
+        base: name of the base in a LoRA's configuration.
     """
     model.requires_grad_(recipe.trains in ("projector+llm", "llm"))
     if recipe.has_images:
@@ -43,9 +49,13 @@ def trainable(model: MobileVLM, recipe: Recipe, base: str) -> Any:
 
 
 def optimizer_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The original's two groups, with and without weight decay, or four where the projector has its own learning rate.
+    """Parameter groups: the original's two, with and without weight decay, or four with a rate of the projector.
 
     Norm weights and biases do not decay. Frozen parameters are in no group.
+
+    Args:
+        model: the model that is trained.
+        recipe: gives `weight_decay` and `mm_projector_lr`.
     """
     norms = {id(weight) for part in model.modules() if isinstance(part, NORMS) for weight in part.parameters()}
     own_rates = [None] if recipe.mm_projector_lr is None else [False, True]
@@ -67,10 +77,12 @@ def optimizer_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, A
 class _Epochs(TrainerCallback):
     """Tells the sampler its epoch, also when a run resumes in the middle of one."""
 
-    def __init__(self, sampler: EpochSampler):
+    def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.sampler.set_epoch(math.floor(state.epoch or 0))
 
 
@@ -78,9 +90,22 @@ class MobileVLMTrainer(Trainer):
     """Trains a `MobileVLM`, or a LoRA around one, by a recipe."""
 
     def __init__(
-        self, model: Any, recipe: Recipe, arguments: TrainingArguments, rows: TrainingRows, collator: Collator
+        self,
+        model: Any,
+        recipe: Recipe,
+        arguments: TrainingArguments,
+        rows: TrainingRows | PackedRows,
+        collator: Collator,
     ):
-        """Take a model from `trainable` and the arguments of `training_arguments`."""
+        """Takes a model, the arguments and the rows of one run.
+
+        Args:
+            model: from `trainable`.
+            recipe: the hyperparameters.
+            arguments: from `training_arguments`.
+            rows: the training rows.
+            collator: makes the batches.
+        """
         self.recipe = recipe
         size, each = recipe.global_batch_size, recipe.per_device_train_batch_size
         grouped = recipe.group_by_modality_length
@@ -97,9 +122,11 @@ class MobileVLMTrainer(Trainer):
         # The loss of a step is the mean of its micro-batches' means, as in the original, not of all tokens: answers of
         # one word would lose their weight against long descriptions.
         self.model_accepts_loss_kwargs = False
+        assert self.args.output_dir is not None  # `training_arguments` sets it
+        self.out = Path(self.args.output_dir)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Have the model divided over processes without a GPU as well, where that is asked for."""
+        """Divides the model over processes without a GPU as well, where that is asked for."""
         super().create_accelerator_and_postprocess()
         if self.args.fsdp and not self.is_fsdp_enabled:
             divide_on_cpu(self.accelerator.state, self.args.fsdp_plugin_args)
@@ -109,18 +136,30 @@ class MobileVLMTrainer(Trainer):
         return self.sampler
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """The recipe's, over `optimizer_groups`."""
+        """Returns the recipe's optimiser over `optimizer_groups`."""
         if self.optimizer is None:
             trained = self.model if model is None else model
-            _, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            assert trained is not None  # a Trainer lacks one before `__init__` is done
+            _, options = self.get_optimizer_cls_and_kwargs(self.args)
             groups = optimizer_groups(trained, self.recipe)
             self.optimizer = new_optimizer(self.recipe.optim, trained, groups, options)
         return self.optimizer
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The model's loss; 0 for a batch in which nothing is learned, whose mean would be no number."""
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Returns the model's loss; 0 for a batch in which nothing is learned, whose mean would be NaN.
+
+        Args:
+            model: the model that is trained.
+            inputs: a batch of `Collator`.
+            return_outputs: whether to return the model's outputs, too.
+            num_items_in_batch: not used, see `model_accepts_loss_kwargs`.
+        """
         self.progress.count(inputs.pop(NOTES), inputs)
         outputs = model(**inputs)
         loss = outputs.loss
@@ -132,7 +171,7 @@ class MobileVLMTrainer(Trainer):
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
             state = model.state_dict() if state_dict is None else state_dict
-            save_layout(model, Path(output_dir or self.args.output_dir), self.recipe.trains, state)
+            save_layout(model, Path(output_dir or self.out), self.recipe.trains, state)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

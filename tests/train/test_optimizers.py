@@ -72,3 +72,18 @@ def test_a_checkpoint_goes_on_with_the_same_steps():
     resumed.load_state_dict(state)
     steps(other, [resumed], 3, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_closure_is_evaluated_before_the_step():
+    model = a_model()
+    optimizer = both(model)
+    weight = model["model"]["head"].weight
+    before = weight.detach().clone()
+
+    def closure() -> float:
+        loss = weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == before.square().sum().item()
+    assert not torch.equal(weight, before)

@@ -1,1 +1,1 @@
-"""A small world to learn from: pictures made by a program, with captions and questions whose answers are known."""
+"""Data of the demo model: images drawn by a program, with captions and questions whose answers are known."""

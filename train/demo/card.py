@@ -1,4 +1,4 @@
-"""The demo model's card: what it is, how it was made and what it can do, with the figures of the runs themselves."""
+"""Model card of the demo: what the model is, how it was made and what it can do, with the figures of its runs."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ things named by their place alone, `two numbers` are asked about pictures with a
 
 
 def write_card(work: Path, out: Path) -> None:
-    """Write `README.md` into a model's directory.
+    """Writes `README.md` into a model's directory.
 
     Args:
-        work: the runs, a directory per stage.
-        out: the model, with `accuracy.json` of `judge`.
+        work: directory of the runs, with a directory for each stage.
+        out: directory of the model, with `accuracy.json` of `judge`.
     """
     figures = json.loads((out / "accuracy.json").read_text())
     runs = {name: _run(work / name) for name in STAGES}
@@ -91,7 +91,7 @@ def write_card(work: Path, out: Path) -> None:
 
 
 def _run(directory: Path) -> dict[str, Any]:
-    """The summary of a run, and what its recipe says."""
+    """Summary of a run, with values of its recipe."""
     recipe = json.loads((directory / "run.json").read_text())["recipe"]
     summary = json.loads((directory / "train_summary.json").read_text())
     log = json.loads((directory / "trainer_state.json").read_text())["log_history"]

@@ -1,4 +1,4 @@
-"""Rows of LLaVA-style JSON about scenes: captions for the alignment stages, conversations for instruction tuning."""
+"""Rows of LLaVA-style JSON about usual scenes: captions for alignment, conversations for instruction tuning."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .world import facts
 from .world.scenes import Scene
 
 MOST_TURNS = 9
-# How often a kind is asked, where it is not once for each question found: what is hard is asked more. Where things are
-# is learned late, and all at once.
+# Weight of a kind's questions, 1 where not named: more for what is hard. Where things are is learned late, and all at
+# once.
 WEIGHTS = {
     **{"count": 6.0, "relation": 8.0, "compare": 4.0, "place": 3.0, "number": 7.0, "word": 4.0, "color": 2.0},
     **{"shape": 1.2, "existence": 0.6, "size": 0.6, "describe": 0.4},
@@ -20,24 +20,41 @@ WEIGHTS = {
 
 
 def caption_row(scene: Scene, image: str, rng: random.Random) -> dict:
-    """One row for the `plain` template: the picture and a caption."""
+    """Returns a row for the `plain` template: an image and its caption.
+
+    Args:
+        scene: what the image shows.
+        image: file name of the image.
+        rng: source of randomness.
+    """
     human = rng.choice([f"<image>\n{ask('describe', rng)}", f"{ask('describe', rng)}\n<image>"])
     return _row(image, [(human, facts.caption(scene, rng, most=8))])
 
 
 def conversation_row(scene: Scene, image: str, rng: random.Random) -> dict:
-    """One row for the `v1` template: a few questions about the picture, each asked in one of the usual ways."""
+    """Returns a row for the `v1` template: a few questions about an image, worded in the usual ways.
+
+    Args:
+        scene: what the image shows.
+        image: file name of the image.
+        rng: source of randomness.
+    """
     asked = sorted(questions(scene, rng), key=lambda q: rng.random() ** (1 / WEIGHTS.get(q.kind, 1)), reverse=True)
-    return picture_row(image, _unspoilt(asked, rng.randint(1, MOST_TURNS), rng))
+    return image_row(image, _unspoilt(asked, rng.randint(1, MOST_TURNS), rng))
 
 
-def picture_row(image: str, turns: list[tuple[str, str]]) -> dict:
-    """A row about a picture, from at least one turn."""
+def image_row(image: str, turns: list[tuple[str, str]]) -> dict:
+    """Returns a row about an image; the first turn gets the image token.
+
+    Args:
+        image: file name of the image.
+        turns: questions and answers, at least one.
+    """
     return _row(image, [(f"<image>\n{turns[0][0]}", turns[0][1]), *turns[1:]])
 
 
 def _unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Turns whose answers no earlier turn tells: what words tell is not looked for in the picture."""
+    """Turns whose answers no earlier turn tells: what the text tells is not looked for in the image."""
     turns: list[tuple[str, str]] = []
     abouts: set[str] = set()
     for question in asked:
@@ -49,7 +66,12 @@ def _unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tupl
 
 
 def text_row(scene: Scene, rng: random.Random) -> dict:
-    """A conversation without a picture, whose first turn describes the scene in words."""
+    """Returns a conversation without an image, whose first turn describes the scene in words.
+
+    Args:
+        scene: what is described.
+        rng: source of randomness.
+    """
     context = facts.caption(scene, rng, most=20)
     asked = [q for q in questions(scene, rng) if _told(q, context)][: rng.randint(1, 5)]
     turns = [worded(question, rng) for question in asked] or [small_talk(rng)]
@@ -59,7 +81,7 @@ def text_row(scene: Scene, rng: random.Random) -> dict:
 
 
 def _told(question: Question, context: str) -> bool:
-    """Whether words alone can answer: what there is always can, where it is only when the caption says so."""
+    """Whether the description answers a question: what there is always, where it is only if the description says so."""
     if question.kind in ("existence", "color", "shape", "count", "chart", "number", "word"):
         return " at the " not in question.text and " on the " not in question.text
     return (
@@ -68,7 +90,12 @@ def _told(question: Question, context: str) -> bool:
 
 
 def worded(question: Question, rng: random.Random) -> tuple[str, str]:
-    """A question as a person or a benchmark words it, and the answer that wording asks for."""
+    """Returns a question as a person or a benchmark words it, and the answer that this wording asks for.
+
+    Args:
+        question: the question with its answers.
+        rng: source of randomness.
+    """
     style = rng.random()
     if question.kind == "describe":
         return question.text, question.long
@@ -85,7 +112,12 @@ def worded(question: Question, rng: random.Random) -> tuple[str, str]:
 
 
 def lettered(question: Question, rng: random.Random) -> tuple[str, str]:
-    """A multiple-choice question in the manner of ScienceQA or of MMBench; the answer is a letter."""
+    """Returns a multiple-choice question in the manner of ScienceQA or of MMBench, and its letter as the answer.
+
+    Args:
+        question: a question with wrong answers.
+        rng: source of randomness.
+    """
     options = rng.sample([question.short, *question.wrong], 1 + len(question.wrong))
     letters = "ABCDEFGH"[: len(options)]
     if rng.random() < 0.5:
@@ -99,7 +131,7 @@ def lettered(question: Question, rng: random.Random) -> tuple[str, str]:
 
 
 def small_talk(rng: random.Random) -> tuple[str, str]:
-    """A question that needs no picture."""
+    """Returns a question without an image, and its answer: sums, greetings, what the model is and can."""
     a, b = rng.randint(0, 10), rng.randint(0, 10)
     return rng.choice(
         [

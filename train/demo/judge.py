@@ -1,4 +1,4 @@
-"""How often a model answers right on held-out scenes, by kind of question: usual ones, wide ones, and without them.
+"""Measures a model's share of right answers on held-out scenes, by kind: usual ones, wide ones, without the image.
 
 python train/demo/judge.py --model assets/demo
 """
@@ -32,15 +32,15 @@ from mobilevlm.train.demo.world.wide_scenes import wide_scene
 from mobilevlm.train.demo.world.writings import writings
 
 KINDS = ("existence", "color", "shape", "count", "relation", "place", "size", "number", "word", "chart", "compare")
-TWO_NUMBERS = "two numbers"  # one of them, or both; `number` is about the only one of a picture
+TWO_NUMBERS = "two numbers"  # questions for one or both of them; `number` asks for the only one in an image
 KINDS_WIDE = (*KINDS, "ends", TWO_NUMBERS)
-Asked = tuple[Any, str, Question]  # the picture, the question as asked, the question
+Asked = tuple[Any, str, Question]  # the image, the question as asked, the question
 BATCH = 32
-EDGES = (192, 224, 256, 336, 448, 640)  # people's pictures are not of the tower's size
+EDGES = (192, 224, 256, 336, 448, 640)  # in pixels; users' images do not have the tower's size
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +63,7 @@ def _judge(args: argparse.Namespace) -> None:
     figures: dict[str, Any] = {"questions_per_kind": args.questions, "parameters": parameters}
     blind: list[Asked] = [(None, text, question) for _, text, question in usual + wide]
     for name, asked in (("accuracy", usual), ("wide", wide), ("without_picture", blind)):
-        figures[name] = _shares(asked, predict(model, [(picture, text) for picture, text, _ in asked]))
+        figures[name] = _shares(asked, predict(model, [(image, text) for image, text, _ in asked]))
     print(f"{'kind':16} {'usual':>8} {'wide':>8} {'none':>8}   ({args.questions} usual, as many wide, % right)")
     for kind, none in figures["without_picture"].items():
         print(f"{kind:16} {figures['accuracy'].get(kind, '-'):>8} {figures['wide'][kind]:>8} {none:>8}")
@@ -81,17 +81,27 @@ def _shares(asked: list[Asked], answers: list[str]) -> dict[str, float]:
 
 
 def heldout(per_kind: int, kinds: Sequence[str] = KINDS) -> list[Asked]:
-    """Picture, question as asked, question: from seeds no training file uses; every second one with the suffix."""
+    """Returns image, question as asked and question, from seeds of no training file; every second with the suffix.
+
+    Args:
+        per_kind: number of questions of each kind.
+        kinds: the kinds of question.
+    """
     return _heldout(per_kind, kinds, "heldout", sample_scene, questions)
 
 
 def heldout_wide(per_kind: int, kinds: Sequence[str] = KINDS_WIDE) -> list[Asked]:
-    """The same of wide scenes, in other people's words, too."""
+    """Returns the same as `heldout` for wide scenes, in the second wordings, too.
+
+    Args:
+        per_kind: number of questions of each kind.
+        kinds: the kinds of question.
+    """
     return _heldout(per_kind, kinds, "heldout-wide", wide_scene, _of_wide_kinds)
 
 
 def _of_wide_kinds(scene: Scene, rng: random.Random) -> list[Question]:
-    """A scene's wide questions; what is asked about one of several numbers is of a kind of its own."""
+    """Wide questions of a scene; those about one of several numbers are a kind of their own."""
     several = sum(written.kind == "number" for written in writings(scene)) > 1
     found = wide_questions(scene, rng)
     return [replace(q, kind=TWO_NUMBERS) if several and q.kind == "number" else q for q in found]
@@ -111,12 +121,12 @@ def _heldout(
         number += 1
         scene = sample(rng)
         wanted = {q.kind: q for q in ask_about(scene, rng) if len(found.get(q.kind, range(per_kind))) < per_kind}
-        picture = draw_scene(scene, rng, rng.choice(EDGES)) if wanted else None
+        image = draw_scene(scene, rng, rng.choice(EDGES)) if wanted else None
         for kind, question in wanted.items():
             if kind == "count" and question.short.isdigit() and not 1 <= int(question.short) <= 5:
                 continue
             suffix = f"\n{SHORT_ANSWER}" if len(found[kind]) % 2 else ""
-            found[kind].append((picture, question.text + suffix, question))
+            found[kind].append((image, question.text + suffix, question))
     return [row for rows in found.values() for row in rows]
 
 
@@ -124,6 +134,10 @@ def is_right(question: Question, answer: str) -> bool:
     """Whether an answer says the right thing.
 
     The first yes, number or side counts, one colour or shape alone, and of several texts all in their order.
+
+    Args:
+        question: the question with its right answer.
+        answer: the model's answer.
     """
     said, wanted = answer.lower().replace("grey", "gray"), question.short.lower()
     words = re.findall(r"[a-z0-9]+", said)
@@ -154,7 +168,7 @@ def is_right(question: Question, answer: str) -> bool:
 
 
 def _reads(said: str, wanted: str) -> bool:
-    """Whether an answer says a text; of several all of them, in order, and no other number."""
+    """Whether an answer says a text; of several texts all of them, in order, and no other number."""
     # "The red word", "the word on the left": RED and LEFT are texts of the demo, too.
     said = re.sub(rf"\b(?:{'|'.join((*COLORS, 'left', 'right'))}) (?=number|word|text)", "", said)
     said = re.sub(r"\b(?:on|at|to) the (?:left|right)\b", "", said)
@@ -165,12 +179,12 @@ def _reads(said: str, wanted: str) -> bool:
 
 
 def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 24) -> list[str]:
-    """Greedy answers to single questions in the v1 template, several at a time.
+    """Returns greedy answers to single questions in the v1 template, computed in batches.
 
     Args:
         model: a `MobileVLM`.
-        asked: a PIL picture or None, and the question.
-        max_new_tokens: the longest answer.
+        asked: a PIL image or None, and the question.
+        max_new_tokens: longest answer, in tokens.
     """
     from tqdm import tqdm
 
@@ -180,15 +194,15 @@ def predict(model: Any, asked: Iterable[tuple[Any, str]], max_new_tokens: int = 
     spec, answers, rows = ImageSpec.of(model.config.model_config), [], list(asked)
     for start in tqdm(range(0, len(rows), BATCH), desc="questions", unit=f"x{BATCH}"):
         batch = [
-            (text, None if picture is None else preprocess(picture.convert("RGB"), spec))
-            for picture, text in rows[start : start + BATCH]
+            (text, None if image is None else preprocess(image.convert("RGB"), spec))
+            for image, text in rows[start : start + BATCH]
         ]
         answers += answer_batch(model, batch, max_new_tokens=max_new_tokens)
     return answers
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _judge)
 
 

@@ -1,4 +1,4 @@
-"""Writes the six benchmarks about the demo's world, in their official formats, from scenes that nothing else uses.
+"""Writes the six benchmarks about demo scenes, in their official formats, from scenes that nothing else uses.
 
 python train/demo/make_benchmarks.py --out data/demo
 python train/demo/make_benchmarks.py --out data/demo-small --questions 20
@@ -28,7 +28,7 @@ from mobilevlm.train.demo.benchmarks.textvqa import write_textvqa
 from mobilevlm.train.demo.version import generator
 
 FOLDER = "benchmark_data"
-MOST = 5_000  # scenes' numbers are MMBench's indexes, which have to stay below a million
+MOST = 5_000  # numbers of scenes are MMBench's indexes, which have to stay below a million
 WRITERS: dict[str, Callable[[Path, int], None]] = {
     "gqa": write_gqa,
     "mmbench": write_mmbench,
@@ -40,7 +40,7 @@ WRITERS: dict[str, Callable[[Path, int], None]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="make_benchmarks.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,13 +62,17 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def make_benchmarks(out: Path, questions: int) -> None:
-    """Write `benchmark_data/` with a folder for each benchmark, and `sizes.json` last.
+    """Writes `benchmark_data/` with a directory for each benchmark, and `sizes.json` last.
 
-    A finished folder of the same size is kept as it is. A run that is killed leaves `benchmark_data.unfinished`, which
-    the next one removes.
+    A finished directory of the same size is kept as it is. A run that is killed leaves `benchmark_data.unfinished`,
+    which the next one removes.
+
+    Args:
+        out: directory that `benchmark_data/` is written into.
+        questions: approximate number of questions in each benchmark.
 
     Raises:
-        UserError: something else is there by that name, or the benchmarks of another version of this generator.
+        UserError: something else has that name, or the benchmarks are of another version of this generator.
     """
     sizes = json.dumps({"questions": questions, "edges": list(EDGES), "generator": generator()}) + "\n"
     data, building = out / FOLDER, out / f"{FOLDER}.unfinished"
@@ -87,7 +91,7 @@ def make_benchmarks(out: Path, questions: int) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _make)
 
 

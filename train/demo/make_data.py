@@ -1,4 +1,4 @@
-"""Writes the demo's data: pictures and LLaVA-style JSON for every stage.
+"""Writes the demo's data: images and LLaVA-style JSON for every stage.
 
 python train/demo/make_data.py --out data/demo
 python train/demo/make_data.py --out data/demo-small --images 500 --texts 2000
@@ -24,27 +24,29 @@ from mobilevlm.train.demo import conversations, lessons
 from mobilevlm.train.demo.version import generator
 from mobilevlm.train.demo.wide_conversations import wide_row
 from mobilevlm.train.demo.world import facts
-from mobilevlm.train.demo.world.draw import Region, draw_scene
+from mobilevlm.train.demo.world.brush import Region
+from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.scenes import sample_scene
 from mobilevlm.train.demo.world.wide_scenes import wide_scene
 
-EDGES = (144, 192, 288)  # the first is what the demo's tower sees
+EDGES = (144, 192, 288)  # in pixels; the first is what the demo's tower sees
 WIDE_EDGES = (144, 192, 224, 288, 336)
-USUAL = 3 / 7  # rows about usual pictures for each wide one: of all rows of the last stage they are 30 %
+USUAL = 3 / 7  # rows about usual images for each wide one: of all rows of the last stage they are 30 %
 CHUNK = 250
-# Pictures and texts are of different scenes; `judge` takes its own, seen in no stage.
-SEEDS = {"pictures": 0, "texts": 1, "talks": 2, "lessons": 3, "wide": "wide", "wide talks": "wide-talks"}
+# Images and texts are of different scenes; `judge` takes its own, seen in no stage.
+SEEDS: dict[str, int | str]
+SEEDS = {"images": 0, "texts": 1, "talks": 2, "lessons": 3, "wide": "wide", "wide talks": "wide-talks"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="make_data.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     self.add_argument("--out", required=True, metavar="DIR", help="where to write; what is there already is kept")
-    self.add_argument("--images", type=int, default=80_000, help="training pictures (default: %(default)s)")
-    self.add_argument("--texts", type=int, default=60_000, help="texts without a picture (default: %(default)s)")
-    self.add_argument("--wide", type=int, default=40_000, help="wide pictures (default: %(default)s)")
+    self.add_argument("--images", type=int, default=80_000, help="training images (default: %(default)s)")
+    self.add_argument("--texts", type=int, default=60_000, help="texts without an image (default: %(default)s)")
+    self.add_argument("--wide", type=int, default=40_000, help="wide images (default: %(default)s)")
     return self
 
 
@@ -57,12 +59,16 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def make_data(out: Path, images: int, texts: int, wide: int) -> None:
-    """Write `images/` and the JSON of every stage.
+    """Writes `images/` and the JSON of every stage; a finished directory of the same sizes is kept as it is.
 
-    A finished folder of the same sizes is kept as it is.
+    Args:
+        out: directory of the data.
+        images: number of training images of usual scenes.
+        texts: number of texts, and of conversations without an image.
+        wide: number of training images of wide scenes.
 
     Raises:
-        UserError: a finished folder is there that has other sizes or was made by another version of this generator.
+        UserError: a finished directory has other sizes, or was made by another version of this generator.
     """
     sizes = {"images": images, "texts": texts, "wide": wide, "edges": list(EDGES), "generator": generator()}
     done = out / "sizes.json"
@@ -89,12 +95,25 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def write_conversations(pool: ProcessPoolExecutor, out: Path, images: int) -> None:
-    """Write `conversations.json`. How a scene was drawn has no part in what is asked about it."""
+    """Writes `conversations.json`, which does not depend on how the scenes were drawn.
+
+    Args:
+        pool: processes that make the rows.
+        out: directory of the data.
+        images: number of rows, one for each training image.
+    """
     _write_rows(out / "conversations.json", _rows(pool, _talk_chunk, images))
 
 
 def write_wide(pool: ProcessPoolExecutor, out: Path, images: int, wide: int) -> None:
-    """Write the wide pictures, and `wide.json`: a row about each of them and new talk about usual pictures, mixed."""
+    """Writes the images of wide scenes, and `wide.json`: rows about them, mixed with new rows about usual images.
+
+    Args:
+        pool: processes that draw.
+        out: directory of the data.
+        images: number of images of usual scenes, which the new rows are about.
+        wide: number of images of wide scenes.
+    """
     starts = range(0, wide, CHUNK)
     jobs = pool.map(_wide_chunk, [out] * len(starts), starts, [wide] * len(starts))
     rows = [row for chunk in jobs for row in chunk]
@@ -107,10 +126,10 @@ def write_wide(pool: ProcessPoolExecutor, out: Path, images: int, wide: int) -> 
 
 
 def _wide_chunk(out: Path, start: int, wide: int) -> list[dict]:
-    """Draw wide pictures; a row about each that anything can be asked about."""
+    """Draws wide scenes, and returns a row for each that anything can be asked about."""
     rows = []
     for index in range(start, min(start + CHUNK, wide)):
-        rng, name = random.Random(f"{SEEDS['wide']}-{index}"), _picture_name(index, "wide")
+        rng, name = random.Random(f"{SEEDS['wide']}-{index}"), _image_name(index, "wide")
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         scene = wide_scene(rng)
         draw_scene(scene, rng, rng.choice(WIDE_EDGES)).save(out / name, quality=95, subsampling=0)
@@ -119,13 +138,13 @@ def _wide_chunk(out: Path, start: int, wide: int) -> list[dict]:
 
 
 def _usual_chunk(start: int, count: int, images: int) -> list[dict]:
-    """New talk about usual pictures, from the first one again where there are too few."""
+    """New rows about usual images, from the first image again where there are too few."""
     rows = []
     for index in range(start, min(start + CHUNK, count)):
-        picture = index % images
-        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{picture}"))
+        image = index % images
+        scene = sample_scene(random.Random(f"{SEEDS['images']}-{image}"))
         rng = random.Random(f"{SEEDS['wide talks']}-{index}")
-        rows.append(conversations.conversation_row(scene, _picture_name(picture), rng))
+        rows.append(conversations.conversation_row(scene, _image_name(image), rng))
     return rows
 
 
@@ -137,18 +156,18 @@ def _rows(pool: ProcessPoolExecutor, chunk: Callable[[int, int], list[dict]], im
 def _talk_chunk(start: int, images: int) -> list[dict]:
     rows = []
     for index in range(start, min(start + CHUNK, images)):
-        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{index}"))
+        scene = sample_scene(random.Random(f"{SEEDS['images']}-{index}"))
         rng = random.Random(f"{SEEDS['talks']}-{index}")
-        rows.append(conversations.conversation_row(scene, _picture_name(index), rng))
+        rows.append(conversations.conversation_row(scene, _image_name(index), rng))
     return rows
 
 
 def _lesson_chunk(start: int, images: int) -> list[dict]:
     rows = []
     for index in range(start, min(start + CHUNK, images)):
-        scene = sample_scene(random.Random(f"{SEEDS['pictures']}-{index}"))
+        scene = sample_scene(random.Random(f"{SEEDS['images']}-{index}"))
         rng = random.Random(f"{SEEDS['lessons']}-{index}")
-        given = (lesson(scene, _picture_name(index), rng) for lesson in (lessons.sides_row, lessons.writing_row))
+        given = (lesson(scene, _image_name(index), rng) for lesson in (lessons.sides_row, lessons.writing_row))
         rows += [row for row in given if row]
     return rows
 
@@ -157,21 +176,21 @@ def _captions(pool: ProcessPoolExecutor, out: Path, images: int) -> list[dict]:
     from tqdm import tqdm
 
     starts = range(0, images, CHUNK)
-    jobs = pool.map(_picture_chunk, [out] * len(starts), starts, [images] * len(starts))
-    return [row for chunk in tqdm(jobs, total=len(starts), desc="pictures", unit=f"x{CHUNK}") for row in chunk]
+    jobs = pool.map(_image_chunk, [out] * len(starts), starts, [images] * len(starts))
+    return [row for chunk in tqdm(jobs, total=len(starts), desc="images", unit=f"x{CHUNK}") for row in chunk]
 
 
-def _picture_name(index: int, folder: str = "train") -> str:
+def _image_name(index: int, folder: str = "train") -> str:
     return f"images/{folder}/{index // 1000:03d}/{index:06d}.jpg"
 
 
-def _picture_chunk(out: Path, start: int, images: int) -> list[dict]:
-    """Draw pictures; their captions."""
-    (out / _picture_name(start)).parent.mkdir(parents=True, exist_ok=True)
+def _image_chunk(out: Path, start: int, images: int) -> list[dict]:
+    """Draws usual scenes, and returns a row with caption and regions for each."""
+    (out / _image_name(start)).parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in range(start, min(start + CHUNK, images)):
-        rng = random.Random(f"{SEEDS['pictures']}-{index}")
-        scene, name = sample_scene(rng), _picture_name(index)
+        rng = random.Random(f"{SEEDS['images']}-{index}")
+        scene, name = sample_scene(rng), _image_name(index)
         regions: list[Region] = []
         draw_scene(scene, rng, rng.choice(EDGES), regions).save(out / name, quality=95, subsampling=0)
         rows.append(conversations.caption_row(scene, name, rng) | {"regions": regions})
@@ -179,7 +198,7 @@ def _picture_chunk(out: Path, start: int, images: int) -> list[dict]:
 
 
 def _text_chunk(start: int) -> list[dict]:
-    """Running text for language pre-training and a conversation, per scene that is only told, not drawn."""
+    """Text for language pre-training and a conversation, for scenes that are described and not drawn."""
     rows = []
     for index in range(start, start + CHUNK):
         rng = random.Random(f"{SEEDS['texts']}-{index}")
@@ -192,7 +211,7 @@ def _text_chunk(start: int) -> list[dict]:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _make)
 
 

@@ -1,4 +1,4 @@
-"""The stages of the demo's training, in order: the directory of each run to what people call it."""
+"""Stages of the demo's training, in order: directory of each run, and its title."""
 
 STAGES = {
     "tower": "vision tower: captions and regions",

@@ -28,11 +28,12 @@ from mobilevlm.train.demo.version import generator
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "mobilevlm_v2_demo"
 TOWER = "vision_tower"
-TRIAL = 0.01  # a scale below this tries the path out: a few rows a step do
+Words = tuple[str | int | Path, ...]  # arguments of a command
+TRIAL = 0.01  # below this scale a run only tries the commands: a few rows a step are enough
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parser of the command line."""
     self = argparse.ArgumentParser(
         prog="train_demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,31 +50,29 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
-    """Run every step and put the model, its loss curves and figures into `out`."""
+    """Trains the demo model in every stage and writes it with its loss curves, figures and card.
+
+    Args:
+        work: directory of the data and of the runs, a directory for each stage.
+        out: directory of the finished model.
+        scale: fraction of the published amount of data and of the steps, above 0 and at most 1.
+
+    Raises:
+        UserError: a command has failed, or `work` belongs to another version of the generator.
+    """
     data, tokenizer = work / "data", work / "tokenizer"
     own_work(work)
     counts = {"images": 80_000, "texts": 60_000, "wide": 40_000}
     sizes = [f"--{name}={max(64, int(scale * count))}" for name, count in counts.items()]
     _run("demo/make_data.py", "--out", data, *sizes)
-    captions, talks = data / "captions.json", data / "conversations.json"
     if not (tokenizer / "special_tokens_map.json").is_file():  # written last
-        _run("train_tokenizer.py", "--data", data / "text.jsonl", talks, "--vocab-size", 1024, "--out", tokenizer)
-    new = ("--size", SIZE, "--tokenizer", tokenizer)
+        texts = (data / "text.jsonl", data / "conversations.json")
+        _run("train_tokenizer.py", "--data", *texts, "--vocab-size", 1024, "--out", tokenizer)
     short = [] if scale == 1 else [f"--max-steps={max(2, int(2000 * scale))}", "--logging-steps=1"]
     if scale < TRIAL:
         short += ["--global-batch-size=4", "--per-device-train-batch-size=4"]
-    for name, script, words in (
-        ("tower", "vision_pretrain.py", [*new, "--data", captions, "--images", data]),
-        ("language", "language_pretrain.py", [*new, "--data", data / "text.jsonl"]),
-        ("sft", "finetune.py", ["--model", work / "language", "--data", data / "text_conversations.json"]),
-        ("stage1", "finetune.py", ["--model", work / "sft", "--vision-tower", work / "tower", "--data", captions]),
-        ("stage2", "finetune.py", ["--model", work / "stage1", "--data", talks]),
-        ("lessons", "finetune.py", ["--model", work / "stage2", "--data", data / "lessons.json"]),
-        ("finish", "finetune.py", ["--model", work / "lessons", "--data", talks]),
-        ("wide", "finetune.py", ["--model", work / "finish", "--data", data / "wide.json"]),
-    ):
-        pictures = ["--images", data] if name in ("stage1", "stage2", "lessons", "finish", "wide") else []
-        _run(script, "--recipe", f"demo_{name}", *words, *pictures, "--out", work / name, *short)
+    for name, script, words in _stages(work, data, tokenizer):
+        _run(script, "--recipe", f"demo_{name}", *words, "--out", work / name, *short)
     ship(work / "wide", out)
     curves(work, out / "curves.png")
     count = 100 if scale == 1 else 1 if scale < TRIAL else 4
@@ -81,11 +80,28 @@ def train_demo(work: Path, out: Path, scale: float = 1.0) -> None:
     write_card(work, out)
 
 
+def _stages(work: Path, data: Path, tokenizer: Path) -> list[tuple[str, str, Words]]:
+    """Name, command and own options of every stage, in order."""
+    captions, talks, images = data / "captions.json", data / "conversations.json", ("--images", data)
+    new: Words = ("--size", SIZE, "--tokenizer", tokenizer)
+    alignment: Words = ("--model", work / "sft", "--vision-tower", work / "tower", "--data", captions)
+    return [
+        ("tower", "vision_pretrain.py", (*new, "--data", captions, *images)),
+        ("language", "language_pretrain.py", (*new, "--data", data / "text.jsonl")),
+        ("sft", "finetune.py", ("--model", work / "language", "--data", data / "text_conversations.json")),
+        ("stage1", "finetune.py", (*alignment, *images)),
+        ("stage2", "finetune.py", ("--model", work / "stage1", "--data", talks, *images)),
+        ("lessons", "finetune.py", ("--model", work / "stage2", "--data", data / "lessons.json", *images)),
+        ("finish", "finetune.py", ("--model", work / "lessons", "--data", talks, *images)),
+        ("wide", "finetune.py", ("--model", work / "finish", "--data", data / "wide.json", *images)),
+    ]
+
+
 def own_work(work: Path) -> None:
-    """Note in a new work folder which generator it is of.
+    """Notes in a new work directory which version of the generator it belongs to.
 
     Raises:
-        UserError: there are runs of another generator, whose models know other pictures and questions.
+        UserError: there are runs of another version, whose models know other images and questions.
     """
     note, here = work / "generator.txt", generator()
     made_by = note.read_text().strip() if note.is_file() else "one that left no generator.txt"
@@ -99,7 +115,7 @@ def own_work(work: Path) -> None:
 
 
 def _run(script: str, *words: str | int | Path) -> None:
-    """Run one of the project's training commands; its own message says what went wrong."""
+    """Runs one of the project's training commands, whose own message says what went wrong."""
     command = [sys.executable, str(ROOT / "train" / script), *map(str, words)]
     print("$", *(os.path.relpath(word) if word.startswith(str(ROOT)) else word for word in command[1:]), flush=True)
     status = subprocess.run(command).returncode
@@ -108,9 +124,13 @@ def _run(script: str, *words: str | int | Path) -> None:
 
 
 def ship(trained: Path, out: Path) -> None:
-    """Write a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
+    """Writes a checkpoint as it is published: float16, and of the tower's own files only what is not in it already.
 
     Weights keep the eight bits that bfloat16 training gives them, and take a fifth less when packed.
+
+    Args:
+        trained: directory of the trained model.
+        out: directory to write to.
     """
     import torch
 
@@ -132,7 +152,12 @@ def ship(trained: Path, out: Path) -> None:
 
 
 def curves(work: Path, path: Path) -> None:
-    """Draw the loss of every stage."""
+    """Draws the loss of every stage.
+
+    Args:
+        work: directory of the runs, with a directory for each stage.
+        path: the image file to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -152,7 +177,7 @@ def curves(work: Path, path: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     run_command(parser(), _train)
 
 

@@ -1,4 +1,4 @@
-"""Which generator made a folder of demo data: another one's pictures and questions are other data."""
+"""Version of the demo's data generator: data of another version is other data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def generator() -> str:
-    """A digest of all sources that pictures, captions, questions and benchmarks are made by."""
+    """Digest of all sources that images, captions, questions and benchmarks are made by."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for path in here.rglob("*.py")):

@@ -1,17 +1,17 @@
-"""Questions and rows about wide scenes: the usual kinds in other people's words, ends of rows, and several texts."""
+"""Rows of LLaVA-style JSON about wide scenes: questions in many wordings, with many requests for a short answer."""
 
 from __future__ import annotations
 
 import random
 
-from .conversations import lettered, picture_row
+from .conversations import image_row, lettered
 from .questions.question import Question
 from .questions.wide import wide_questions
 from .wordings.phrases import SHORT_ANSWER
 from .world.scenes import Scene
 
 MOST_TURNS = 7
-# How often a kind is asked, where it is not once for each question found: what the usual scenes leave weak, more.
+# Weight of a kind's questions, 1 where not named: more for what a model learns badly from usual scenes.
 WEIGHTS = {
     **{"number": 10.0, "word": 6.0, "count": 5.0, "shape": 3.0, "color": 2.0, "ends": 6.0, "relation": 2.5},
     **{"compare": 2.0, "place": 0.8, "existence": 0.4, "chart": 1.0, "size": 0.25, "describe": 0.25},
@@ -29,17 +29,28 @@ IN_A_PHRASE = (" Answer briefly.", "\nShort answer.", " Just the answer.", "\nGi
 
 
 def wide_row(scene: Scene, image: str, rng: random.Random) -> dict | None:
-    """One row for the `v1` template: a few questions about the picture; None where there is nothing to ask."""
+    """Returns a row for the `v1` template: a few questions about an image; None where there is nothing to ask.
+
+    Args:
+        scene: what the image shows.
+        image: file name of the image.
+        rng: source of randomness.
+    """
     asked = sorted(wide_questions(scene, rng), key=lambda q: rng.random() ** (1 / WEIGHTS[q.kind]), reverse=True)
     turns = unspoilt(asked, rng.randint(1, MOST_TURNS), rng)
-    return picture_row(image, turns) if turns else None
+    return image_row(image, turns) if turns else None
 
 
 def unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Turns whose answers no earlier turn tells.
+    """Returns turns whose answers no earlier turn tells.
 
     A question may be about several facts, as the two numbers of a list are. What stands at an end and what is left of
     what follow from each other, so a row asks for one of them only.
+
+    Args:
+        asked: questions, in the order in which they are taken.
+        most: number of turns at most.
+        rng: source of randomness.
     """
     turns: list[tuple[str, str]] = []
     known: set[str] = set()
@@ -59,7 +70,12 @@ def unspoilt(asked: list[Question], most: int, rng: random.Random) -> list[tuple
 
 
 def worded(question: Question, rng: random.Random) -> tuple[str, str]:
-    """A question as a person or a benchmark words it, and the answer that wording asks for."""
+    """Returns a question as a person or a benchmark words it, and the answer that this wording asks for.
+
+    Args:
+        question: the question with its answers.
+        rng: source of randomness.
+    """
     style, text, short = rng.random(), question.text, question.short
     if question.kind == "describe":
         return text, question.long

@@ -12,7 +12,8 @@ from mobilevlm.train.demo import conversations
 from mobilevlm.train.demo.questions.usual import questions
 from mobilevlm.train.demo.wordings.phrases import QUESTIONS, ask
 from mobilevlm.train.demo.world import facts
-from mobilevlm.train.demo.world.draw import draw_scene, shade
+from mobilevlm.train.demo.world.brush import shade
+from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
 from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey

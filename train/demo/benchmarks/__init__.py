@@ -1,1 +1,1 @@
-"""The six benchmarks in the demo's world, in their official formats; `make_benchmarks.py` writes them."""
+"""The six benchmarks about demo scenes, in their official formats; `make_benchmarks.py` writes them."""

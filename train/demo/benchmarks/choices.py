@@ -1,4 +1,4 @@
-"""Questions with options to choose from, for ScienceQA and MMBench."""
+"""Multiple-choice questions for ScienceQA and MMBench."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = tuple("top left,top,top right,left,center,right,bottom left,bottom,bott
 
 @dataclass(frozen=True)
 class Choice:
-    """A question and its options, the right one at `right`."""
+    """A question and its options, with the index `right` of the right one."""
 
     question: Question
     options: tuple[str, ...]
@@ -26,19 +26,24 @@ class Choice:
 
     @property
     def slot(self) -> str:
-        """One of `SLOTS`, or another kind of the demo's."""
+        """Kind of the question: one of `SLOTS`, or another kind of the demo's."""
         if confirms(self.question):
             return "check"
         return "writing" if self.question.kind in ("number", "word") else self.question.kind
 
     @property
     def letter(self) -> str:
-        """The answer."""
+        """Letter of the right option."""
         return string.ascii_uppercase[self.right]
 
 
 def choices(scene: Scene, rng: random.Random) -> list[Choice]:
-    """All sound questions about a scene that come with options."""
+    """Returns all sound questions about a scene that come with options.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     for question in questions(scene, rng):
         wrong = _wrong(question, rng)
@@ -65,7 +70,12 @@ def _wrong(question: Question, rng: random.Random) -> tuple[str, ...]:
 
 
 def other_writings(text: str, rng: random.Random) -> tuple[str, ...]:
-    """Three numbers with as many digits, or words in the same kind of letters."""
+    """Returns three numbers with as many digits, or three words in the same case.
+
+    Args:
+        text: the number or word that is written.
+        rng: source of randomness.
+    """
     if text.isdigit():
         start = 10 ** (len(text) - 1) if len(text) > 1 else 0
         return tuple(str(n) for n in rng.sample([n for n in range(start, 10 ** len(text)) if n != int(text)], 3))

@@ -1,4 +1,4 @@
-"""GQA's files about demo scenes: open questions and yes or no, graded by equality with one short answer."""
+"""GQA's files about demo scenes: open and yes-or-no questions, graded by equality with one short answer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ..questions.question import Question
 from ..questions.usual import questions
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.scenes import Scene
-from .rows import confirms, save_picture, sound, take, write_json, write_lines
+from .rows import confirms, save_image, sound, take, write_json, write_lines
 
 # Asked in turn: "yes" and "no" are questions of any kind with that answer, so neither is a strategy.
 SLOTS = ("color", "shape", "count", "relation", "place", "size", "yes", "no")
 
 
 def write_gqa(folder: Path, count: int) -> None:
-    """Write one question about each of `count` pictures.
+    """Writes one question about each of `count` images.
 
     Args:
-        folder: of this benchmark; gets `images/`, the questions for the model and those with answers.
-        count: how many.
+        folder: directory of this benchmark; gets `images/`, the questions for the model and those with answers.
+        count: number of questions.
     """
     rows, answers = [], {}
     for number, scene, rng, question in take("gqa", count, _question):
         key, image = f"20{number:06d}", f"n{number:06d}"
-        save_picture(folder / "images" / f"{image}.jpg", scene, rng)
+        save_image(folder / "images" / f"{image}.jpg", scene, rng)
         text = f"{question.text}\n{SHORT_ANSWER}"
         rows.append({"question_id": key, "image": f"{image}.jpg", "text": text, "category": "default"})
         kind = "verify" if confirms(question) else "query"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ..world.scenes import Scene
 from .choices import SLOTS, Choice, choices
-from .rows import save_picture, take, write_text
+from .rows import save_image, take, write_text
 
 ROTATED = 1_000_000  # added to the index by each rotation, so that indexes of one question are equal modulo this
 LETTERS = "ABCD"
 COLUMNS = ("index", "question", "hint", *LETTERS, "answer", "category", "image", "source", "l2-category", "comment")
 COLUMNS += ("split",)
-# What is asked in turn, as MMBench files it: its category and the ability above that.
+# Kinds that are asked in turn, with MMBench's category and the ability above that.
 CATEGORIES = {
     "color": ("attribute_recognition", "finegrained_perception (instance-level)"),
     "shape": ("attribute_recognition", "finegrained_perception (instance-level)"),
@@ -32,17 +32,17 @@ CATEGORIES = {
 
 
 def write_mmbench(folder: Path, count: int) -> None:
-    """Write one question about each of `count` pictures, with all its rotations.
+    """Writes one question about each of `count` images, with all its rotations.
 
     Args:
-        folder: of this benchmark; gets one table, which holds the pictures, too.
-        count: how many questions; the table has up to four rows of each.
+        folder: directory of this benchmark; gets one table, which holds the images, too.
+        count: number of questions; the table has up to four rows of each.
     """
     asked = []
     for number, scene, rng, choice in take("mmbench", count, _choice):
-        picture = BytesIO()
-        save_picture(picture, scene, rng)
-        asked.append((number, choice, _hint(scene, choice), base64.b64encode(picture.getvalue()).decode()))
+        file = BytesIO()
+        save_image(file, scene, rng)
+        asked.append((number, choice, _hint(scene, choice), base64.b64encode(file.getvalue()).decode()))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, COLUMNS, delimiter="\t", lineterminator="\n")
     writer.writeheader()
@@ -60,14 +60,14 @@ def _choice(scene: Scene, rng: random.Random, taken: int) -> Choice | None:
 
 
 def _hint(scene: Scene, choice: Choice) -> str:
-    """What is known beforehand: for some questions a little, for most nothing."""
+    """Hint of a question: a sentence on the image for some, empty for most."""
     if scene.chart and not choice.question.short.endswith("chart"):
         return f"The picture shows a {scene.chart.kind} chart."
     return "Something is written in the picture." if choice.slot == "writing" else ""
 
 
 def _rotated(choice: Choice, turn: int) -> dict[str, str]:
-    """The cells that depend on the rotation, and those that go with the question."""
+    """Cells of a row: those that depend on the rotation, and those that belong to the question."""
     options = choice.options[turn:] + choice.options[:turn]
     category, ability = CATEGORIES[choice.slot]
     cells = dict(zip(LETTERS, options, strict=False)) | {"answer": LETTERS[options.index(choice.question.short)]}

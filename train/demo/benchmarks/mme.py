@@ -1,4 +1,4 @@
-"""MME's files about demo scenes: two questions about a picture, one to confirm and one to deny, in five categories."""
+"""MME's files about demo scenes: two questions about an image, one to confirm and one to deny, in five categories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..questions.question import Question
 from ..questions.relations import relation
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.scenes import Scene
-from .rows import save_picture, sound, take, write_lines, write_text
+from .rows import save_image, sound, take, write_lines, write_text
 
-# Category to what asks its questions and the kinds they are of. The demo knows no celebrities and does no sums.
+# Category to the function that asks its questions, and their kinds. The demo knows no celebrities and does no sums.
 CATEGORIES: dict[str, tuple[Callable[[Scene, random.Random], list[Question]], tuple[str, ...]]] = {
     "existence": (existence, ("existence",)),
     "count": (check, ("count",)),
@@ -22,25 +22,25 @@ CATEGORIES: dict[str, tuple[Callable[[Scene, random.Random], list[Question]], tu
     "color": (check, ("color",)),
     "OCR": (check, ("number", "word")),
 }
-# The release has some categories in two folders and some, like the others here, with the answers beside the pictures.
+# The release has some categories in two folders and some, like the others here, with the answers beside the images.
 IN_TWO_FOLDERS = ("color", "OCR")
 TRIES = 6
 
 
 def write_mme(folder: Path, count: int) -> None:
-    """Write a yes and a no question about each picture.
+    """Writes a yes and a no question about each image.
 
     Args:
-        folder: of this benchmark; gets `images/`, with the answers in it, and the questions for the model.
-        count: about how many questions; as many pictures in every category.
+        folder: directory of this benchmark; gets `images/`, with the answers in it, and the questions for the model.
+        count: approximate number of questions; every category has as many images.
     """
     rows = []
-    pictures = len(CATEGORIES) * max(1, round(count / 2 / len(CATEGORIES)))
-    for number, scene, rng, (category, pair) in take("mme", pictures, _pair):
+    images = len(CATEGORIES) * max(1, round(count / 2 / len(CATEGORIES)))
+    for number, scene, rng, (category, pair) in take("mme", images, _pair):
         name, home = f"{number:06d}", folder / "images" / category
         split = category in IN_TWO_FOLDERS
         image = f"{category}/images/{name}.png" if split else f"{category}/{name}.png"
-        save_picture(folder / "images" / image, scene, rng, "PNG")
+        save_image(folder / "images" / image, scene, rng, "PNG")
         lines = [f"{question.text} Please answer yes or no.\t{question.short}\n" for question in pair]
         write_text((home / "questions_answers_YN" if split else home) / f"{name}.txt", "".join(lines))
         for question in pair:
@@ -50,7 +50,7 @@ def write_mme(folder: Path, count: int) -> None:
 
 
 def _pair(scene: Scene, rng: random.Random, taken: int) -> tuple[str, list[Question]] | None:
-    """A category, in turn, and a question of it with the answer yes and one with no."""
+    """Category, in turn, with a question of it that is answered by yes and one by no."""
     category = list(CATEGORIES)[taken % len(CATEGORIES)]
     ask_about, kinds = CATEGORIES[category]
     if category == "OCR" and any(text.text != text.text.lower() for text in scene.texts):

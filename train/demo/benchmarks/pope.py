@@ -1,4 +1,4 @@
-"""POPE's files about demo scenes: is there such a thing? Half yes, half no, the no of three degrees of difficulty."""
+"""POPE's files about demo scenes: whether there is such a thing; half yes, half no, the no of three difficulties."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.facts import a
 from ..world.scenes import COLORS, SHAPES, Scene
-from .rows import FOUR_SIDED, save_picture, take, write_lines
+from .rows import FOUR_SIDED, save_image, take, write_lines
 
 CATEGORIES = ("adversarial", "popular", "random")
-POPULAR = 8  # of the commonest things that are not in the picture, one is asked
+POPULAR = 8  # the most frequent things that are not in the image, one of which is asked for
 Pair = tuple[str, str]  # colour and shape
 PAIRS: tuple[Pair, ...] = tuple(product(COLORS, SHAPES))
 
 
 def write_pope(folder: Path, count: int) -> None:
-    """Write three categories of questions, each with a yes and a no about every picture.
+    """Writes three categories of questions, each with a yes and a no about every image.
 
     Args:
-        folder: of this benchmark; gets `val2014/`, the questions for the model and, in `coco/`, the labels.
-        count: about how many; a sixth of it are pictures.
+        folder: directory of this benchmark; gets `val2014/`, the questions for the model and, in `coco/`, the labels.
+        count: approximate number of questions, six about each image.
     """
     held = list(take("pope", max(1, round(count / 6)), _present))
     common = Counter(pair for _, scene, _, _ in held for pair in _pairs(scene))
@@ -35,8 +36,8 @@ def write_pope(folder: Path, count: int) -> None:
         for category in CATEGORIES:
             missing = rng.choice(_absent(scene, category, ranked))
             asked[category] += [(image, present, "yes"), (image, missing, "no")]
-        save_picture(folder / "val2014" / image, scene, rng)
-    rows = []
+        save_image(folder / "val2014" / image, scene, rng)
+    rows: list[dict[str, Any]] = []
     for category, questions in asked.items():
         labels = []
         for number, (image, (color, shape), label) in enumerate(questions, 1):
@@ -53,12 +54,12 @@ def _present(scene: Scene, rng: random.Random, taken: int) -> Pair | None:
 
 
 def _pairs(scene: Scene) -> list[Pair]:
-    """What there is, each once."""
+    """Colours and shapes in a scene, each pair once."""
     return list(dict.fromkeys((thing.color, thing.shape) for thing in scene.things))
 
 
 def _absent(scene: Scene, category: str, ranked: Sequence[Pair]) -> list[Pair]:
-    """What is not there beyond doubt, as far as a category asks about it; `ranked` is the commonest first."""
+    """Pairs that are not there beyond doubt, as a category asks about them; `ranked` is the commonest first."""
     there = _pairs(scene)
     colors, shapes = {color for color, _ in there}, {shape for _, shape in there}
     four_sided = {color for color, shape in there if shape in FOUR_SIDED}

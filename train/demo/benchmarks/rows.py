@@ -1,4 +1,4 @@
-"""What the demo's six benchmarks share: held-out scenes, questions nobody could argue about, the files they go into."""
+"""Common parts of the demo's six benchmarks: held-out scenes, questions beyond doubt, the files they are written to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..wordings.phrases import SYNONYMS
 from ..world.draw import draw_scene
 from ..world.scenes import Scene, sample_scene
 
-EDGES = (192, 224, 256, 336)  # above what the demo's tower sees, as people's pictures are
+EDGES = (192, 224, 256, 336)  # in pixels; above what the demo's tower sees, as users' images are
 # Nobody tells these apart for certain: one is not asked about where another one is.
 FOUR_SIDED = frozenset({"square", "rectangle", "diamond"})
 _GREETED = re.compile(r"Hello, |Hi! |Please: |Question: |Quick question: |Look at the picture\. ")
@@ -28,12 +28,12 @@ Found = TypeVar("Found")
 def take(
     task: str, count: int, pick: Callable[[Scene, random.Random, int], Found | None]
 ) -> Iterator[tuple[int, Scene, random.Random, Found]]:
-    """Go through a benchmark's own scenes, from the seeds `bench-TASK-NUMBER`, and show the progress.
+    """Yields a benchmark's own scenes, from the seeds `bench-TASK-NUMBER`, and shows the progress.
 
     Args:
-        task: the benchmark.
-        count: how many scenes to take.
-        pick: finds something to ask about a scene, given how many were taken before; None to go on to the next.
+        task: name of the benchmark.
+        count: number of scenes to take.
+        pick: finds something to ask about a scene, given how many were taken before; None to skip the scene.
 
     Yields:
         The scene's number (from 1), the scene, its random numbers from here on, and what `pick` found.
@@ -54,10 +54,14 @@ def take(
 
 
 def sound(scene: Scene, question: Question) -> bool:
-    """Whether a question is worded as a benchmark words it and has one answer that follows from the picture.
+    """Whether a question is worded as a benchmark words it and has one answer that follows from the image.
 
     The demo's questions are also for training, where a greeting, a missing question mark or an answer that some would
     dispute does no harm.
+
+    Args:
+        scene: what the image shows.
+        question: the question with its answers.
     """
     text = question.text
     if not text[0].isupper() or text[-1] not in "?." or _GREETED.match(text) or question.kind == "describe":
@@ -66,7 +70,7 @@ def sound(scene: Scene, question: Question) -> bool:
 
 
 def confirms(question: Question) -> bool:
-    """Whether yes or no is asked for; an answer `No` alone may be a word in the picture."""
+    """Whether a question asks for yes or no; an answer `No` alone may be a word in the image."""
     return question.wrong in (("Yes",), ("No",))
 
 
@@ -90,24 +94,46 @@ def _undisputed(scene: Scene, question: Question) -> bool:
     return not named or len(named | FOUR_SIDED.intersection(thing.shape for thing in scene.things)) == 1
 
 
-def save_picture(target: Path | BytesIO, scene: Scene, rng: random.Random, form: str = "JPEG") -> None:
-    """Draw a scene into a file, whose folder is made, or into memory."""
+def save_image(target: Path | BytesIO, scene: Scene, rng: random.Random, form: str = "JPEG") -> None:
+    """Draws a scene into a file, whose directory is created, or into memory.
+
+    Args:
+        target: the file or buffer.
+        scene: what to draw.
+        rng: source of randomness.
+        form: Pillow's name of the file format.
+    """
     if isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
     draw_scene(scene, rng, rng.choice(EDGES)).save(target, form, quality=95, subsampling=0)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON value."""
+    """Writes one JSON value.
+
+    Args:
+        path: the file; its directory is created.
+        value: what to write.
+    """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[dict]) -> None:
-    """Write a JSON object per line."""
+    """Writes a JSON object per line.
+
+    Args:
+        path: the file; its directory is created.
+        rows: the objects.
+    """
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text whose folder is made."""
+    """Writes a text as UTF-8.
+
+    Args:
+        path: the file; its directory is created.
+        text: what to write; line ends stay as they are.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")

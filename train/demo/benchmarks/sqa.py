@@ -1,4 +1,4 @@
-"""ScienceQA's files about demo scenes: multiple choice about a picture, or about a description instead of one."""
+"""ScienceQA's files about demo scenes: multiple choice about an image, or about a description instead of one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from ..world import facts
 from ..world.scenes import Scene
 from .choices import SLOTS, Choice, choices
-from .rows import save_picture, take, write_json
+from .rows import save_image, take, write_json
 
-TEXT_ONLY = 5  # every so many-th item has no picture
-TOLD = ("color", "shape", "count", "writing", "chart", "check")  # what a description answers
+TEXT_ONLY = 5  # one item in so many has no image
+TOLD = ("color", "shape", "count", "writing", "chart", "check")  # kinds that a description answers
 _BY_PLACE = re.compile(r"\b(at|on) the (top|bottom|left|right)\b")
 
 
 def write_sqa(folder: Path, count: int) -> None:
-    """Write one question about each of `count` scenes.
+    """Writes one question about each of `count` scenes.
 
     Args:
-        folder: of this benchmark; gets `images/test/`, the conversations, the split and the problems with answers.
-        count: how many.
+        folder: directory of this benchmark; gets `images/test/`, conversations, the split, and problems with answers.
+        count: number of questions.
     """
     rows, problems = [], {}
     for number, scene, rng, (choice, context) in take("sqa", count, _item):
@@ -31,7 +31,7 @@ def write_sqa(folder: Path, count: int) -> None:
         listed = " ".join(f"({letter}) {option}" for letter, option in lettered)
         text = f"Context: {context or 'N/A'}\nQuestion: {choice.question.text}\nOptions: {listed}"
         if name:
-            save_picture(folder / "images" / "test" / key / name, scene, rng, "PNG")
+            save_image(folder / "images" / "test" / key / name, scene, rng, "PNG")
         turns = [
             {"from": "human", "value": f"<image>\n{text}" if name else text},
             {"from": "gpt", "value": f"The answer is {choice.letter}."},
@@ -54,9 +54,9 @@ def write_sqa(folder: Path, count: int) -> None:
 
 
 def _item(scene: Scene, rng: random.Random, taken: int) -> tuple[Choice, str] | None:
-    """A question, and the description that answers it where there is to be no picture."""
+    """Question, and the description that answers it where there is to be no image."""
     if scene.width != scene.height:
-        return None  # the original crops ScienceQA's pictures to a square: what is at their ends is lost
+        return None  # the original crops ScienceQA's images to a square: what is at their ends is lost
     turn, alone = divmod(taken, TEXT_ONLY)
     if alone < TEXT_ONLY - 1:
         wanted = SLOTS[taken % len(SLOTS)]
@@ -66,6 +66,6 @@ def _item(scene: Scene, rng: random.Random, taken: int) -> tuple[Choice, str] | 
 
 
 def _told(choice: Choice) -> bool:
-    """Whether the description says it: what there is it always does, where it is and how big not always."""
+    """Whether the description answers a question: what there is always, where it is and how big not always."""
     kinds = ("existence", "color", "shape", "count", "number", "word", "chart")
     return choice.question.kind in kinds and not _BY_PLACE.search(choice.question.text)

@@ -10,19 +10,19 @@ from ..questions.reading import reading
 from ..wordings.phrases import SHORT_ANSWER
 from ..world.scenes import Scene
 from .choices import other_writings
-from .rows import save_picture, sound, take, write_json, write_lines
+from .rows import save_image, sound, take, write_json, write_lines
 
-# In turn, what the prompt says was read: no line about it at all, the right token, nothing, a wrong one beside it.
+# OCR tokens in the prompt, in turn: no line about them, the right one, none, a wrong one beside it.
 HINTS = ("none", "right", "empty", "right", "mixed")
 ANNOTATORS = 10  # the official score needs so many answers
 
 
 def write_textvqa(folder: Path, count: int) -> None:
-    """Write one question about each of `count` pictures with something written in it.
+    """Writes one question about each of `count` images with something written in it.
 
     Args:
-        folder: of this benchmark; gets `train_images/`, the questions for the model and those with answers.
-        count: how many.
+        folder: directory of this benchmark; gets `train_images/`, the questions for the model and those with answers.
+        count: number of questions.
     """
     rows: list[dict] = []
     answers: list[dict] = []
@@ -30,7 +30,7 @@ def write_textvqa(folder: Path, count: int) -> None:
         image = f"{number:016x}"
         hint = _hint(question, HINTS[len(rows) % len(HINTS)], rng)
         text = f"{question.text}\n{hint}{SHORT_ANSWER}"
-        save_picture(folder / "train_images" / f"{image}.jpg", scene, rng)
+        save_image(folder / "train_images" / f"{image}.jpg", scene, rng)
         rows.append({"question_id": image, "image": f"{image}.jpg", "text": text, "category": "default"})
         answer = {"question": question.text, "image_id": image, "question_id": len(rows)}
         answers.append(answer | {"answers": [question.short] * ANNOTATORS, "set_name": "val"})
@@ -44,7 +44,7 @@ def _question(scene: Scene, rng: random.Random, taken: int) -> Question | None:
 
 
 def _hint(question: Question, kind: str, rng: random.Random) -> str:
-    """The prompt's line about what was read, if it has one."""
+    """Line of the prompt about the OCR tokens; empty if it has none."""
     if kind == "none":
         return ""
     tokens = [] if kind == "empty" else [question.short]

@@ -1,1 +1,1 @@
-"""Questions about a scene and their answers."""
+"""Questions about scenes, with their answers."""

@@ -1,4 +1,4 @@
-"""What there is: questions about existence, colour, shape, number and size."""
+"""Questions about existence, colour, shape, number and size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from .question import Question, others, yes_no
 
 
 def existence(scene: Scene, rng: random.Random) -> list[Question]:
-    """As many true as false; the false ones are often nearly true."""
+    """Returns questions whether there is a thing, as many true as false; the false ones are often nearly true.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     for _ in range(2):
         truth = rng.random() < 0.5
@@ -26,7 +31,7 @@ def existence(scene: Scene, rng: random.Random) -> list[Question]:
         one = " ".join(filter(None, (color, shape or "shape")))
         many = " ".join(filter(None, (color, plural(shape or "shape"))))
         text = ask("existence", rng, thing=a(one), thing_cap=cap(a(one)), things=many)
-        if shape is None and rng.random() < 0.5:
+        if shape is None and color is not None and rng.random() < 0.5:
             text = ask("existence_color", rng, color=color)
         found.append(yes_no("existence", text, truth, f"there is {a(one)}", f"there is no {one}"))
     return found
@@ -47,7 +52,8 @@ def _present(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] 
 
 
 def _absent(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] | None:
-    shape, color = rng.choice(SHAPES), rng.choice(list(COLORS))
+    shape: str | None = rng.choice(SHAPES)
+    color: str | None = rng.choice(list(COLORS))
     near = scene.things and rng.random() < 0.6
     if near and rng.random() < 0.5:
         shape = rng.choice(scene.things).shape
@@ -56,7 +62,7 @@ def _absent(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] |
     elif rng.random() < 0.6:
         color, shape = rng.choice([(None, shape), (color, None)])
     # Nobody tells these apart for certain.
-    like = {"square": "rectangle", "rectangle": "square", "diamond": "square"}.get(shape)
+    like = {"square": "rectangle", "rectangle": "square", "diamond": "square"}.get(shape or "")
     doubtful = any(t.shape == like and color in (None, t.color) for t in scene.things) if like else False
     doubtful = doubtful or (
         scene.chart is not None and (color is not None or shape in ("square", "rectangle", "circle"))
@@ -66,7 +72,12 @@ def _absent(scene: Scene, rng: random.Random) -> tuple[str | None, str | None] |
 
 
 def color(scene: Scene, rng: random.Random) -> list[Question]:
-    """The colour of a thing named by its shape or its place, of the background, of writing."""
+    """Returns questions for the colour of a thing named by its shape or place, of the background, of writing.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     for thing in rng.sample(scene.things, min(2, len(scene.things))):
         name = without_color(scene, thing, rng)
@@ -90,7 +101,13 @@ def color(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def without_color(scene: Scene, thing: Thing, rng: random.Random) -> str | None:
-    """A name for a thing that does not tell its colour, by its shape or its place; None if there is none."""
+    """Returns a name of a thing by its shape or place that does not tell its colour; None if there is none.
+
+    Args:
+        scene: what the image shows.
+        thing: the thing to name.
+        rng: source of randomness.
+    """
     found = []
     if len(things_called(scene, thing.shape)) == 1:
         found += [thing.shape] * 3
@@ -104,7 +121,12 @@ def without_color(scene: Scene, thing: Thing, rng: random.Random) -> str | None:
 
 
 def shape(scene: Scene, rng: random.Random) -> list[Question]:
-    """The shape of a thing named by its colour or its place."""
+    """Returns questions for the shape of a thing named by its colour or place.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     for thing in rng.sample(scene.things, min(2, len(scene.things))):
         options = [name for name in [without_color(scene, thing, rng)] if name and thing.shape not in name]
@@ -119,7 +141,12 @@ def shape(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def count(scene: Scene, rng: random.Random) -> list[Question]:
-    """How many there are of a shape, of a colour, of both, in all; now and then none."""
+    """Returns questions for the number of things of a shape, of a colour, of both, in all; sometimes none.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     if scene.chart:
         kind = "parts" if scene.chart.kind == "bar" else "slices"
         number, noun = len(scene.chart.values), "bars" if scene.chart.kind == "bar" else "slices"
@@ -155,7 +182,12 @@ def _numbers(number: int, rng: random.Random) -> tuple[str, ...]:
 
 
 def size(scene: Scene, rng: random.Random) -> list[Question]:
-    """How big a thing is, and which of two is bigger."""
+    """Returns questions how big a thing is, and which of two is bigger.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     named = [(t, f"the {name}") for t in scene.things if (name := facts.name(scene, t, rng))]
     for thing, name in rng.sample(named, min(1, len(named))):

@@ -1,4 +1,4 @@
-"""Colour, shape, number and writing again, as statements to confirm or deny."""
+"""Questions that state a colour, shape, number or text, to be confirmed or denied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from .question import Question, others, yes_no
 
 
 def check(scene: Scene, rng: random.Random) -> list[Question]:
-    """Colour, shape, number and writing again, as statements to confirm or deny."""
+    """Returns statements on colour, shape, number and writing, to be confirmed or denied.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     truth = rng.random() < 0.5
     for thing in rng.sample(scene.things, min(1, len(scene.things))):
@@ -31,11 +36,11 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
             question = yes_no("shape", text, truth, yes, no, thing.name)
             found += [] if doubtful else [question]
         number = len(things_called(scene, thing.shape))
-        said = number if truth else rng.choice([n for n in range(1, 7) if n != number])
-        word = NUMBER_WORDS[said] if rng.random() < 0.7 else str(said)
+        claimed = number if truth else rng.choice([n for n in range(1, 7) if n != number])
+        word = NUMBER_WORDS[claimed] if rng.random() < 0.7 else str(claimed)
         text = ask("are_many", rng, number=word, things=plural(thing.shape))
         verb, noun = ("is", thing.shape) if number == 1 else ("are", plural(thing.shape))
-        if said > 1 and (number > 1 or rng.random() < 0.3):
+        if claimed > 1 and (number > 1 or rng.random() < 0.3):
             statement = f"there {verb} {number} {noun}"
             about = f"how many {plural(thing.shape)}"
             found.append(yes_no("count", text, truth, statement, statement, about))
@@ -44,7 +49,13 @@ def check(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def is_written(text: str, truth: bool, rng: random.Random) -> Question:
-    """Whether a text says what it says, or something else."""
+    """Returns the question whether a text is written.
+
+    Args:
+        text: the number or word that is written.
+        truth: whether to ask for that text; otherwise for another one.
+        rng: source of randomness.
+    """
     kind, other = ("number", misread) if text.isdigit() else ("word", another_word)
     asked = ask("is_written", rng, kind=kind, text=text if truth else other(text, rng))
     statement = f"it says {text}"
@@ -52,7 +63,7 @@ def is_written(text: str, truth: bool, rng: random.Random) -> Question:
 
 
 def _choices(scene: Scene, rng: random.Random) -> list[Question]:
-    """One of two colours, one of two shapes, and what has a colour."""
+    """Questions for one of two colours, for one of two shapes, and for what has a colour."""
     found = []
     for thing in rng.sample(scene.things, min(1, len(scene.things))):
         name = without_color(scene, thing, rng)
@@ -72,7 +83,12 @@ def _choices(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def misread(digits: str, rng: random.Random) -> str:
-    """Another number of as many digits; half of the time all but one of them are the same."""
+    """Returns another number with as many digits; half of the time all digits but one are the same.
+
+    Args:
+        digits: the number that is written.
+        rng: source of randomness.
+    """
     if rng.random() < 0.5 and len(digits) > 1:
         low = 10 ** (len(digits) - 1)
         return str(rng.choice([number for number in range(low, 10 * low) if str(number) != digits]))
@@ -82,6 +98,11 @@ def misread(digits: str, rng: random.Random) -> str:
 
 
 def another_word(word: str, rng: random.Random) -> str:
-    """Another word in the same case, or the case alone would tell which was written."""
+    """Returns another word in the same case, or the case alone would tell which is written.
+
+    Args:
+        word: the word that is written.
+        rng: source of randomness.
+    """
     other = rng.choice([w for w in WORDS if w != word.lower()])
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other

@@ -1,4 +1,4 @@
-"""Things named by their place alone: the leftmost one, the one in the middle of a row, the second from the top."""
+"""Questions about things named by their place: the leftmost one, the middle one of a row, the second from the top."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from ..world.facts import CLEARLY, a
 from ..world.scenes import COLORS, SHAPES, Scene, Thing
 from .question import Question, others, yes_no
 
-# How far apart two things may be across a row that is still called one.
+# Largest distance across a row that is still called one.
 LEVEL = 0.07
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 def ends(scene: Scene, rng: random.Random) -> list[Question]:
-    """Colour and shape of what a place alone names, which thing it is, and claims about it."""
+    """Returns questions for colour, shape and identity of things that are named by their place, and claims about them.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     named = [(key, thing) for key, thing in places(scene)]
     found = []
     for key, thing in rng.sample(named, min(4, len(named))):
@@ -27,7 +32,7 @@ def ends(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def places(scene: Scene) -> list[tuple[str, Thing]]:
-    """Names of places that one thing alone can be meant by: sides, the middle, `second-left`."""
+    """Returns names of places that mean exactly one thing, with that thing: sides, the middle, `second-left`."""
     found = [(side, end) for side in facts.SIDES if (end := extreme(scene, side))]
     for across in (True, False):
         order = sorted(scene.things, key=lambda t: t.x if across else t.y)
@@ -44,7 +49,12 @@ def places(scene: Scene) -> list[tuple[str, Thing]]:
 
 
 def extreme(scene: Scene, side: str) -> Thing | None:
-    """The thing that lies on that side of all others."""
+    """Returns the thing that lies on a side of all others, None if there is none.
+
+    Args:
+        scene: what the image shows.
+        side: a key of `facts.SIDES`.
+    """
     if len(scene.things) < 2:
         return None
     others_of = [(t, [other for other in scene.things if other is not t]) for t in scene.things]
@@ -52,7 +62,7 @@ def extreme(scene: Scene, side: str) -> Thing | None:
 
 
 def _beyond(one: Thing, side: str, other: Thing) -> bool:
-    """Whether it lies on that side of the other by its middle and by its edge alike."""
+    """Whether a thing lies on that side of the other by its centre and by its edge alike."""
     sign = -1 if side in ("left", "above") else 1
     at, other_at = ((t.x if side in ("left", "right") else t.y) * sign for t in (one, other))
     return side in facts.sides(one, other) and at + one.radius > other_at + other.radius
@@ -90,7 +100,7 @@ def _asked(scene: Scene, key: str, thing: Thing, rng: random.Random) -> list[Que
 
 
 def _name(scene: Scene, key: str, rng: random.Random) -> str:
-    """A thing's name by its place; where there is writing, only a shape is meant for certain by `shape`."""
+    """Name of a thing by its place; where there is writing, only `shape` is sure to mean a shape."""
     nouns = ["shape"] * 4 + ([] if scene.texts else ["object", "thing", "figure", "one", "item", "symbol"])
     noun = rng.choice(nouns)
     if key in NAMES:
@@ -103,7 +113,7 @@ def _name(scene: Scene, key: str, rng: random.Random) -> str:
 
 
 def _between(scene: Scene, rng: random.Random) -> list[Question]:
-    """What stands between two neighbours of a row."""
+    """Question for what stands between two neighbours of a row."""
     middle = [thing for key, thing in places(scene) if key == "middle"]
     if not middle or len(scene.things) != 3 or scene.texts:
         return []

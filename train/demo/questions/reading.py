@@ -1,4 +1,4 @@
-"""What is written, what a chart shows, and all of it in a few sentences."""
+"""Questions for what is written, for what a chart shows, and for a description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from .question import Question, others, yes_no
 
 
 def reading(scene: Scene, rng: random.Random) -> list[Question]:
-    """What is written, on its own or on a shape, and whether anything is."""
+    """Returns questions for a text, free or on a shape, and whether there is any.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = []
     for written in scene.texts:
         kind = "number" if written.text.isdigit() else "word"
@@ -32,11 +37,16 @@ def reading(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def chart(scene: Scene, rng: random.Random) -> list[Question]:
-    """A chart's kind and extremes."""
+    """Returns questions for a chart's kind and its largest and smallest part.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     if scene.chart is None:
         return []
     bar = scene.chart.kind == "bar"
-    largest, smallest = facts.extremes(scene)
+    largest, smallest = facts.extremes(scene.chart)
     found = [
         Question("chart", ask("chart", rng), f"{scene.chart.kind} chart", f"This is a {scene.chart.kind} chart.", ())
     ]
@@ -52,6 +62,11 @@ def chart(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def describe(scene: Scene, rng: random.Random) -> list[Question]:
-    """The whole picture."""
+    """Returns a request to describe the image, or nothing.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     text = facts.caption(scene, rng, most=4)
     return [Question("describe", ask("describe", rng), text, text, ())] if rng.random() < 0.35 else []

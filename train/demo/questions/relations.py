@@ -1,4 +1,4 @@
-"""Where things are: in the picture, and relative to each other."""
+"""Questions where things are: in the image, and relative to each other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from ..wordings.grammar import cap
 from ..wordings.phrases import ask
 from ..world import facts
 from ..world.facts import SIDES, a
-from ..world.scenes import Scene, Thing
+from ..world.scenes import Scene, Text, Thing
 from .question import Question, yes_no
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
 def relation(scene: Scene, rng: random.Random) -> list[Question]:
-    """Left, right, above, below: as yes or no, as a side, as what lies there."""
-    named = [(thing, facts.name(scene, thing, rng)) for thing in scene.things]
-    named = [(thing, f"the {name}") for thing, name in named if name]
+    """Returns questions for left, right, above and below: as yes or no, as a side, as what lies there.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
+    named = [(thing, f"the {name}") for thing in scene.things if (name := facts.name(scene, thing, rng))]
     if len(named) < 2:
         return []
     found = []
@@ -59,7 +63,14 @@ def _one_relation(
 
 
 def is_side(side: str, name: str, other: str, rng: random.Random) -> Question:
-    """Whether `name` is on that side of `other`, where it is, or on the opposite one."""
+    """Returns the question whether `name` is on a side of `other`: its own side, or the opposite one.
+
+    Args:
+        side: the side on which it is, a key of `facts.SIDES`.
+        name: name of a thing, with its article.
+        other: name of the other thing, with its article.
+        rng: source of randomness.
+    """
     truth = rng.random() < 0.5
     asked = side if truth else OPPOSITE[side]
     text = ask("is_side", rng, one=name, one_cap=cap(name), side=_side_words(asked, rng), other=other)
@@ -68,7 +79,14 @@ def is_side(side: str, name: str, other: str, rng: random.Random) -> Question:
 
 
 def which_side(side: str, name: str, other: str, rng: random.Random) -> Question:
-    """On which side of `other` `name` is."""
+    """Returns the question on which side of `other` `name` is.
+
+    Args:
+        side: the side on which it is, a key of `facts.SIDES`.
+        name: name of a thing, with its article.
+        other: name of the other thing, with its article.
+        rng: source of randomness.
+    """
     across = side in ("left", "right")
     choice = rng.choice(["left or right of", "to the left or right of"] if across else ["above or below"])
     text = ask("which_side", rng, one=name, other=other, choice=choice)
@@ -90,7 +108,13 @@ def _side_words(side: str, rng: random.Random) -> str:
 
 
 def place(scene: Scene, rng: random.Random) -> list[Question]:
-    """Where a thing is in the picture."""
+    """Returns questions for the place of a thing or text in the image.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
+    named: list[tuple[str, Thing | Text]]
     named = [(f"the {name}", t) for t in scene.things if (name := facts.name(scene, t, rng))]
     named += [(f"the {'number' if t.text.isdigit() else 'word'}", t) for t in scene.texts]
     found = []

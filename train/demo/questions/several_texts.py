@@ -1,4 +1,4 @@
-"""Reading one of several numbers and words, named by its colour, its place, or the shape it is in, under or beside."""
+"""Questions for one of several texts, named by its colour, its place, or the shape that it is in, under or beside."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ from .question import Question, others, yes_no
 
 
 def several_texts(scene: Scene, rng: random.Random) -> list[Question]:
-    """Each text by its names, all of them together, how many there are, which is the larger number."""
+    """Returns questions for each text by its names, for all together, for their number and for the larger number.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     written = writings(scene)
     found = []
     for one in written:
@@ -43,12 +48,12 @@ def several_texts(scene: Scene, rng: random.Random) -> list[Question]:
             found += [_read(one, *name, rng) for name in rng.sample(named, min(2, len(named)))]
             found += _check(written, one, *rng.choice(named), rng)
         if one.color and len(written) > 1:
-            found.append(_color(one, [name for name in named if name[0] != "color"], rng))
+            found.append(_color(one, one.color, [name for name in named if name[0] != "color"], rng))
     return found + _together(written, rng) + _numbers(written, rng)
 
 
 def _named(one: Writing, how: str, what: str, rng: random.Random) -> tuple[str, str | None]:
-    """`the ...`, and where it is, if its name says that."""
+    """Name of a text with its article, and its place if the name tells that."""
     kind = one.kind if rng.random() < 0.85 else "text"
     if kind == "text" and how in ("side", "most", "ordinal", "alone"):
         kind = one.kind
@@ -85,7 +90,7 @@ def _read(one: Writing, how: str, what: str, rng: random.Random) -> Question:
 
 
 def _check(written: list[Writing], one: Writing, how: str, what: str, rng: random.Random) -> list[Question]:
-    """A claim about one text; a false one says what another text says, a misreading or something else."""
+    """Claim about one text; a false one says what another text says, a misreading or something else."""
     the, _ = _named(one, how, what, rng)
     truth = rng.random() < 0.5
     claimed = one.text
@@ -106,18 +111,18 @@ def _false(one: Writing, rng: random.Random) -> str:
     return misread(one.text, rng) if one.kind == "number" else another_word(one.text, rng)
 
 
-def _color(one: Writing, named: list[tuple[str, str]], rng: random.Random) -> Question:
-    """The colour of a text, named by what it says or by its place."""
+def _color(one: Writing, color: str, named: list[tuple[str, str]], rng: random.Random) -> Question:
+    """Question for the colour of a text, named by what it says or by its place."""
     the = rng.choice([f"the {one.kind} {one.text}", one.text, f'"{one.text}"'])
     if named and rng.random() < 0.5:
         the = _named(one, *rng.choice(named), rng)[0]
     text = said(TEXT_COLOR, rng, the=the, the_cap=cap(the))
-    wrong = others(COLORS, one.color, rng)
-    return Question("color", text, one.color, f"{cap(the)} is {one.color}.", wrong, one.text)
+    wrong = others(COLORS, color, rng)
+    return Question("color", text, color, f"{cap(the)} is {color}.", wrong, one.text)
 
 
 def _together(written: list[Writing], rng: random.Random) -> list[Question]:
-    """How many there are, and all of them in reading order."""
+    """Questions for the number of texts, and for all of them in reading order."""
     found = []
     for kind in ("number", "word"):
         some = [w for w in written if w.kind == kind]
@@ -145,7 +150,7 @@ def _listed(kind: str, text: str, order: list[Writing], start: str) -> Question:
 
 
 def _numbers(written: list[Writing], rng: random.Random) -> list[Question]:
-    """Which number is larger, unless the smaller one is printed larger."""
+    """Question for the larger or smaller number, unless the smaller one is printed larger."""
     some = sorted((w for w in written if w.kind == "number"), key=lambda w: int(w.text))
     if len(some) != 2 or int(some[0].text) == int(some[1].text) or some[0].height > 1.1 * some[1].height:
         return []

@@ -1,4 +1,4 @@
-"""Questions about a scene, of every kind it can answer. A new kind is a function in `KINDS`."""
+"""Questions about usual scenes, of every kind that a scene can answer. A new kind is a function in `KINDS`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ KINDS: tuple[Callable[[Scene, random.Random], list[Question]], ...] = (
 
 
 def questions(scene: Scene, rng: random.Random) -> list[Question]:
-    """Questions of every kind the scene can answer, in random order."""
+    """Returns questions of every kind that the scene can answer, in random order.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found: list[Question] = []
     for kind in KINDS:
         found += [question for question in kind(scene, rng) if question]

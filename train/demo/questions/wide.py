@@ -15,11 +15,16 @@ from .question import Question
 from .several_texts import several_texts
 from .usual import questions
 
-OTHER_WORDS = 2 / 3  # of the questions that the usual grammar words, too
+OTHER_WORDS = 2 / 3  # share of the usual questions that get a second wording
 
 
 def wide_questions(scene: Scene, rng: random.Random) -> list[Question]:
-    """Questions of every kind the scene can answer, in random order, each with one meaning."""
+    """Returns questions of every kind that the scene can answer, in random order, each with one meaning.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+    """
     found = [_reworded(q, rng) for q in questions(scene, rng) if _clear(q, scene)]
     found = [q for q in found if rng.random() < _share(q, scene)]
     found += ends(scene, rng)
@@ -30,7 +35,7 @@ def wide_questions(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 def _share(question: Question, scene: Scene) -> float:
-    """How many of such questions stay, so that neither no nor one nor none is an answer by far more often."""
+    """Share of such questions to keep, so that no, one and none are not by far the most frequent answers."""
     if question.kind == "count":
         return {"0": 0.35, "1": 0.3, "No": 0.5}.get(question.short, 1.0)
     if question.kind == "existence" and question.short == "No":
@@ -44,7 +49,7 @@ def _reworded(question: Question, rng: random.Random) -> Question:
 
 
 def _clear(question: Question, scene: Scene) -> bool:
-    """Whether a usual question still means one thing where there is more than one text, or a text beside shapes."""
+    """Whether a usual question still has one meaning where there are several texts, or a text beside shapes."""
     assert isinstance(question.text, Asked)
     kind, words = question.text.kind, question.text.words
     the = words.get("the", "")

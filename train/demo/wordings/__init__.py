@@ -1,1 +1,1 @@
-"""Grammars that word a question."""
+"""Grammars from which the wordings of questions are drawn."""

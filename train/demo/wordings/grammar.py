@@ -26,7 +26,7 @@ _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 
 def grammar(lines: str) -> str:
-    """One of several lines, with the parts they name."""
+    """Returns a grammar that chooses one of several lines, with their parts filled in."""
     text = "[" + "|".join(line.strip() for line in lines.strip().splitlines()) + "]"
     while match := _PART.search(text):
         text = text[: match.start()] + PARTS[match[1]] + text[match.end() :]
@@ -34,7 +34,12 @@ def grammar(lines: str) -> str:
 
 
 def expand(grammar: str, rng: random.Random) -> str:
-    """Pick alternatives, innermost first, and tidy the spaces."""
+    """Chooses alternatives, innermost first, and tidies the spaces.
+
+    Args:
+        grammar: a text in the notation of this module, without parts.
+        rng: source of randomness.
+    """
     while (match := _CHOICE.search(grammar)) is not None:
         grammar = grammar[: match.start()] + rng.choice(match.group(1).split("|")) + grammar[match.end() :]
     return re.sub(r"\s+([?.,:])", r"\1", re.sub(r"\s+", " ", grammar)).strip()

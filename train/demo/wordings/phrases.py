@@ -1,7 +1,4 @@
-"""How people ask: one grammar per kind of question, expanded at random.
-
-`[a|b|]` picks one alternative (they nest), `{name}` is filled in by the question.
-"""
+"""First wordings of usual questions: one grammar for each kind, in the notation of `grammar`."""
 
 from __future__ import annotations
 
@@ -73,7 +70,7 @@ QUESTIONS: dict[str, str] = {
     "describe": f"[Describe {PICTURE}.|What is in {PICTURE}?|What do you see {IN}?|What can you see {IN}?|What is in {PICTURE}?|What does {PICTURE} show?"
     f"|Please describe {PICTURE}.|Can you describe {PICTURE}?|Describe what you see.|What is shown {IN}?|Give a short description of {PICTURE}.|Tell me about {PICTURE}.|What's in {PICTURE}?]",
 }
-SYNONYMS = (  # what people also say in questions; answers keep to one word
+SYNONYMS = (  # used in questions only: an answer has one word for a thing
     ("gray", "grey", 0.2),
     ("oval", "ellipse", 0.15),
     ("diamond", "rhombus", 0.1),
@@ -88,21 +85,33 @@ LETTER_ANSWER = "Answer with the option's letter from the given choices directly
 
 
 class Asked(str):
-    """A question that remembers its kind and its words, so that it can be put in others."""
+    """Text of a question that keeps its kind and fields, so that it can be worded again."""
 
     kind: str
     words: dict[str, str]
 
     @classmethod
     def of(cls, text: str, kind: str, words: dict[str, str]) -> Asked:
-        """The text with what it was made from."""
+        """Returns a text together with what it was made from.
+
+        Args:
+            text: the question as worded.
+            kind: key of `QUESTIONS`.
+            words: values of the grammar's fields.
+        """
         self = cls(text)
         self.kind, self.words = kind, words
         return self
 
 
 def ask(kind: str, rng: random.Random, /, **words: str) -> Asked:
-    """A question of a kind, now and then as people type: in lower case, without a question mark, with a greeting."""
+    """Returns a question of a kind, sometimes as people type: in lower case, without a question mark, with a greeting.
+
+    Args:
+        kind: key of `QUESTIONS`.
+        rng: source of randomness.
+        **words: values of the grammar's fields.
+    """
     text = expand(QUESTIONS[kind], rng).format(**words)
     text = re.sub(r"\s+", " ", text)
     for name, other, chance in SYNONYMS:

@@ -1,7 +1,4 @@
-"""How other people ask: a second grammar for every kind of question that `phrases` words.
-
-A line is one way to ask; `<name>` stands for a part of `PARTS`, `[a|b|]` and `{name}` are as in `phrases`.
-"""
+"""Second wordings of the questions that `phrases` words, in the notation of `grammar`, a line for each wording."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from .phrases import Asked
 from .reading import READING
 from .relations import RELATIONS
 
-SYNONYMS = (  # what people also say in questions; answers keep to one word
+SYNONYMS = (  # used in questions only: an answer has one word for a thing
     ("gray", "grey", 0.3),
     ("oval", "ellipse", 0.25),
     ("ovals", "ellipses", 0.25),
@@ -44,7 +41,12 @@ GRAMMARS: dict[str, str] = {kind: grammar(lines) for kind, lines in (ATTRIBUTES 
 
 
 def otherwise(asked: Asked, rng: random.Random) -> str:
-    """The same question in other words, where there are some."""
+    """Returns a question in a second wording where its kind has any, else as it is.
+
+    Args:
+        asked: the question in its first wording.
+        rng: source of randomness.
+    """
     kind, words = asked.kind, dict(asked.words)
     if kind == "count" and rng.random() < 0.15 and words["things"] not in ANYTHING:
         kind = "count_of"
@@ -62,7 +64,13 @@ def otherwise(asked: Asked, rng: random.Random) -> str:
 
 
 def said(grammar: str, rng: random.Random, **words: str) -> str:
-    """A question from a grammar, with what people do to sentences: other names, small letters, no mark, a greeting."""
+    """Returns a question from a grammar, changed as people do: synonyms, case, punctuation, a greeting.
+
+    Args:
+        grammar: see `grammar.grammar`.
+        rng: source of randomness.
+        **words: values of the grammar's fields.
+    """
     text = re.sub(r"\s+", " ", expand(grammar, rng).format(**words))
     text = re.sub(r" ([?.,:])", r"\1", text).replace(".?", "?").replace("??", "?")
     for name, other, chance in SYNONYMS:

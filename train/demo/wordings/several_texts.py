@@ -1,4 +1,4 @@
-"""How people ask for one of several numbers or words, for all of them, and for their colours."""
+"""Wordings of the questions in `questions.several_texts`."""
 
 from __future__ import annotations
 

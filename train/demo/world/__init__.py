@@ -1,1 +1,1 @@
-"""The demo's world: scenes, layouts, drawings and the facts about them."""
+"""Scenes of the demo, how they are drawn, and the facts about them."""

@@ -1,4 +1,4 @@
-"""Where things stand in a wide picture: cells in a row, a column, a grid, on a diagonal, in a ring, or anywhere."""
+"""Positions of things in a wide scene: in a row, a column, a grid, on a diagonal, in a ring, or anywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """Room for one thing: its middle, half its width and half its height, in a picture's units."""
+    """Room for one thing: its centre, half its width and half its height, in units of the image's shorter edge."""
 
     x: float
     y: float
@@ -19,7 +19,13 @@ class Cell:
 
 
 def frame(width: float, height: float, rng: random.Random) -> Cell:
-    """The part of a picture that is used: all of it, or with margins that may be large and uneven."""
+    """Returns the part of an image that is used: all of it, or with margins that may be large and uneven.
+
+    Args:
+        width: width of the image in units of its shorter edge.
+        height: height of the image in the same units.
+        rng: source of randomness.
+    """
     if rng.random() < 0.5:
         edge = rng.uniform(0.01, 0.05)
         return _box(edge, edge, width - edge, height - edge)
@@ -32,7 +38,13 @@ def _box(left: float, top: float, right: float, bottom: float) -> Cell:
 
 
 def row(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """Side by side, at one height or nearly so."""
+    """Returns cells side by side, at one height or nearly so.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells.
+        rng: source of randomness.
+    """
     across = room.across / count
     along = min(room.along, across * rng.uniform(1, 1.6))
     level = room.y + rng.uniform(-1, 1) * (room.along - along)
@@ -46,13 +58,25 @@ def row(room: Cell, count: int, rng: random.Random) -> list[Cell]:
 
 
 def column(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """One above another."""
+    """Returns cells one above another.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells.
+        rng: source of randomness.
+    """
     turned = row(Cell(room.y, room.x, room.along, room.across), count, rng)
     return [Cell(cell.y, cell.x, cell.along, cell.across) for cell in turned]
 
 
 def diagonal(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """From one corner to the opposite one."""
+    """Returns cells from one corner to the opposite one.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells.
+        rng: source of randomness.
+    """
     across, along, down = room.across / count, room.along / count, rng.choice([-1, 1])
     return [
         Cell(room.x - room.across + step * across, room.y + down * (step * along - room.along), across, along)
@@ -61,7 +85,13 @@ def diagonal(room: Cell, count: int, rng: random.Random) -> list[Cell]:
 
 
 def grid(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """In rows and columns, as full as may be or with gaps anywhere."""
+    """Returns cells in rows and columns, filled from the first or with gaps anywhere.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells.
+        rng: source of randomness.
+    """
     columns = max(1, min(count, round(math.sqrt(count * room.across / room.along) + rng.uniform(-0.4, 0.6))))
     rows = math.ceil(count / columns)
     across, along = room.across / columns, room.along / rows
@@ -74,7 +104,13 @@ def grid(room: Cell, count: int, rng: random.Random) -> list[Cell]:
 
 
 def ring(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """Around the middle; few things do not make a ring."""
+    """Returns cells around the centre; fewer than three stand in a row instead.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells.
+        rng: source of randomness.
+    """
     if count < 3:
         return row(room, count, rng)
     edge = min(room.across, room.along)
@@ -86,7 +122,13 @@ def ring(room: Cell, count: int, rng: random.Random) -> list[Cell]:
 
 
 def scattered(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """Anywhere, of different sizes; fewer where there is no room for more."""
+    """Returns cells anywhere, of different sizes; fewer where there is no room for more.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells at most.
+        rng: source of randomness.
+    """
     found: list[Cell] = []
     most = math.sqrt(room.across * room.along / count) * rng.uniform(0.6, 0.95)
     for _ in range(60 * count):
@@ -104,7 +146,13 @@ def scattered(room: Cell, count: int, rng: random.Random) -> list[Cell]:
 
 
 def corners(room: Cell, count: int, rng: random.Random) -> list[Cell]:
-    """In the corners, and in the middle when there are five."""
+    """Returns cells in the corners, and a fifth one in the centre.
+
+    Args:
+        room: the part of the image to use.
+        count: number of cells, at most 5.
+        rng: source of randomness.
+    """
     across, along = room.across / 3, room.along / 3
     places = [(i, j) for i in (-2, 2) for j in (-2, 2)]
     places = rng.sample(places, min(count, 4)) + [(0, 0)] * (count > 4)
@@ -122,7 +170,15 @@ ARRANGEMENTS: dict[Callable[[Cell, int, random.Random], list[Cell]], float] = {
 
 
 def arranged(width: float, height: float, count: int, rng: random.Random, room: Cell | None = None) -> list[Cell]:
-    """At most `count` cells in one of the arrangements, those of ten things in a grid, a ring or anywhere."""
+    """Returns at most `count` cells in one of the arrangements; many cells stand in a grid, a ring or anywhere.
+
+    Args:
+        width: width of the image in units of its shorter edge.
+        height: height of the image in the same units.
+        count: number of cells.
+        rng: source of randomness.
+        room: the part of the image to use; None for a random `frame`.
+    """
     arrange = rng.choices(list(ARRANGEMENTS), list(ARRANGEMENTS.values()))[0]
     if count > 5 and arrange in (diagonal, corners) or count > 7 and arrange in (row, column):
         arrange = grid

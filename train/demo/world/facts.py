@@ -1,39 +1,55 @@
-"""What is true of a scene, in words: the ground of captions and questions alike."""
+"""Facts about a scene, in words, from which captions and questions are made."""
 
 from __future__ import annotations
 
 import random
 from itertools import combinations
 
-from .scenes import COLORS, Scene, Thing
+from .scenes import COLORS, Chart, Scene, Thing
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CLEARLY = 0.12  # how far apart centres are before one lies left of the other
+CLEARLY = 0.12  # least distance of centres at which one thing lies left of the other
 SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 
 
 def plural(shape: str) -> str:
-    """More than one of a shape."""
+    """Plural of a shape's name."""
     return shape + "es" if shape == "cross" else shape + "s"
 
 
 def a(phrase: str) -> str:
-    """A phrase with its article."""
+    """Phrase with its indefinite article."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def counted(number: int, shape: str) -> str:
-    """`one red star`, `three stars`."""
+    """Returns a number with its noun: `one red star`, `three stars`.
+
+    Args:
+        number: at most 9.
+        shape: name of the shape in the singular, perhaps with a colour.
+    """
     return f"{NUMBER_WORDS[number]} {shape if number == 1 else plural(shape)}"
 
 
 def things_called(scene: Scene, shape: str | None = None, color: str | None = None) -> list[Thing]:
-    """The things of a shape, of a colour, or of both."""
+    """Returns the things of a shape, of a colour, or of both.
+
+    Args:
+        scene: where to look.
+        shape: name of the shape; None for any.
+        color: name of the colour; None for any.
+    """
     return [t for t in scene.things if shape in (None, t.shape) and color in (None, t.color)]
 
 
 def names(scene: Scene, thing: Thing) -> list[str]:
-    """Every way to name one thing so that nobody could mean another one."""
+    """Returns every name of a thing that means no other thing.
+
+    Args:
+        scene: the scene that the thing is in.
+        thing: what to name.
+    """
     found = []
     if len(things_called(scene, thing.shape)) == 1:
         found.append(thing.shape)
@@ -45,13 +61,24 @@ def names(scene: Scene, thing: Thing) -> list[str]:
 
 
 def name(scene: Scene, thing: Thing, rng: random.Random) -> str | None:
-    """A name that says shape and colour where it can; None if the thing has a double."""
+    """Returns a name that tells shape and colour where it can; None if the thing has a double.
+
+    Args:
+        scene: the scene that the thing is in.
+        thing: what to name.
+        rng: source of randomness.
+    """
     found = [text for text in names(scene, thing) if not text.endswith(" shape")]
     return rng.choice([found[0], found[-1], found[-1]]) if found else None
 
 
 def sides(one: Thing, other: Thing) -> list[str]:
-    """On which sides of the other a thing clearly lies: none, one or two of `SIDES`."""
+    """Returns the sides of the other on which a thing clearly lies: none, one or two of `SIDES`.
+
+    Args:
+        one: the thing.
+        other: the thing that it is compared with.
+    """
     dx, dy = one.x - other.x, one.y - other.y
     across = [] if abs(dx) < CLEARLY else ["left" if dx < 0 else "right"]
     along = [] if abs(dy) < CLEARLY else ["above" if dy < 0 else "below"]
@@ -59,7 +86,12 @@ def sides(one: Thing, other: Thing) -> list[str]:
 
 
 def main_side(one: Thing, other: Thing) -> str | None:
-    """The side nobody would argue about, None where two would do."""
+    """Returns the one side on which a thing clearly lies; None where two sides would do.
+
+    Args:
+        one: the thing.
+        other: the thing that it is compared with.
+    """
     dx, dy = one.x - other.x, one.y - other.y
     if max(abs(dx), abs(dy)) < CLEARLY or 0.6 < abs(dx) / (abs(dy) + 1e-6) < 1.7:
         return None
@@ -69,7 +101,13 @@ def main_side(one: Thing, other: Thing) -> str | None:
 
 
 def place(scene: Scene, x: float, y: float) -> str | None:
-    """`top left`, `center`, ...; None near a border between two of them."""
+    """Returns the name of a place: `top left`, `center`, ...; None near a border between two places.
+
+    Args:
+        scene: gives the image's size.
+        x: position from the left, in units of the image's shorter edge.
+        y: position from the top, in the same units.
+    """
     columns, rows = _third(x / scene.width), _third(y / scene.height)
     if columns is None or rows is None:
         return None
@@ -81,16 +119,20 @@ def _third(fraction: float) -> int | None:
     return next((i for i, (low, high) in enumerate([(0, 0.3), (0.4, 0.6), (0.7, 1)]) if low <= fraction <= high), None)
 
 
-def extremes(scene: Scene) -> tuple[str, str] | None:
-    """Colours of a chart's largest and smallest part."""
-    if scene.chart is None:
-        return None
-    parts = sorted(zip(scene.chart.values, scene.chart.colors, strict=True))
+def extremes(chart: Chart) -> tuple[str, str]:
+    """Returns the colours of a chart's largest and smallest part."""
+    parts = sorted(zip(chart.values, chart.colors, strict=True))
     return parts[-1][1], parts[0][1]
 
 
 def caption(scene: Scene, rng: random.Random, most: int = 6) -> str:
-    """Some sentences about the picture: what there is, how much of it, where, what is written."""
+    """Returns some sentences about an image: what there is, how many, where, and what is written.
+
+    Args:
+        scene: what the image shows.
+        rng: source of randomness.
+        most: number of sentences at most.
+    """
     sentences = _contents(scene, rng)
     rng.shuffle(sentences)
     detail = _relations(scene, rng) + _looks(scene)
@@ -111,8 +153,8 @@ def _contents(scene: Scene, rng: random.Random) -> list[str]:
     found += [f'the {"number" if t.text.isdigit() else "word"} "{t.text}" in {t.color}' for t in scene.texts]
     found += [f'{a(f"{t.color} {t.shape}")} with "{t.text}" on it' for t in scene.things if t.text]
     if scene.chart:
-        parts = _listed(scene.chart.colors) if scene.chart.kind == "bar" else _listed(sorted(scene.chart.colors))
-        found.append(f"a {scene.chart.kind} chart with {len(scene.chart.values)} parts: {parts}")
+        colors = scene.chart.colors if scene.chart.kind == "bar" else sorted(scene.chart.colors)
+        found.append(f"a {scene.chart.kind} chart with {len(scene.chart.values)} parts: {_listed(colors)}")
     return found
 
 
@@ -144,7 +186,7 @@ def _relations(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def at(where: str) -> str:
-    """A place with its preposition."""
+    """Place with its preposition and article."""
     return f"{'on' if where in ('left', 'right') else 'at' if where in ('top', 'bottom') else 'in'} the {where}"
 
 
@@ -160,6 +202,6 @@ def _looks(scene: Scene) -> list[str]:
         n = len(scene.things)
         found.append(f"there {'is' if n == 1 else 'are'} {counted(n, 'shape')} in all")
     if scene.chart:
-        largest, smallest = extremes(scene)
+        largest, smallest = extremes(scene.chart)
         found += [f"the largest part is {largest}", f"the smallest part is {smallest}"]
     return found

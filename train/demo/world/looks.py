@@ -1,6 +1,6 @@
-"""How a wide picture's shapes look: other tools draw flat, hollow, thin, and other stars than the usual ones.
+"""Style of a wide scene's shapes: other programs draw flat, hollow and thin shapes, and other stars.
 
-A scene without a look is drawn as ever, so that the usual distribution's pictures stay what they are.
+A scene without a look is drawn in the usual style, so that images of the usual distribution stay what they are.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .outlines import OUTLINES, Points, rounded, turned
 
 @dataclass(frozen=True)
 class Look:
-    """One style for a whole picture.
+    """One style for a whole image.
 
     Attributes:
         style: `filled`, `framed` (filled, with a line around) or `hollow` (the line alone).
-        line: width of lines as a part of a shape's radius.
+        line: width of lines as a fraction of a shape's radius.
         smooth: whether edges are antialiased.
-        aged: whether the picture may be blurred, grainy and compressed.
-        tilted: whether shapes are turned by more than a hand does by chance.
-        alike: whether shapes of one name have one outline, and what is of one colour name one colour.
+        aged: whether the image may be blurred, grainy and compressed.
+        tilted: whether shapes are turned by more than drawing by hand would.
+        alike: whether shapes of one name have one outline, and colours of one name one RGB value.
     """
 
     style: str
@@ -34,14 +34,21 @@ class Look:
 
 
 def sample_look(rng: random.Random) -> Look:
-    """Mostly flat and clean, as programs draw."""
+    """Samples a style, mostly flat and clean, as programs draw."""
     style = rng.choices(["filled", "framed", "hollow"], [64, 18, 18])[0]
     line = rng.choice([rng.uniform(0.04, 0.1), rng.uniform(0.1, 0.25)])
     return Look(style, line, rng.random() < 0.75, rng.random() < 0.35, rng.random() < 0.25, rng.random() < 0.6)
 
 
 def wide_outline(shape: str, radius: float, look: Look, rng: random.Random) -> Points:
-    """Corners of a shape around (0, 0), in the circle of this radius."""
+    """Returns the corners of a shape around (0, 0).
+
+    Args:
+        shape: name of the shape.
+        radius: radius of the circle that it is drawn in.
+        look: says whether shapes are tilted.
+        rng: source of randomness.
+    """
     points = WIDE[shape](rng) if shape in WIDE and rng.random() < 0.7 else OUTLINES[shape](rng)
     if shape in ("square", "rectangle", "triangle", "diamond", "hexagon") and rng.random() < 0.15:
         points = rounded(points, rng.uniform(0.08, 0.22))
@@ -49,7 +56,7 @@ def wide_outline(shape: str, radius: float, look: Look, rng: random.Random) -> P
 
 
 def _turn(shape: str, look: Look, rng: random.Random) -> float:
-    """Any turn for what keeps its name by it; a square on its corner would be a diamond."""
+    """Angle of a shape: any where the name stays right; a square on its corner would be a diamond."""
     if not look.tilted:
         return math.radians(rng.gauss(0, 5)) if rng.random() < 0.25 else 0.0
     if shape in ("star", "triangle", "hexagon"):
@@ -58,7 +65,7 @@ def _turn(shape: str, look: Look, rng: random.Random) -> float:
 
 
 def _star(rng: random.Random) -> Points:
-    """Fat, thin, of five or six points, now and then of four or eight."""
+    """Fat or thin star of five or six points, sometimes of four or eight."""
     tips = rng.choices([4, 5, 6, 8], [6, 64, 24, 6])[0]
     inner = rng.uniform(0.2, 0.6) if tips == 5 else rng.uniform(0.25, 0.4) if tips == 4 else rng.uniform(0.4, 0.6)
     points = []
@@ -69,7 +76,7 @@ def _star(rng: random.Random) -> Points:
 
 
 def _heart(rng: random.Random) -> Points:
-    """Two round halves over a point, as icons have it: two circles and a triangle."""
+    """Heart as icons have it: two round halves over a point."""
     bump, drop = rng.uniform(0.46, 0.52), rng.uniform(0.8, 0.98)
     across, up = rng.uniform(0.42, 0.47), rng.uniform(0.25, 0.4)
     right = []
@@ -81,7 +88,7 @@ def _heart(rng: random.Random) -> Points:
 
 
 def _cross(rng: random.Random) -> Points:
-    """A thin or a fat plus, or an x."""
+    """Thin or fat plus, or an x."""
     w, long = rng.uniform(0.1, 0.4), 0.93
     quarter, points = [(w, -long), (w, -w), (long, -w)], []
     for _ in range(4):
@@ -104,13 +111,13 @@ def _rectangle(rng: random.Random) -> Points:
 
 
 def _diamond(rng: random.Random) -> Points:
-    """Tall, flat or even."""
+    """Tall, flat or even diamond."""
     half, tall = rng.choice([(0.55, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 0.65)])
     return [(0, -tall), (half, 0), (0, tall), (-half, 0)]
 
 
 def _triangle(rng: random.Random) -> Points:
-    """In its box, as editors draw it: flat, tall, or with its right angle in a corner."""
+    """Triangle in its box, as editors draw it: flat, tall, or with its right angle in a corner."""
     half, tall = rng.choice([(0.8, 0.6), (0.55, 0.8), (0.7, 0.7)])
     if rng.random() < 0.2:
         return [(-half, -tall), (half, tall), (-half, tall)]

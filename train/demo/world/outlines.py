@@ -1,4 +1,4 @@
-"""The outlines of shapes, each in the variety in which people draw it. A new shape is a function in `OUTLINES`."""
+"""Outlines of shapes, each in the variety in which people draw it. A new shape is a function in `OUTLINES`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ Points = list[tuple[float, float]]
 
 
 def outline(shape: str, radius: float, rng: random.Random) -> Points:
-    """Corners of a shape around (0, 0), in the circle of this radius; round shapes have many."""
+    """Returns the corners of a shape around (0, 0); round shapes have many.
+
+    Args:
+        shape: a key of `OUTLINES`.
+        radius: radius of the circle that it is drawn in.
+        rng: source of randomness.
+    """
     points = OUTLINES[shape](rng)
     if shape in ("square", "rectangle", "triangle", "diamond") and rng.random() < 0.15:
         points = rounded(points, rng.uniform(0.1, 0.22))
@@ -21,7 +27,13 @@ def outline(shape: str, radius: float, rng: random.Random) -> Points:
 
 
 def turned(points: Points, angle: float, radius: float) -> Points:
-    """A shape of radius 1 turned clockwise and made as large as wished."""
+    """Rotates and scales a shape of radius 1.
+
+    Args:
+        points: its corners.
+        angle: clockwise, in radians.
+        radius: the new radius.
+    """
     cos, sin = math.cos(angle) * radius, math.sin(angle) * radius
     return [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
 
@@ -64,7 +76,7 @@ def _star(rng: random.Random) -> Points:
 
 
 def _cross(rng: random.Random) -> Points:
-    """Upright like a plus, or now and then like an x."""
+    """Cross, upright like a plus or sometimes like an x."""
     w = rng.uniform(0.18, 0.36)
     quarter = [(w, -0.95), (w, -w), (0.95, -w)]
     points = []
@@ -91,7 +103,12 @@ def _heart(rng: random.Random) -> Points:
 
 
 def rounded(points: Points, share: float) -> Points:
-    """Corners cut off, twice: round as buttons are."""
+    """Cuts off corners, twice: round as buttons are.
+
+    Args:
+        points: the corners.
+        share: fraction of an edge that is cut off at each end.
+    """
     for _ in range(2):
         cut = []
         for (x1, y1), (x2, y2) in zip(points, points[1:] + points[:1], strict=True):

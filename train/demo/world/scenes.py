@@ -1,7 +1,7 @@
-"""What is in a demo picture: shapes, words, numbers and charts on a background, sampled from a seed.
+"""Scenes: shapes, words, numbers and charts on a background, sampled from a seed.
 
-A scene says everything the captions and questions talk about; how it looks in detail (shading, noise) is `draw`'s.
-Coordinates are fractions of the picture's shorter edge, y downwards.
+A scene says everything that captions and questions are about; details of its looks (shading, noise) are left to
+`draw`. Coordinates are fractions of the image's shorter edge, y downwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .looks import Look
 
-# Name to the colours people mean by it: hue range in degrees, saturation and value ranges in percent. The colours of
+# Colours that people call by a name: hue range in degrees, saturation and value ranges in percent. The colours of
 # CSS, matplotlib and design palettes that bear these names are among them.
 COLORS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
     "red": ((-8, 7), (70, 100), (70, 100)),
@@ -43,7 +43,7 @@ WORDS = tuple(
 
 @dataclass
 class Thing:
-    """One shape: `radius` is that of the circle around it; `size` is None where one would hesitate to name it."""
+    """One shape; `radius` is the radius of the circle around it."""
 
     shape: str
     color: str
@@ -54,18 +54,18 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Its colour and shape, which a double may have, too."""
+        """Colour and shape, which another thing may have, too."""
         return f"{self.color} {self.shape}"
 
     @property
     def size(self) -> str | None:
-        """`small` or `big`, None in between."""
+        """Size in words: `small` or `big`; None in between, where people would hesitate."""
         return "small" if self.radius < 0.11 else "big" if self.radius > 0.19 else None
 
 
 @dataclass
 class Text:
-    """A word or number: `height` is that of its letters."""
+    """A word or number; `height` is the height of its letters."""
 
     text: str
     color: str
@@ -85,13 +85,13 @@ class Chart:
 
 @dataclass
 class Scene:
-    """A picture's contents.
+    """Contents of an image.
 
     Attributes:
         width, height: fractions of the shorter edge, so one of them is 1.
         background: colour name, or one of `TINTS`.
         texture: `plain`, `gradient`, `grain` (over everything), `noise` (behind things), `blotches` or `stripes`.
-        look: how things are drawn; None for the usual variety.
+        look: style of a wide scene; None for the usual variety.
     """
 
     width: float
@@ -105,7 +105,7 @@ class Scene:
 
 
 def sample_scene(rng: random.Random) -> Scene:
-    """Draw a scene from the demo's distribution."""
+    """Samples a scene from the usual distribution."""
     width, height = rng.choice([(1, 1)] * 6 + [(4 / 3, 1), (1, 4 / 3), (1.5, 1)])
     background = rng.choices([*COLORS, *TINTS], [1, 1, 1, 1, 1, 1, 1, 1, 3, 22, 4, 6, 3])[0]
     texture = rng.choices(["plain", "gradient", "grain", "noise", "blotches", "stripes"], [52, 11, 12, 12, 8, 5])[0]
@@ -116,7 +116,12 @@ def sample_scene(rng: random.Random) -> Scene:
 
 
 def contrasting(color: str, rng: random.Random) -> str:
-    """A colour that can be told from another one at a glance."""
+    """Returns a colour that can be told from another one at a glance.
+
+    Args:
+        color: a key of `COLORS` or `TINTS`.
+        rng: source of randomness.
+    """
     near = {
         "red": ("pink", "orange", "brown", "purple"),
         "orange": ("red", "yellow", "brown", "pink"),
@@ -139,7 +144,7 @@ def contrasting(color: str, rng: random.Random) -> str:
 
 
 def _objects(scene: Scene, rng: random.Random) -> None:
-    """One to five shapes, mostly all different."""
+    """Adds one to five shapes, mostly all different."""
     count = rng.choices([1, 2, 3, 4, 5], [14, 36, 26, 15, 9])[0]
     for _ in range(count):
         largest = 0.45 if count == 1 else 0.32
@@ -148,13 +153,13 @@ def _objects(scene: Scene, rng: random.Random) -> None:
             radius = scene.things[-1].radius
         _place(scene, rng, rng.choice(SHAPES), contrasting(scene.background, rng), radius)
     if scene.things and rng.random() < 0.12:
-        largest = max(scene.things, key=lambda thing: thing.radius)
-        if largest.radius > 0.17 and largest.shape not in ("cross", "star"):
-            largest.text = number_or_word(rng, longest=3)
+        biggest = max(scene.things, key=lambda thing: thing.radius)
+        if biggest.radius > 0.17 and biggest.shape not in ("cross", "star"):
+            biggest.text = number_or_word(rng, longest=3)
 
 
 def _many(scene: Scene, rng: random.Random) -> None:
-    """The same shape several times, in one colour or in several, with something else beside it now and then."""
+    """Adds the same shape several times, in one colour or in several, sometimes with another shape."""
     shape, color = rng.choice(SHAPES), contrasting(scene.background, rng)
     radius = rng.uniform(0.075, 0.16)
     mixed, aligned, level = rng.random() < 0.35, rng.random() < 0.3, rng.random() < 0.75
@@ -176,7 +181,7 @@ def _many(scene: Scene, rng: random.Random) -> None:
 
 
 def _writing(scene: Scene, rng: random.Random) -> None:
-    """A number or a word, large enough to read, alone or beside a shape or two."""
+    """Adds a number or a word, large enough to read, alone or beside a shape or two."""
     beside = rng.choice([0, 0, 1, 2])
     text = number_or_word(rng, longest=6)
     height = rng.uniform(0.14, 0.5 if beside == 0 else 0.28)
@@ -190,7 +195,12 @@ def _writing(scene: Scene, rng: random.Random) -> None:
 
 
 def number_or_word(rng: random.Random, longest: int) -> str:
-    """Two thirds numbers, most of them of two digits; words of at most `longest` letters, often in capitals."""
+    """Returns a number (two thirds, most of them of two digits) or a word, often in capitals.
+
+    Args:
+        rng: source of randomness.
+        longest: number of a word's letters at most.
+    """
     if rng.random() < 0.66:
         digits = rng.choices([1, 2, 3], [15, 70, 15])[0]
         return str(rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1))
@@ -199,7 +209,12 @@ def number_or_word(rng: random.Random, longest: int) -> str:
 
 
 def chart_contents(scene: Scene, rng: random.Random) -> None:
-    """Two to five parts, the largest and the smallest of them clearly so."""
+    """Adds a chart of two to five parts, the largest and the smallest of them clearly so.
+
+    Args:
+        scene: gets the chart, and a white background where its own is coloured.
+        rng: source of randomness.
+    """
     kind, count = rng.choice(["bar", "bar", "pie"]), rng.randint(2, 5)
     names = [name for name in COLORS if name not in ("black", "white", scene.background)]
     values = [0.12 * step + 0.1 for step in rng.sample(range(8), count)]
@@ -209,7 +224,7 @@ def chart_contents(scene: Scene, rng: random.Random) -> None:
 
 
 def _place(scene: Scene, rng: random.Random, shape: str, color: str, radius: float) -> None:
-    """Put a shape where it touches nothing; give up after some tries, a scene may hold less than was wished."""
+    """Puts a shape where it touches nothing, or nowhere after some tries: a scene may hold less than was wished."""
     for _ in range(40):
         x, y = rng.uniform(radius, scene.width - radius), rng.uniform(radius, scene.height - radius)
         clear = all(math.hypot(x - t.x, y - t.y) > 1.03 * (radius + t.radius) for t in scene.things)

@@ -1,4 +1,4 @@
-"""The second distribution of scenes: what other people's drawings hold and the usual one does not.
+"""Second distribution of scenes, wider than that of `scenes`.
 
 Things in rows, columns, grids, rings, in equal sizes and wide margins; several numbers and words; labels in, under and
 beside shapes. `sample_scene` and its seeds stay what they are.
@@ -13,12 +13,12 @@ from .arrangements import Cell, arranged, column, frame, row
 from .looks import sample_look
 from .scenes import COLORS, SHAPES, TINTS, WORDS, Scene, Text, Thing, chart_contents, contrasting
 
-DIGIT, LETTER = 1.0, 1.2  # their widths in bold type, with room, by the height that `Text` gives
-LEAST = 0.085  # height of letters that the demo's tower can make out
+DIGIT, LETTER = 1.0, 1.2  # widths in bold type, with room, relative to the height of a `Text`
+LEAST = 0.085  # least height of letters that the demo's tower can read
 
 
 def wide_scene(rng: random.Random) -> Scene:
-    """Draw a scene from the wide distribution."""
+    """Samples a scene from the wide distribution."""
     width, height = rng.choice([(1, 1)] * 5 + [(4 / 3, 1)] * 3 + [(1, 4 / 3), (1.5, 1), (1.8, 1), (1, 1.5)])
     background = rng.choices([*COLORS, *TINTS], [1, 1, 1, 1, 1, 1, 1, 1, 4, 50, 5, 18, 5])[0]
     texture = rng.choices(["plain", "gradient", "grain", "noise", "blotches", "stripes"], [80, 5, 5, 4, 4, 2])[0]
@@ -28,7 +28,7 @@ def wide_scene(rng: random.Random) -> Scene:
 
 
 def _single(scene: Scene, rng: random.Random) -> None:
-    """One shape, anywhere, from tiny to all of the picture."""
+    """Adds one shape, anywhere, from tiny to as large as the image."""
     radius = rng.choice([rng.uniform(0.06, 0.11), rng.uniform(0.11, 0.25), rng.uniform(0.25, 0.48)])
     middle = rng.random() < 0.4
     x, y = (edge / 2 if middle else rng.uniform(radius, edge - radius) for edge in (scene.width, scene.height))
@@ -36,17 +36,17 @@ def _single(scene: Scene, rng: random.Random) -> None:
 
 
 def _mixed(scene: Scene, rng: random.Random) -> None:
-    """Two to six shapes, mostly all different, in one of the arrangements."""
+    """Adds two to six shapes, mostly all different, in one of the arrangements."""
     count = rng.choices([2, 3, 4, 5, 6], [28, 32, 20, 12, 8])[0]
     _fill(scene, arranged(scene.width, scene.height, count, rng), _different(scene, count, rng), rng)
 
 
 def _group(scene: Scene, rng: random.Random) -> None:
-    """One to six of a shape, in one colour or in many, and a few odd ones out among them."""
+    """Adds one to six of a shape, in one colour or in many, and a few others among them."""
     count, odd = rng.choices(range(1, 7), [6, 18, 21, 20, 19, 16])[0], rng.choices(range(4), [45, 25, 20, 10])[0]
     shape, color, many = rng.choice(SHAPES), ink(scene, rng), rng.random() < 0.45
     kinds = [(shape, ink(scene, rng) if many else color) for _ in range(count)]
-    by_color = rng.random() < 0.35  # the odd ones have the shape of the others, or what else they please
+    by_color = rng.random() < 0.35  # the others have the group's shape; otherwise another one
     for _ in range(odd):
         kinds.append((shape if by_color else rng.choice([s for s in SHAPES if s != shape]), ink(scene, rng)))
     rng.shuffle(kinds)
@@ -54,7 +54,7 @@ def _group(scene: Scene, rng: random.Random) -> None:
 
 
 def _one_text(scene: Scene, rng: random.Random) -> None:
-    """One number or word, of any size, anywhere; a shape or two beside it now and then."""
+    """Adds one number or word, of any size, anywhere; sometimes with a shape or two."""
     text = number(rng) if rng.random() < 0.75 else word(rng)
     beside = rng.choice([0, 0, 1, 2])
     cells = arranged(scene.width, scene.height, 1 + beside, rng)
@@ -64,7 +64,7 @@ def _one_text(scene: Scene, rng: random.Random) -> None:
 
 
 def _several_texts(scene: Scene, rng: random.Random) -> None:
-    """Two or three numbers and words side by side, one above another or in corners, each in a colour of its own."""
+    """Adds two to four numbers and words, each in a colour of its own, sometimes with shapes."""
     count = rng.choices([2, 3, 4], [64, 28, 8])[0]
     room = frame(scene.width, scene.height, rng)
     arrange = rng.choices([row, column, None], [42, 34, 24])[0]
@@ -82,7 +82,7 @@ def _several_texts(scene: Scene, rng: random.Random) -> None:
 
 
 def _labelled(scene: Scene, rng: random.Random) -> None:
-    """Shapes with a number or a word in them, one or several."""
+    """Adds one to four shapes with a number or a word in them."""
     count = rng.choices([1, 2, 3, 4], [25, 40, 25, 10])[0]
     _fill(scene, arranged(scene.width, scene.height, count, rng), _different(scene, count, rng), rng)
     digits = rng.random() < 0.7
@@ -93,7 +93,7 @@ def _labelled(scene: Scene, rng: random.Random) -> None:
 
 
 def _captioned(scene: Scene, rng: random.Random) -> None:
-    """Shapes with a number or a word under, above or beside each of them."""
+    """Adds shapes with a number or a word under, above or beside each of them."""
     count = rng.choices([1, 2, 3], [35, 45, 20])[0]
     cells = (row if rng.random() < 0.7 else column)(frame(scene.width, scene.height, rng), count, rng)
     side, digits = rng.choice(["below", "below", "above", "right"]), rng.random() < 0.75
@@ -111,7 +111,7 @@ def _captioned(scene: Scene, rng: random.Random) -> None:
 
 
 def _sheet(scene: Scene, rng: random.Random) -> None:
-    """A title over, or a line under, some shapes or numbers."""
+    """Adds a title over, or a line under, some shapes or numbers."""
     room, share = frame(scene.width, scene.height, rng), rng.uniform(0.2, 0.32)
     over = rng.random() < 0.75
     edge = -1 if over else 1
@@ -127,7 +127,7 @@ def _sheet(scene: Scene, rng: random.Random) -> None:
 
 
 def _fill(scene: Scene, cells: list[Cell], kinds: list[tuple[str, str]], rng: random.Random) -> None:
-    """A shape into each cell: all of one size, of nearly one, or each as it likes."""
+    """Puts a shape into each cell: all of one size, of nearly one, or of various sizes."""
     if not cells:
         return
     most = min(min(cell.across, cell.along) for cell in cells) * 0.96
@@ -140,7 +140,7 @@ def _fill(scene: Scene, cells: list[Cell], kinds: list[tuple[str, str]], rng: ra
 
 
 def _write(scene: Scene, cell: Cell, text: str, rng: random.Random) -> None:
-    """A text as large as its cell allows or smaller; nothing where it could not be read, or is there already."""
+    """Writes a text as large as its cell allows or smaller, unless it could not be read or is there already."""
     width = (DIGIT if text.isdigit() else LETTER) * len(text)
     room = min(0.5, 1.5 * cell.along, 2 * cell.across / width)
     if room < LEAST or text in _said(scene):
@@ -151,7 +151,7 @@ def _write(scene: Scene, cell: Cell, text: str, rng: random.Random) -> None:
 
 
 def _free(scene: Scene, color: str, rng: random.Random) -> bool:
-    """Mostly a colour that no other text has; now and then all are of one."""
+    """Whether a text may have a colour: mostly one that no other text has."""
     return color not in {text.color for text in scene.texts} or rng.random() < 0.12
 
 
@@ -171,20 +171,30 @@ def _different(scene: Scene, count: int, rng: random.Random) -> list[tuple[str, 
 
 
 def ink(scene: Scene, rng: random.Random) -> str:
-    """A shape's colour: on white, people use yellow and pink, too."""
+    """Returns the colour of a shape; on white, people use yellow and pink, too.
+
+    Args:
+        scene: gives the background.
+        rng: source of randomness.
+    """
     if scene.background == "white" and rng.random() < 0.18:
         return rng.choice(["yellow", "pink"])
     return contrasting(scene.background, rng)
 
 
 def number(rng: random.Random) -> str:
-    """One to four digits."""
+    """Number of one to four digits, as a text."""
     digits = rng.choices([1, 2, 3, 4], [24, 48, 20, 8])[0]
     return str(rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1))
 
 
 def word(rng: random.Random, longest: int = 6) -> str:
-    """A short word, often in capitals."""
+    """Returns a short word, often in capitals.
+
+    Args:
+        rng: source of randomness.
+        longest: number of letters at most.
+    """
     said = rng.choice([word for word in WORDS if len(word) <= longest])
     return rng.choices([said.upper(), said, said.capitalize()], [5, 3, 2])[0]
 

@@ -1,4 +1,4 @@
-"""What is written in a scene, and by which places and shapes one text can be told from the others."""
+"""Texts of a scene, and the places and shapes by which one text can be told from the others."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from . import facts
 from .scenes import Scene, Thing
 
-APART = 0.15  # how far apart two texts are, beside half of their height, before one is the left or the upper one
+APART = 0.15  # least distance, besides 0.3 of both heights, of a text from another that it is left of or above
 
 
 @dataclass(frozen=True)
 class Writing:
-    """A text of a scene, free or in a shape: `inside` is that shape, `color` that of free letters."""
+    """A text of a scene, free or in a shape: `inside` is that shape, `color` the colour of free letters."""
 
     text: str
     x: float
@@ -24,18 +24,23 @@ class Writing:
 
     @property
     def kind(self) -> str:
-        """`number` or `word`."""
+        """Kind of the text: `number` or `word`."""
         return "number" if self.text.isdigit() else "word"
 
 
 def writings(scene: Scene) -> list[Writing]:
-    """Everything that is written."""
+    """All texts of a scene."""
     free = [Writing(t.text, t.x, t.y, t.height, t.color) for t in scene.texts]
     return free + [Writing(t.text, t.x, t.y, t.radius, None, t) for t in scene.things if t.text]
 
 
 def places(written: list[Writing], one: Writing) -> list[tuple[str, str]]:
-    """Sides on which it is alone among those of its kind, and its number in reading order."""
+    """Returns the sides on which a text is alone among those of its kind, and its number in reading order.
+
+    Args:
+        written: all texts of the scene.
+        one: the text.
+    """
     rest = [w for w in written if w.kind == one.kind and w is not one]
     if not rest:
         return []
@@ -48,14 +53,19 @@ def places(written: list[Writing], one: Writing) -> list[tuple[str, str]]:
 
 
 def sides(one: Writing, other: Writing) -> list[str]:
-    """On which sides of the other a text clearly lies."""
+    """Returns the sides of the other on which a text clearly lies.
+
+    Args:
+        one: the text.
+        other: the text that it is compared with.
+    """
     dx, dy, room = one.x - other.x, one.y - other.y, APART + 0.3 * (one.height + other.height)
     across = [] if abs(dx) < room else ["left" if dx < 0 else "right"]
     return across + ([] if abs(dy) < room else ["above" if dy < 0 else "below"])
 
 
 def in_order(written: list[Writing]) -> list[Writing] | None:
-    """Left to right, or top to bottom; None where people would not agree on it."""
+    """Texts from left to right, or top to bottom; None where people would not agree on the order."""
     for along in ("left", "above"):
         order = sorted(written, key=lambda w: w.x if along == "left" else w.y)
         pairs = list(zip(order, order[1:], strict=False))
@@ -65,13 +75,18 @@ def in_order(written: list[Writing]) -> list[Writing] | None:
 
 
 def _steep(one: Writing, later: Writing, along: str) -> bool:
-    """Whether the later one is so much higher, or so much further left, that it may be read first."""
+    """Whether the later text is so much higher, or so much further left, that it may be read first."""
     across, down = later.x - one.x, later.y - one.y
     return -down > 0.6 * across if along == "left" else -across > 0.6 * down
 
 
 def things_at(scene: Scene, one: Writing) -> list[tuple[str, str]]:
-    """The shape it is in, or right under, over or beside."""
+    """Returns the shape that a text is in, or the shapes that it is right under, over or beside.
+
+    Args:
+        scene: the scene that the text is in.
+        one: the text.
+    """
     if one.inside:
         name = short_name(scene, one.inside)
         return [("in", name)] * 3 if name else []
@@ -86,7 +101,7 @@ def things_at(scene: Scene, one: Writing) -> list[tuple[str, str]]:
 
 
 def _touches(one: Writing, thing: Thing) -> str | None:
-    """The side of a thing on which a text stands right at it."""
+    """Side of a thing on which a text stands right at it."""
     half = 0.42 * len(one.text) * one.height
     dx, dy = one.x - thing.x, one.y - thing.y
     if abs(dx) < 0.5 * thing.radius and 0 < abs(dy) - thing.radius < 1.6 * one.height + 0.08:
@@ -109,6 +124,11 @@ def _as_text(thing: Thing) -> Writing:
 
 
 def short_name(scene: Scene, thing: Thing) -> str | None:
-    """The shortest name that says a shape; None if the thing has a double."""
+    """Returns the shortest name that means one shape; None if the thing has a double.
+
+    Args:
+        scene: the scene that the thing is in.
+        thing: what to name.
+    """
     found = [name for name in facts.names(scene, thing) if not name.endswith(" shape")]
     return found[0] if found else None
