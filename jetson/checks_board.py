@@ -82,7 +82,8 @@ def check_swap(patient: Patient) -> Finding:
     on_disk = [swap for swap in swaps if not swap.is_zram]
     told = ", ".join(f"{swap.name} {swap.size_bytes / 2**30:.1f} GiB" for swap in swaps) or "no swap"
     memory = patient.board.memory_gib
-    remedies, commands = [], []
+    remedies: list[str] = []
+    commands: list[tuple[str, ...]] = []
     if len(on_disk) < len(swaps):
         remedies.append("zram takes the memory that it adds: sudo systemctl disable --now nvzramconfig, then reboot")
         commands.append(("systemctl", "disable", "--now", "nvzramconfig"))

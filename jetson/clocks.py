@@ -32,9 +32,9 @@ class Clock:
     @property
     def is_locked(self) -> bool | None:
         """Whether it is held at its highest, as `jetson_clocks` does; None when that cannot be known."""
-        if self.highest is None or (self.lowest is None and self.now is None):
-            return None
         held = self.lowest if self.lowest is not None else self.now
+        if self.highest is None or held is None:
+            return None
         return held >= self.highest * (1 - SLACK)
 
 

@@ -85,6 +85,8 @@ class TegrastatsSource:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def __iter__(self) -> Iterator[Sample]:
+        if self._process.stdout is None:  # it is a pipe, as asked for
+            return
         with self._process.stdout as lines:
             for reading in filter(None, map(parse_line, lines)):
                 yield Sample(
@@ -126,15 +128,16 @@ def open_source(root: Path = ROOT) -> Source:
     return SysfsSource(root)
 
 
-class Sampler:
+class PowerSampler:
     """Samples in a thread of its own while a `with` block runs."""
 
     def __init__(self, source: Source):
         """Nothing is sampled yet; the source is closed at the end of the block."""
-        self._source, self._samples = source, []
+        self._source = source
+        self._samples: list[Sample] = []
         self._thread = threading.Thread(target=self._run, name="power", daemon=True)
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> PowerSampler:
         self._thread.start()
         return self
 

@@ -38,8 +38,8 @@ class Reading:
         averages_mw: the same, averaged since tegrastats was started.
     """
 
-    ram_used_mib: int | None = None
-    ram_total_mib: int | None = None
+    ram_used_mib: int
+    ram_total_mib: int
     largest_free_mib: float | None = None
     largest_free_count: int | None = None
     swap_used_mib: int | None = None

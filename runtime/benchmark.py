@@ -24,20 +24,20 @@ from contextlib import ExitStack
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.bench.engine import Engine
-from mobilevlm.runtime.bench.figures import stages
+from mobilevlm.runtime.bench.figures import stage_figures
 from mobilevlm.runtime.bench.limits import Machine
 from mobilevlm.runtime.bench.machine import describe_machine
 from mobilevlm.runtime.bench.plan import make_plan
-from mobilevlm.runtime.bench.profile import profile_stages
+from mobilevlm.runtime.bench.profile import OperatorTime, profile_stages
 from mobilevlm.runtime.bench.ratios import ratios
 from mobilevlm.runtime.bench.report import Report, Result
 from mobilevlm.runtime.bench.rounds import measure
+from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workers import Worker
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def benchmark(arguments: argparse.Namespace) -> None:
-    """Measure, print the tables and the line of JSON.
+    """Measures, prints the tables and the line of JSON.
 
     Raises:
         UserError: a bundle that cannot be opened, or numbers that do not fit it.
@@ -80,23 +80,23 @@ def _measured(arguments: argparse.Namespace) -> Report:
     plan = make_plan(bundles, arguments.prompt_tokens, arguments.decode_tokens)
     with ExitStack() as stack:
         machine = stack.enter_context(Worker("the machine's limits", Machine, arguments.wait))
-        engines = [
-            stack.enter_context(Worker(str(bundle.directory), Engine, bundle.directory, plan, arguments.wait))
+        workers = [
+            stack.enter_context(Worker(str(bundle.directory), TimedBundle, bundle.directory, plan, arguments.wait))
             for bundle in bundles
         ]
-        limits, measured = measure(machine, engines, arguments.repeats, _status)
-        profiles = [{} for _ in engines]
+        limits, measured = measure(machine, workers, arguments.repeats, _status)
+        profiles: list[dict[str, list[OperatorTime]]] = [{} for _ in workers]
         if arguments.profile:
             _status("profiling")
-            profiles = [worker.call(profile_stages) for worker in engines]
-    figures = [stages(bundle, plan, limits, found) for bundle, found in zip(bundles, measured, strict=True)]
+            profiles = [worker.call(profile_stages) for worker in workers]
+    figures = [stage_figures(bundle, plan, limits, found) for bundle, found in zip(bundles, measured, strict=True)]
     each = zip(bundles, figures, measured, profiles, strict=True)
     results = [Result(*parts) for parts in each]
     return Report(describe_machine(), limits, plan, results, ratios(*figures) if arguments.compare else [])
 
 
 def _status(text: str) -> None:
-    """Say what is being waited for: at a terminal on a line that the next one replaces."""
+    """Shows what is being waited for: at a terminal on a line that the next one replaces."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif text:
@@ -104,7 +104,7 @@ def _status(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point: exit status 0, 2 for a mistake of the person's, 1 for one of ours."""
+    """Entry point: exit status 0, 2 for a mistake of the user's, 1 for a bug."""
     run_command(parser(), benchmark)
 
 
