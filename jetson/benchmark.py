@@ -1,12 +1,12 @@
-"""Measures an engine bundle on a Jetson: stages, memory, power, throttling, beside what the board allows on paper.
+"""Measures an engine bundle on a Jetson: stages, memory, power, throttling, beside limits computed for the board.
 
     python jetson/benchmark.py --engine artifacts/mobilevlm-orin
     python jetson/benchmark.py --engine DIR --repeats 20 --plot answer.png --save a.json
     python jetson/compare.py a.json b.json
 
-Pictures and prompts are synthetic. Before measuring: `python jetson/doctor.py`, which says whether power mode and
-clocks are what they should be; both are recorded. Tables go to stdout, and in its last line the same as JSON; progress
-goes to stderr. Runs on any bundle and machine: `--board` names a board whose limits are put beside another's figures.
+Images and prompts are synthetic. Before measuring: `python jetson/doctor.py`, which checks power mode and clocks; both
+are recorded. Tables go to stdout, and its last line is the same as JSON; progress goes to stderr. Runs on any bundle
+and machine: `--board` names a board whose limits are shown beside the figures of another machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.board import Board, read_board
@@ -57,22 +57,26 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    self.add_argument(
+        "--engine", required=True, metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')}"
+    )
     self.add_argument("--repeats", type=int, default=10, metavar="N", help="repetitions that count (default: 10)")
     self.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="rows of the prompt, the picture's included (default: 204)"
+        "--prompt-tokens", type=int, metavar="N", help="tokens of the prompt, image tokens included (default: 204)"
     )
-    self.add_argument("--decode-tokens", type=int, default=32, metavar="N", help="tokens at each context (default: 32)")
+    self.add_argument(
+        "--decode-tokens", type=int, default=32, metavar="N", help="tokens after each context (default: 32)"
+    )
     self.add_argument(
         "--answers-seconds",
         type=float,
         default=ANSWERS_S,
         metavar="S",
-        help="how long answers are given in a row for the energy of one (default: 10)",
+        help="seconds of answers in a row, for the energy of one (default: 10)",
     )
-    self.add_argument("--board", choices=MODULES, help="whose limits stand beside the figures (default: this board's)")
-    self.add_argument("--save", metavar="FILE", help="write the line of JSON into a file, too, for compare.py")
-    self.add_argument("--plot", metavar="FILE", help="write a picture of stages, limits and power (matplotlib)")
+    self.add_argument("--board", choices=MODULES, help="board whose limits are shown (default: this one)")
+    self.add_argument("--save", metavar="FILE", help="also write the line of JSON into a file, for compare.py")
+    self.add_argument("--plot", metavar="FILE", help="write a plot of stages, limits and power (matplotlib)")
     return self
 
 
@@ -183,15 +187,14 @@ def _versions() -> dict[str, str]:
 
 def _about(board: Board, bundle: Bundle, plan: Plan, hardware: Hardware | None) -> list[str]:
     precisions = ", ".join(f"{stage} {precision}" for stage, precision in bundle.manifest.precision.items())
-    picture = bundle.manifest.num_image_tokens
     lines = [
         str(board),
         ", ".join(f"{name} {text}" for name, text in _versions().items()),
         f"{bundle.directory} ({bundle.manifest.name}, {precisions}, target {bundle.manifest.target})",
-        f"a prompt of {plan.prompt_tokens} rows, {picture} of them a picture's; {plan.decode_tokens} tokens a context",
+        plan.described(bundle.manifest.num_image_tokens),
     ]
     if hardware is None:
-        return [*lines, "no limits: this is no board of jetson/modules.py; --board puts one's beside the figures"]
+        return [*lines, "no limits: this machine is none of the known boards; --board shows the limits of one"]
     module = hardware.module
     here = "" if board.module is module else "; this machine is not one"
     return [
@@ -207,8 +210,8 @@ def _memory(memory: dict[str, float | None]) -> str:
         "peak_rss_full_mib": "with a full context",
         "system_mib": "taken from the whole system, the GPU's included",
     }
-    told = [f"{text} {memory[name]:.0f} MiB" for name, text in names.items() if memory.get(name) is not None]
-    return "memory: " + (", ".join(told) or "not told by the system")
+    found = [f"{text} {memory[name]:.0f} MiB" for name, text in names.items() if memory.get(name) is not None]
+    return "memory: " + (", ".join(found) or "not told by the system")
 
 
 def _tell(text: str) -> None:

@@ -169,7 +169,7 @@ def energy_lines(found: Sequence[Energy], answering: Window, plan: Plan) -> list
     """
     if not found:
         return ["power: no rails can be read here (no INA3221, no tegrastats), so joules are not known"]
-    what = f"an answer of {1 + plan.decode_tokens} tokens to {plan.prompt_tokens} rows"
+    what = f"an answer of {1 + plan.decode_tokens} tokens to a prompt of {plan.prompt_tokens}"
     return [
         f"energy, {one.name} ({' + '.join(one.rails)}): {one.joules_per_answer:.2f} J for {what}, "
         f"{one.answering_w:.1f} W over {answering.answers} answers"

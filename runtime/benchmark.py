@@ -1,11 +1,11 @@
-"""Measures an engine bundle on this machine: every stage, tokens a second, memory, beside what the machine allows.
+"""Measures an engine bundle on this machine: every stage, tokens a second, memory, beside the machine's limits.
 
     python runtime/benchmark.py --engine artifacts/demo-host
     python runtime/benchmark.py --engine DIR --repeats 9 --profile
     python runtime/benchmark.py --compare DIR_A DIR_B
 
-Pictures and prompts are synthetic. Each bundle, and the measuring of the machine's limits, has a process of its own; in
-every round each does one repetition, in an order that rotates. Tables go to stdout, and in its last line the same as
+Images and prompts are synthetic. Each bundle is measured in a separate process, and so are the machine's limits; in
+every round each does one repetition, in an order that rotates. Tables go to stdout, and its last line is the same as
 JSON; progress goes to stderr.
 """
 
@@ -21,7 +21,7 @@ import argparse
 import json
 from contextlib import ExitStack
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.bench.figures import stage_figures
@@ -42,14 +42,14 @@ def parser() -> argparse.ArgumentParser:
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = self.add_mutually_exclusive_group(required=True)
-    what.add_argument("--engine", metavar="DIR", help="the bundle, made by export/build_engines.py")
+    what.add_argument("--engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')}")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two bundles in turns, and their ratios, B by A")
     self.add_argument("--repeats", type=int, default=5, metavar="N", help="repetitions that count (default: 5)")
     self.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="rows of the prompt, the picture's included (default: 204)"
+        "--prompt-tokens", type=int, metavar="N", help="tokens of the prompt, image tokens included (default: 204)"
     )
     self.add_argument(
-        "--decode-tokens", type=int, default=32, metavar="N", help="tokens to generate at each context (default: 32)"
+        "--decode-tokens", type=int, default=32, metavar="N", help="tokens to generate after each context (default: 32)"
     )
     self.add_argument(
         "--wait", type=float, default=5.0, metavar="S", help="longest wait for a quiet machine, each time (default: 5)"

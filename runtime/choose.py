@@ -32,6 +32,7 @@ from mobilevlm.runtime.bench.rounds import rounds
 from mobilevlm.runtime.bench.stages import ENCODE, PREFILL, decode_times, question_times
 from mobilevlm.runtime.bench.timed_bundle import Repetition, TimedBundle
 
+BUILD_AUTO = command("export/build_engines.py", "--precision", "auto")
 ROUNDS = 3  # in each, every candidate is opened and timed once
 TIMED_TOKENS = 16  # generated in each
 ANSWER_TOKENS = 32  # of the answer whose time is compared
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="choose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="made by build_engines.py --precision auto")
+    self.add_argument("--engine", required=True, metavar="DIR", help=f"made by {BUILD_AUTO}")
     self.add_argument(
         "--budget",
         type=float,
@@ -78,8 +79,7 @@ def choose(directory: Path, budget: float) -> str:
     found = read_candidates(directory)
     if found is None:
         raise CandidatesError(
-            f"{directory} holds no candidates: they are made by "
-            f"{command('export/build_engines.py', '--precision', 'auto')}. A bundle of one precision is compiled by "
+            f"{directory} holds no candidates: they are made by {BUILD_AUTO}. A bundle of one precision is compiled by "
             f"{command('engines/compile.py', directory)}"
         )
     if found.chosen:

@@ -26,6 +26,13 @@ class Plan:
     decode_tokens: int
     contexts: tuple[int, ...]
 
+    def described(self, image_tokens: int) -> str:
+        """Describes the plan for a bundle whose images take so many tokens."""
+        return (
+            f"a prompt of {self.prompt_tokens} tokens, {image_tokens} of them image tokens; {self.decode_tokens} "
+            "tokens after each context"
+        )
+
 
 def make_plan(bundles: Sequence[Bundle], prompt_tokens: int | None, decode_tokens: int) -> Plan:
     """Makes a plan that all of the bundles can run.
@@ -38,20 +45,20 @@ def make_plan(bundles: Sequence[Bundle], prompt_tokens: int | None, decode_token
     Raises:
         UserError: a number that does not fit an image or the context.
     """
-    picture = max(bundle.manifest.num_image_tokens for bundle in bundles)
+    image = max(bundle.manifest.num_image_tokens for bundle in bundles)
     context = min(bundle.manifest.max_context for bundle in bundles)
-    least, most = picture + 1, context - decode_tokens
+    least, most = image + 1, context - decode_tokens
     if decode_tokens < 1 or most < least:
         raise UserError(
-            f"--decode-tokens is {decode_tokens}; 1 to {context - least} fit behind a picture of {picture} rows in a "
-            f"context of {context}"
+            f"--decode-tokens is {decode_tokens}; 1 to {context - least} fit behind an image of {image} tokens in "
+            f"a context of {context}"
         )
-    rows = min(max(PROMPT_TOKENS, picture + TEXT_TOKENS), most) if prompt_tokens is None else prompt_tokens
-    if not least <= rows <= most:
+    tokens = min(max(PROMPT_TOKENS, image + TEXT_TOKENS), most) if prompt_tokens is None else prompt_tokens
+    if not least <= tokens <= most:
         raise UserError(
-            f"--prompt-tokens is {rows}; {least} (a picture's {picture} and one) to {most} are possible: the context "
+            f"--prompt-tokens is {tokens}; {least} ({image} image tokens and one) to {most} are possible: the context "
             f"holds {context}, of which --decode-tokens takes {decode_tokens}"
         )
     doubles = [FIRST_CONTEXT << n for n in range(context.bit_length())]
-    contexts = {rows, most, *(double for double in doubles if rows < double < most)}
-    return Plan(rows, decode_tokens, tuple(sorted(contexts)))
+    contexts = {tokens, most, *(double for double in doubles if tokens < double < most)}
+    return Plan(tokens, decode_tokens, tuple(sorted(contexts)))

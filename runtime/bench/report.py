@@ -121,11 +121,8 @@ def _limits(limits: Limits) -> str:
 
 
 def _about(name: str, plan: Plan, result: Result) -> str:
-    picture = result.bundle.manifest.num_image_tokens
-    return (
-        f"{name}\nmedians of {len(result.measured.repetitions)} repetitions; a prompt of {plan.prompt_tokens} rows, "
-        f"{picture} of them a picture's; {plan.decode_tokens} tokens at each context"
-    )
+    described = plan.described(result.bundle.manifest.num_image_tokens)
+    return f"{name}\nmedians of {len(result.measured.repetitions)} repetitions; {described}"
 
 
 def _stages(stages: Sequence[Stage]) -> str:

@@ -185,7 +185,8 @@ def test_joules_of_an_answer_by_hand():
     assert energy.joules_per_answer == pytest.approx(5.0)
     (line,) = energy_lines([energy], measured.answering, Plan(204, 32, (204,)))
     assert line == (
-        "energy, module (VDD_IN): 5.00 J for an answer of 33 tokens to 204 rows, 10.0 W over 8 answers, 4.0 W idle"
+        "energy, module (VDD_IN): 5.00 J for an answer of 33 tokens to a prompt of 204, "
+        "10.0 W over 8 answers, 4.0 W idle"
     )
 
 

@@ -169,10 +169,10 @@ def test_plans(sizes, prompt, expected):
 @pytest.mark.parametrize(
     "prompt, tokens, message",
     [
-        (144, 32, r"--prompt-tokens is 144; 145 \(a picture's 144 and one\) to 2016 are possible"),
+        (144, 32, r"--prompt-tokens is 144; 145 \(144 image tokens and one\) to 2016 are possible"),
         (2017, 32, "--prompt-tokens is 2017; 145 .* to 2016 are possible: the context holds 2048"),
         (None, 0, "--decode-tokens is 0; 1 to 1903 fit"),
-        (None, 1904, "--decode-tokens is 1904; 1 to 1903 fit behind a picture of 144 rows in a context of 2048"),
+        (None, 1904, "--decode-tokens is 1904; 1 to 1903 fit behind an image of 144 tokens in a context of 2048"),
     ],
 )
 def test_plans_that_do_not_fit_say_what_does(prompt, tokens, message):
