@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -25,7 +25,19 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         header: names of the columns; empty where a column needs none.
         rows: as many cells each.
     """
-    return "\n".join([_line(header), "|---" * len(header) + "|", *map(_line, rows)])
+    return "\n".join(markdown_lines(header, rows))
+
+
+def markdown_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yields the lines of `markdown_table`, for rows that are made one by one.
+
+    Args:
+        header: as of `markdown_table`.
+        rows: as of `markdown_table`.
+    """
+    yield _line(header)
+    yield "|---" * len(header) + "|"
+    yield from map(_line, rows)
 
 
 def _line(cells: Sequence[str]) -> str:

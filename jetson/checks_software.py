@@ -25,7 +25,7 @@ def check_release(system: System) -> Finding:
         return Finding("jetpack", PROBLEM, found, f"flash a release that this project is for: {LINES}")
     if board.jetpack is None:
         return Finding(
-            "jetpack", ADVICE, found, f"taken for {stack.name}; add a row to jetson/releases.py when it works"
+            "jetpack", ADVICE, found, f"treated as {stack.name}; the table of releases (jetson/releases.py) lacks it"
         )
     return Finding("jetpack", OK, found)
 

@@ -177,11 +177,11 @@ def _running(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
         return Prediction("run memory", OK, needed, memory.available, text)
     if needed <= memory.total:
         return Prediction("run memory", ADVICE, needed, memory.available, text, MAKE_ROOM)
-    rows = context_that_fits(bundle, found, memory.total)
+    tokens = context_that_fits(bundle, found, memory.total)
     if bundle.manifest.precision[DECODER] != "int4":
         remedy = _again(bundle, ["--precision", "int4"])
-    elif rows >= SHORTEST_CONTEXT:
-        remedy = _again(bundle, ["--max-context", str(rows)])
+    elif tokens >= SHORTEST_CONTEXT:
+        remedy = _again(bundle, ["--max-context", str(tokens)])
     else:
         remedy = OTHER_BOARD
     return Prediction("run memory", PROBLEM, needed, memory.available, text, remedy)

@@ -40,7 +40,7 @@ class Failures:
 
 
 HEAD_REPORT = "https://github.com/hokwangchoi/jetson-orin-nano-benchmarks (vlm-benchmarks/notes)"
-# By L4T version. NvMap, the driver's allocator, changed against CVE-2025-33177; memory in pieces does the same.
+# By L4T version. NvMap, the driver's allocator, changed against CVE-2025-33177; fragmented memory does the same.
 FAILURES = {
     "36.4.4": Failures("large CUDA allocations", "https://github.com/pytorch/pytorch/issues/185240"),
     "36.4.7": Failures(
