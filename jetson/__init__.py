@@ -1,4 +1,4 @@
-"""A Jetson Orin board: what it is, what is wrong with it, what it can do at most, how fast it is and what that costs.
+"""Jetson Orin boards: description, checks and remedies, limits on paper, and measurements of speed, memory and power.
 
-Free of PyTorch. Everything that is read from the system is read below a `root`, so that a copied tree does as well.
+Free of PyTorch. Everything that is read from the system is read below a `root`, so that a copied tree works as well.
 """

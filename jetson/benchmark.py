@@ -1,12 +1,12 @@
-"""Measures an engine bundle on a Jetson: stages, memory, power, throttling, beside what the board allows on paper.
+"""Measures an engine bundle on a Jetson: stages, memory, power, throttling, beside limits computed for the board.
 
     python jetson/benchmark.py --engine artifacts/mobilevlm-orin
     python jetson/benchmark.py --engine DIR --repeats 20 --plot answer.png --save a.json
     python jetson/compare.py a.json b.json
 
-Pictures and prompts are synthetic. Before measuring: `python jetson/doctor.py`, which says whether power mode and
-clocks are what they should be; both are recorded. Tables go to stdout, and in its last line the same as JSON; progress
-goes to stderr. Runs on any bundle and machine: `--board` names a board whose limits are put beside another's figures.
+Images and prompts are synthetic. Before measuring: `python jetson/doctor.py`, which checks power mode and clocks; both
+are recorded. Tables go to stdout, and its last line is the same as JSON; progress goes to stderr. Runs on any bundle
+and machine: `--board` names a board whose limits are shown beside the figures of another machine.
 """
 
 from __future__ import annotations
@@ -25,18 +25,27 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.board import Board, read_board
-from mobilevlm.jetson.measure import ANSWERS_S, measure
+from mobilevlm.jetson.measure import ANSWERS_S, BoardRun, measure
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.plot import check_plot, write_plot
 from mobilevlm.jetson.references import references_for
-from mobilevlm.jetson.results import energies, energy_lines, reference_lines, stage_table, stages, throttling_lines
-from mobilevlm.jetson.roofline import Hardware, paper_limits
-from mobilevlm.runtime.bench.engine import Engine
+from mobilevlm.jetson.results import (
+    BoardStage,
+    Energy,
+    board_stages,
+    energies,
+    energy_lines,
+    reference_lines,
+    stage_table,
+    throttling_lines,
+)
+from mobilevlm.jetson.roofline import Hardware, Limit, paper_limits
 from mobilevlm.runtime.bench.plan import Plan, make_plan
+from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workers import Worker
 
 PACKAGES = ("tensorrt", "tensorrt-cu13", "cuda-bindings", "onnxruntime", "numpy")
@@ -44,31 +53,35 @@ FORMAT = 1  # of the line of JSON
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    self.add_argument(
+        "--engine", required=True, metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')}"
+    )
     self.add_argument("--repeats", type=int, default=10, metavar="N", help="repetitions that count (default: 10)")
     self.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="rows of the prompt, the picture's included (default: 204)"
+        "--prompt-tokens", type=int, metavar="N", help="tokens of the prompt, image tokens included (default: 204)"
     )
-    self.add_argument("--decode-tokens", type=int, default=32, metavar="N", help="tokens at each context (default: 32)")
+    self.add_argument(
+        "--decode-tokens", type=int, default=32, metavar="N", help="tokens after each context (default: 32)"
+    )
     self.add_argument(
         "--answers-seconds",
         type=float,
         default=ANSWERS_S,
         metavar="S",
-        help="how long answers are given in a row for the energy of one (default: 10)",
+        help="seconds of answers in a row, for the energy of one (default: 10)",
     )
-    self.add_argument("--board", choices=MODULES, help="whose limits stand beside the figures (default: this board's)")
-    self.add_argument("--save", metavar="FILE", help="write the line of JSON into a file, too, for compare.py")
-    self.add_argument("--plot", metavar="FILE", help="write a picture of stages, limits and power (matplotlib)")
+    self.add_argument("--board", choices=MODULES, help="board whose limits are shown (default: this one)")
+    self.add_argument("--save", metavar="FILE", help="also write the line of JSON into a file, for compare.py")
+    self.add_argument("--plot", metavar="FILE", help="write a plot of stages, limits and power (matplotlib)")
     return self
 
 
 def benchmark(arguments: argparse.Namespace) -> None:
-    """Measure, print the tables and the line of JSON.
+    """Measures, prints the tables and the line of JSON.
 
     Raises:
         UserError: a bundle that cannot be opened, or options that do not fit it.
@@ -81,41 +94,57 @@ def benchmark(arguments: argparse.Namespace) -> None:
     board, bundle = read_board(), Bundle.open(arguments.engine)
     plan = make_plan([bundle], arguments.prompt_tokens, arguments.decode_tokens)
     hardware = _hardware(board, arguments.board)
-    with Worker(str(bundle.directory), Engine, bundle.directory, plan) as worker:
-        measured = measure(worker, arguments.repeats, _tell, arguments.answers_seconds)
-    limits, named = {}, arguments.board or (board.module.key if board.module else "")
-    if hardware:
-        manifest = bundle.manifest
-        limits = paper_limits(
-            hardware, bundle.config, manifest.num_image_tokens, manifest.precision, plan.prompt_tokens, plan.contexts
-        )
-    found, energy = stages(plan, measured, limits, lambda stage: references_for(named, stage)), energies(measured)
-    print("\n".join([*_about(board, bundle, plan, hardware), "", stage_table(found), ""]))
-    lines = [*reference_lines(found), *energy_lines(energy, measured.answering, plan), *throttling_lines(measured)]
-    print("\n".join([*lines, _memory(measured.memory)]), end="\n\n")
+    with Worker(str(bundle.directory), TimedBundle, bundle.directory, plan) as worker:
+        run = measure(worker, arguments.repeats, _tell, arguments.answers_seconds)
+    limits = _limits(hardware, bundle, plan) if hardware else {}
+    named = arguments.board or (board.module.key if board.module else "")
+    stages = board_stages(plan, run, limits, lambda stage: references_for(named, stage))
+    energy = energies(run)
+    print("\n".join([*_about(board, bundle, plan, hardware), "", stage_table(stages), ""]))
+    lines = [*reference_lines(stages), *energy_lines(energy, run.answering, plan), *throttling_lines(run.throttling)]
+    print("\n".join([*lines, _memory(run.memory)]), end="\n\n")
     if arguments.plot:
-        write_plot(arguments.plot, found, measured)
-    document = {
-        "format": FORMAT,
-        "board": board.as_json(),
-        "limits_of": hardware.as_json() if hardware else None,
-        "versions": _versions(),
-        "engine": _engine(bundle),
-        "plan": asdict(plan),
-        "repeats": arguments.repeats,
-        "stages": {stage.name: stage.as_json() for stage in found},
-        "session": measured.session,
-        "memory": measured.memory,
-        "energy": [asdict(one) for one in energy],
-        "throttling": measured.throttling.as_json(),
-    }
+        write_plot(arguments.plot, stages, run)
+    measured = {"plan": asdict(plan), "repeats": arguments.repeats} | _figures(stages, run, energy)
+    document = _environment(board, hardware, bundle) | measured
     if arguments.save:
         user_path(arguments.save).write_text(json.dumps(document) + "\n")
     print(json.dumps(document))
 
 
+def _environment(board: Board, hardware: Hardware | None, bundle: Bundle) -> dict[str, Any]:
+    """The first part of the document: what was measured, and on what."""
+    return {
+        "format": FORMAT,
+        "board": board.as_json(),
+        "limits_of": hardware.as_json() if hardware else None,
+        "versions": _versions(),
+        "engine": _engine(bundle),
+    }
+
+
+def _figures(stages: Sequence[BoardStage], run: BoardRun, energy: Sequence[Energy]) -> dict[str, Any]:
+    """The second part of the document: what came out."""
+    return {
+        "stages": {stage.name: stage.as_json() for stage in stages},
+        "session": run.session,
+        "memory": run.memory,
+        "energy": [asdict(one) for one in energy],
+        "throttling": run.throttling.as_json(),
+    }
+
+
+def _limits(hardware: Hardware, bundle: Bundle, plan: Plan) -> dict[str, Limit]:
+    manifest = bundle.manifest
+    tokens, precision = manifest.num_image_tokens, manifest.precision
+    return paper_limits(hardware, bundle.config, tokens, precision, plan.prompt_tokens, plan.contexts)
+
+
 def check_folders(*files: str | None) -> None:
-    """Refuse before anything is measured what could not be written.
+    """Checks before anything is measured that files can be written.
+
+    Args:
+        files: paths, or None for those that were not asked for.
 
     Raises:
         UserError: a file's folder is not there.
@@ -126,7 +155,7 @@ def check_folders(*files: str | None) -> None:
 
 
 def _hardware(board: Board, named: str | None) -> Hardware | None:
-    """What limits are computed for: a board that was named at its best, this one at what its power mode allows."""
+    """Hardware that limits are computed for: a named board at its best, this one at what its power mode allows."""
     if named is not None:
         return Hardware(MODULES[named])
     if board.module is None:
@@ -146,7 +175,7 @@ def _engine(bundle: Bundle) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Of what is installed, and of the system."""
+    """Versions of the installed packages and of the system."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:
@@ -158,15 +187,14 @@ def _versions() -> dict[str, str]:
 
 def _about(board: Board, bundle: Bundle, plan: Plan, hardware: Hardware | None) -> list[str]:
     precisions = ", ".join(f"{stage} {precision}" for stage, precision in bundle.manifest.precision.items())
-    picture = bundle.manifest.num_image_tokens
     lines = [
         str(board),
         ", ".join(f"{name} {text}" for name, text in _versions().items()),
         f"{bundle.directory} ({bundle.manifest.name}, {precisions}, target {bundle.manifest.target})",
-        f"a prompt of {plan.prompt_tokens} rows, {picture} of them a picture's; {plan.decode_tokens} tokens a context",
+        plan.described(bundle.manifest.num_image_tokens),
     ]
     if hardware is None:
-        return [*lines, "no limits: this is no board of jetson/modules.py; --board puts one's beside the figures"]
+        return [*lines, "no limits: this machine is none of the known boards; --board shows the limits of one"]
     module = hardware.module
     here = "" if board.module is module else "; this machine is not one"
     return [
@@ -182,8 +210,8 @@ def _memory(memory: dict[str, float | None]) -> str:
         "peak_rss_full_mib": "with a full context",
         "system_mib": "taken from the whole system, the GPU's included",
     }
-    told = [f"{text} {memory[name]:.0f} MiB" for name, text in names.items() if memory.get(name) is not None]
-    return "memory: " + (", ".join(told) or "not told by the system")
+    found = [f"{text} {memory[name]:.0f} MiB" for name, text in names.items() if memory.get(name) is not None]
+    return "memory: " + (", ".join(found) or "not told by the system")
 
 
 def _tell(text: str) -> None:
@@ -191,7 +219,7 @@ def _tell(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: exit status 0, 2 for a mistake of the person's, 1 for one of ours."""
+    """Entry point: exit status 0, 2 for a mistake of the user's, 1 for a bug."""
     run_command(parser(), benchmark, arguments)
 
 

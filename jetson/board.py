@@ -1,4 +1,4 @@
-"""What this board is: module, release, memory, power mode, clocks."""
+"""Description of a board: module, release, memory, power mode, clocks."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Board:
     """One board, as its own files describe it; None is what they do not tell.
 
     Attributes:
-        model: the device tree's name.
+        model: name in the device tree.
         module: row of `modules.MODULES`.
         l4t: version of Jetson Linux, e.g. `36.4.3`.
-        jetpack: e.g. `6.2`.
-        memory_gib: that the system has.
-        power_modes: that it offers.
-        power_mode: that it is in.
+        jetpack: version of JetPack, e.g. `6.2`.
+        memory_gib: memory of the system.
+        power_modes: modes that the board offers.
+        power_mode: mode that it is in.
         gpu, emc: clocks of the GPU and of the memory.
-        packages: apt packages and their versions.
+        packages: names and versions of apt packages.
     """
 
     model: str | None
@@ -48,11 +48,11 @@ class Board:
 
     @property
     def is_jetson(self) -> bool:
-        """Whether there is any sign of one."""
+        """Whether any of its files says that it is a Jetson."""
         return self.l4t is not None or self.module is not None
 
     def as_json(self) -> dict[str, Any]:
-        """What belongs beside a figure that was measured here."""
+        """Returns what belongs beside a figure that was measured here."""
         return {
             "model": self.model,
             "module": self.module.key if self.module else None,
@@ -76,7 +76,7 @@ class Board:
 
 
 def read_board(root: Path = ROOT) -> Board:
-    """Look at the board, or at a tree that was copied from one.
+    """Reads the board, or a tree that was copied from one.
 
     Args:
         root: `/`, or where the tree is.

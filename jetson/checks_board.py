@@ -1,14 +1,16 @@
-"""The doctor's checks of the board's state: power mode, clocks, memory, swap, desktop, disk."""
+"""Checks of the board's state: power mode, clocks, memory, swap, desktop, disk."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from mobilevlm.commands import command
+
 from . import extlinux, nvpmodel
 from .clocks import SLACK
 from .contiguous import PARAMETER, RECOMMENDED, RECOMMENDED_BYTES, ContiguousMemory, read_contiguous
-from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, Patient
+from .findings import ADVICE, OK, PROBLEM, UNKNOWN, Finding, System
 from .memory import parse_buddyinfo, parse_meminfo, parse_swaps
 from .releases import FAILURES, builds_worked, is_before_failures
 from .sysfs import read
@@ -22,12 +24,12 @@ DEFAULT_TARGETS = ("/etc/systemd/system/default.target", "/usr/lib/systemd/syste
 DESKTOP, HEADLESS = "graphical.target", "multi-user.target"
 
 
-def check_power_mode(patient: Patient) -> Finding:
-    """Whether the board is in its fastest mode, by name."""
-    board = patient.board
+def check_power_mode(system: System) -> Finding:
+    """Checks whether the board is in its fastest mode, by name."""
+    board = system.board
     best = nvpmodel.fastest(board.power_modes)
     if best is None or board.power_mode is None:
-        return Finding("power", UNKNOWN, "no modes in /etc/nvpmodel.conf, or the present one is not told")
+        return Finding("power", UNKNOWN, "no modes in /etc/nvpmodel.conf, or the present one cannot be read")
     offered = ", ".join(f"{mode.id} {mode.name}" for mode in board.power_modes)
     if board.power_mode.rank >= best.rank:
         return Finding("power", OK, f"mode {board.power_mode.name}, the fastest of: {offered}")
@@ -40,9 +42,9 @@ def check_power_mode(patient: Patient) -> Finding:
     )
 
 
-def check_clocks(patient: Patient) -> Finding:
-    """Whether the clocks of GPU and memory are held at the mode's highest."""
-    clocks = {"GPU": patient.board.gpu, "EMC": patient.board.emc}
+def check_clocks(system: System) -> Finding:
+    """Checks whether the clocks of GPU and memory are locked at the mode's highest."""
+    clocks = {"GPU": system.board.gpu, "EMC": system.board.emc}
     known = {name: clock for name, clock in clocks.items() if clock is not None and clock.is_locked is not None}
     if not known:
         return Finding("clocks", UNKNOWN, "neither the GPU's clock nor the memory's (EMC, root only) can be read")
@@ -59,9 +61,9 @@ def check_clocks(patient: Patient) -> Finding:
     )
 
 
-def check_memory_clock(patient: Patient) -> Finding:
-    """Whether the present mode lets the memory run as fast as the module can: decoding is as fast as memory."""
-    board = patient.board
+def check_memory_clock(system: System) -> Finding:
+    """Checks whether the power mode allows the module's highest memory clock: decoding is as fast as memory."""
+    board = system.board
     allowed = board.emc.highest if board.emc else board.power_mode.emc_mhz if board.power_mode else None
     if board.module is None or allowed is None:
         return Finding("bandwidth", UNKNOWN, "the module or its highest memory clock (EMC, root only) is not known")
@@ -76,13 +78,14 @@ def check_memory_clock(patient: Patient) -> Finding:
     )
 
 
-def check_swap(patient: Patient) -> Finding:
-    """Whether a small board has swap on disk, and whether memory is given to zram."""
-    swaps = parse_swaps(read(patient.root, "/proc/swaps") or "")
+def check_swap(system: System) -> Finding:
+    """Checks whether a small board has swap on disk, and whether zram takes memory."""
+    swaps = parse_swaps(read(system.root, "/proc/swaps") or "")
     on_disk = [swap for swap in swaps if not swap.is_zram]
     told = ", ".join(f"{swap.name} {swap.size_bytes / 2**30:.1f} GiB" for swap in swaps) or "no swap"
-    memory = patient.board.memory_gib
-    remedies, commands = [], []
+    memory = system.board.memory_gib
+    remedies: list[str] = []
+    commands: list[tuple[str, ...]] = []
     if len(on_disk) < len(swaps):
         remedies.append("zram takes the memory that it adds: sudo systemctl disable --now nvzramconfig, then reboot")
         commands.append(("systemctl", "disable", "--now", "nvzramconfig"))
@@ -97,11 +100,11 @@ def check_swap(patient: Patient) -> Finding:
     return Finding("swap", ADVICE if remedies else OK, told, "; ".join(remedies), tuple(commands))
 
 
-def check_desktop(patient: Patient) -> Finding:
-    """Whether a desktop is started, which takes up to 865 MB."""
+def check_desktop(system: System) -> Finding:
+    """Checks whether a desktop is started, which takes up to 865 MB."""
     for name in DEFAULT_TARGETS:
         try:
-            target = os.path.basename(os.readlink(patient.root / name.lstrip("/")))
+            target = os.path.basename(os.readlink(system.root / name.lstrip("/")))
         except OSError:
             continue
         if target != DESKTOP:
@@ -114,13 +117,13 @@ def check_desktop(patient: Patient) -> Finding:
             (("systemctl", "set-default", HEADLESS),),
             only_by_name=True,
         )
-    return Finding("headless", UNKNOWN, "systemd's default target is not told")
+    return Finding("headless", UNKNOWN, "systemd's default target cannot be read")
 
 
-def check_memory(patient: Patient) -> Finding:
-    """How much memory is free, and in what pieces: the GPU's large allocations want large ones."""
-    free = parse_meminfo(read(patient.root, "/proc/meminfo") or "").get("MemAvailable")
-    blocks = parse_buddyinfo(read(patient.root, "/proc/buddyinfo") or "")
+def check_memory(system: System) -> Finding:
+    """Checks how much memory is free, and in blocks of what size: the GPU's large allocations need large ones."""
+    free = parse_meminfo(read(system.root, "/proc/meminfo") or "").get("MemAvailable")
+    blocks = parse_buddyinfo(read(system.root, "/proc/buddyinfo") or "")
     if free is None or not blocks:
         return Finding("memory", UNKNOWN, "/proc/meminfo or /proc/buddyinfo cannot be read")
     large = sum(count * size // LARGE_BLOCK for size, count in blocks.items() if size >= LARGE_BLOCK)
@@ -134,15 +137,15 @@ def check_memory(patient: Patient) -> Finding:
     return Finding(
         "memory",
         ADVICE,
-        f"{told}: memory is in small pieces",
-        "give the page cache back and let the kernel put memory together; a reboot does it for certain",
+        f"{told}: free memory is in small blocks",
+        "free the page cache and let the kernel compact memory; a reboot does it for certain",
         (("sync",), ("sysctl", "-w", "vm.drop_caches=3"), ("sysctl", "-w", "vm.compact_memory=1")),
     )
 
 
-def check_contiguous(patient: Patient) -> Finding:
-    """Whether the kernel's pool of contiguous memory is large enough for what builds are reported to ask for."""
-    pool, l4t = read_contiguous(patient.root), patient.board.l4t or ""
+def check_contiguous(system: System) -> Finding:
+    """Checks whether the kernel's pool of contiguous memory is large enough for what builds are reported to request."""
+    pool, l4t = read_contiguous(system.root), system.board.l4t or ""
     if pool.total is None:
         return Finding("cma", UNKNOWN, "CmaTotal is not in /proc/meminfo")
     told = f"CmaTotal {pool.total / 2**20:.0f} MiB, CmaFree {(pool.free or 0) / 2**20:.0f} MiB"
@@ -167,23 +170,24 @@ def check_contiguous(patient: Patient) -> Finding:
 
 
 def _remedy(pool: ContiguousMemory) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """What to do for a larger pool, and the command; none where the loader's file cannot be changed here."""
+    """Remedy for a larger pool, and its command; none where the boot loader's file cannot be changed here."""
     if pool.refusal:
         return f"{SET_CMA} on the kernel's command line, by hand: {extlinux.FILE}: {pool.refusal}", ()
-    command = (sys.executable, "-B", str(extlinux.__file__), SET_CMA)
+    # By its path: root has neither this environment's console scripts nor, in a clone, the package.
+    change = (sys.executable, "-B", str(extlinux.__file__), SET_CMA)
     return (
-        f"python jetson/doctor.py --apply cma (adds {SET_CMA} to {extlinux.FILE}, keeps the old file beside it and "
-        "prints the way back), then sudo reboot; started so far on an Orin Nano 8GB alone",
-        (command,),
+        f"{command('jetson/doctor.py', '--apply', 'cma')} (adds {SET_CMA} to {extlinux.FILE}, keeps the old file "
+        "beside it and prints the command that restores it), then sudo reboot; tried so far on an Orin Nano 8GB alone",
+        (change,),
     )
 
 
-def check_disk(patient: Patient) -> Finding:
-    """Whether there is room for a bundle and its engines."""
-    if patient.free_disk_bytes is None:
-        return Finding("disk", UNKNOWN, "not looked at in a copied tree")
-    told = f"{patient.free_disk_bytes / 1e9:.1f} GB free"
-    if patient.free_disk_bytes >= NEEDED_DISK:
+def check_disk(system: System) -> Finding:
+    """Checks whether there is disk space for a bundle and its engines."""
+    if system.free_disk_bytes is None:
+        return Finding("disk", UNKNOWN, "not known of a copied tree")
+    told = f"{system.free_disk_bytes / 1e9:.1f} GB free"
+    if system.free_disk_bytes >= NEEDED_DISK:
         return Finding("disk", OK, told)
     return Finding(
         "disk",

@@ -18,11 +18,11 @@ SLACK = 0.02  # EMC says 3199 MHz where its limit is 3199 or 3200
 
 @dataclass(frozen=True)
 class Clock:
-    """One clock, in MHz; None is what the system does not tell.
+    """Frequency of one clock, in MHz; None is what the system does not tell.
 
     Attributes:
         now: at the moment of reading.
-        lowest, highest: what it may become in the present power mode.
+        lowest, highest: range of the present power mode.
     """
 
     now: float | None
@@ -32,14 +32,14 @@ class Clock:
     @property
     def is_locked(self) -> bool | None:
         """Whether it is held at its highest, as `jetson_clocks` does; None when that cannot be known."""
-        if self.highest is None or (self.lowest is None and self.now is None):
-            return None
         held = self.lowest if self.lowest is not None else self.now
+        if self.highest is None or held is None:
+            return None
         return held >= self.highest * (1 - SLACK)
 
 
 def gpu_clock(root: Path = ROOT) -> Clock | None:
-    """The GPU's; None where there is no such file."""
+    """Reads the GPU's clock; None where there is no such file."""
     for folder in matches(root, GPU):
         if (now := number(root, f"{folder}/cur_freq")) is not None:
             return Clock(now / 1e6, _mhz(root, f"{folder}/min_freq"), _mhz(root, f"{folder}/max_freq"))
@@ -47,15 +47,15 @@ def gpu_clock(root: Path = ROOT) -> Clock | None:
 
 
 def gpu_load(root: Path = ROOT) -> float | None:
-    """Part of the time that the GPU was busy, 0 to 1; None where the system does not tell."""
+    """Reads the part of the time that the GPU was busy, 0 to 1; None where the system does not tell."""
     found = (number(root, name) for name in GPU_LOAD)
     return next((load / 1000 for load in found if load is not None), None)
 
 
 def emc_clock(root: Path = ROOT) -> Clock | None:
-    """The memory's; None where it may not be read, which on a board takes root.
+    """Reads the memory's clock; None where it may not be read, which on a board takes root.
 
-    Its lowest is not told: what locks it is its rate being held, so it is locked when it is at its highest.
+    Its lowest frequency is not told: it counts as locked while it is at its highest.
     """
     now = number(root, f"{EMC}/rate")
     if now is None:

@@ -1,12 +1,12 @@
-"""Compares two runs of jetson/benchmark.py: how much longer B takes than A, stage by stage, and how sure that is.
+"""Compares two runs of jetson/benchmark.py: how much longer B takes than A, stage by stage, with 95 % intervals.
 
     python jetson/benchmark.py --engine DIR_A --save a.json
     python jetson/benchmark.py --engine DIR_B --save b.json
     python jetson/compare.py a.json b.json
     python jetson/compare.py --across 15w.json maxn.json     boards, power modes, clocks or workloads that differ
 
-A file may also be all that benchmark.py printed. Refuses what was not measured alike, unless --across says that this is
-what is being compared; what differs is printed either way.
+A file may also be all that benchmark.py printed. Refuses runs that were not measured alike, unless --across says that
+this is what is being compared; differences are printed either way.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.tables import aligned_table
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.benchmark import FORMAT
-from mobilevlm.jetson.tables import table
+from mobilevlm.runtime.bench.ratios import COLUMNS, unpaired_ratio
 
-SAMPLES, SEED, CONFIDENCE = 2000, 0, 0.95
-# What has to be the same for a ratio to be the engines': path in the document to what people call it.
-ALIKE = {
+# What has to be the same for a ratio to be that of the engines: path in the document to its name in messages.
+ALIKE: dict[tuple[str, ...], str] = {
     ("board", "module"): "board",
     ("board", "model"): "model of the board",
     ("board", "power_mode"): "power mode",
@@ -41,7 +41,7 @@ ALIKE = {
     ("plan", "prompt_tokens"): "prompt tokens",
     ("plan", "decode_tokens"): "decode tokens",
 }
-TOLD = {  # what may differ and should be known
+TOLD: dict[tuple[str, ...], str] = {  # may differ, and is printed
     ("board", "l4t"): "L4T",
     ("versions", "tensorrt"): "TensorRT",
     ("versions", "onnxruntime"): "ONNX Runtime",
@@ -53,7 +53,7 @@ TOLD = {  # what may differ and should be known
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Print what differs and the ratios.
+    """Prints what differs and the ratios.
 
     Raises:
         UserError: a file that holds no run, or two runs that were not measured alike.
@@ -81,14 +81,13 @@ def compare(arguments: argparse.Namespace) -> None:
     lines += [f"differs: {line}" for line in [*unlike, *told]]
     lines += [f"{letter} was throttled: {sentence}" for letter, sentence in _throttled(first, second)]
     print("\n".join([*lines, "", "B / A, below 1 B is faster"]))
-    header = ["stage", "A ms", "B ms", "B / A", "95 % interval"]
-    print(table(header, list(_stage_rows(first, second))))
+    print(aligned_table(COLUMNS, list(_stage_rows(first, second))))
     if rows := list(_energy_rows(first, second)):
-        print("\n" + table(["joules an answer", "A", "B", "B / A"], rows))
+        print("\n" + aligned_table(["joules an answer", "A", "B", "B / A"], rows))
 
 
 def read_run(file: str) -> dict[str, Any]:
-    """The document at the end of a file.
+    """Reads the document at the end of a file.
 
     Raises:
         UserError: there is no file, or it ends in something else.
@@ -107,39 +106,28 @@ def read_run(file: str) -> dict[str, Any]:
     return document
 
 
-def differences(first: dict[str, Any], second: dict[str, Any], paths: dict[tuple[str, ...], str]) -> Iterator[str]:
-    """What differs, in words."""
+def differences(first: dict[str, Any], second: dict[str, Any], paths: Mapping[tuple[str, ...], str]) -> Iterator[str]:
+    """Describes what differs, a line each.
+
+    Args:
+        first: document of a run.
+        second: document of another run.
+        paths: path of each value in the documents, to its name in messages.
+    """
     for path, name in paths.items():
         before, after = _at(first, path), _at(second, path)
         if before != after:
             yield f"{name}: {_shown(before)} against {_shown(after)}"
 
 
-def ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
-    """Ratio of medians, and the middle 95 % of it over bootstrap samples of both runs.
-
-    It holds what varies within a run; what would differ if a run were repeated as a whole is not in it.
-
-    Args:
-        before: A's times.
-        after: B's; they need not be as many.
-    """
-    draws, tail = np.random.default_rng(SEED), (1 - CONFIDENCE) / 2
-    medians = [
-        np.median(np.array(times)[draws.integers(0, len(times), (SAMPLES, len(times)))], axis=1)
-        for times in (before, after)
-    ]
-    low, high = np.quantile(medians[1] / medians[0], [tail, 1 - tail])
-    return float(np.median(after) / np.median(before)), float(low), float(high)
-
-
 def _stage_rows(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
     for name in first["stages"]:
         if name in second["stages"]:
-            times = [run["stages"][name]["each_ms"] for run in (first, second)]
-            middle, low, high = ratio(*times)
-            interval = f"{low:.3f}-{high:.3f}" if min(map(len, times)) > 1 else "one run each"
-            yield [name, *(f"{np.median(each):.2f}" for each in times), f"{middle:.3f}", interval]
+            before, after = (run["stages"][name]["each_ms"] for run in (first, second))
+            cells = unpaired_ratio(name, before, after).cells(float(np.median(before)), float(np.median(after)))
+            if min(len(before), len(after)) < 2:
+                cells[-1] = "one run each"
+            yield cells
 
 
 def _energy_rows(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
@@ -170,7 +158,7 @@ def _shown(value: Any) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: exit status 0, 2 for a mistake of the person's or runs that do not compare."""
+    """Entry point: exit status 0, 2 for a mistake of the user's or runs that do not compare."""
     run_command(parser(), compare, arguments)
 
 

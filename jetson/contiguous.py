@@ -1,6 +1,6 @@
-"""Memory in one piece: the kernel's pool (CMA), what it was asked to be, and the largest piece that a build asks for.
+"""Contiguous memory: the kernel's pool (CMA), its configured size, and the largest block that a build requests.
 
-TensorRT's builder tries kernels for a decoder's head that want the head's weights in one piece. On an Orin Nano with
+TensorRT's builder tries kernels for a decoder's head that need the head's weights in one block. On an Orin Nano with
 L4T 36.4.7 and 36.5.0 builds failed with heads of 272 and 622 MB (https://github.com/onnxsim/onnxsim, scripts/nvidia;
 https://github.com/hokwangchoi/jetson-orin-nano-benchmarks, vlm-benchmarks/notes). The latter was built when the pool
 had 960 MiB instead of 256 and the head was cut in two. Its log names the head's size once; 1.5 times is the reporter's
@@ -25,7 +25,7 @@ PARAMETER = "cma"
 RECOMMENDED = "950M"
 RECOMMENDED_BYTES = 950 << 20
 HEAD_FACTOR = 1.5
-HEAD_BYTES = {"fp32": 4}  # of a weight; float16 beside every other precision of the decoder
+HEAD_BYTES = {"fp32": 4}  # bytes of a weight; the head is float16 in every other precision of the decoder
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -34,10 +34,10 @@ class ContiguousMemory:
     """The pool, in bytes; None is what the system does not tell.
 
     Attributes:
-        total, free: of the pool. What is not free may be lent to pages that can be moved.
-        started: the kernel's `cma=` when it was started, such as `950M`.
+        total, free: size of the pool, and how much is free. The rest may be lent to pages that can be moved.
+        started: value of `cma=` that the kernel was started with, such as `950M`.
         configured: the same in the boot loader's file, for the next start.
-        refusal: why that file cannot be changed here; empty where it can.
+        refusal: reason why that file cannot be changed here; empty where it can.
     """
 
     total: int | None
@@ -53,7 +53,7 @@ class ContiguousMemory:
 
 
 def read_contiguous(root: Path) -> ContiguousMemory:
-    """Look at the pool.
+    """Reads the pool.
 
     Args:
         root: `/`, or where a tree was copied to.
@@ -72,16 +72,16 @@ def read_contiguous(root: Path) -> ContiguousMemory:
 
 
 def parse_size(text: str | None) -> int:
-    """A size as the kernel takes it, such as `950M`, in bytes; 0 for none and for other forms."""
+    """Parses a size as the kernel takes it, such as `950M`, to bytes; 0 for None and for other forms."""
     found = re.fullmatch(r"(\d+)([KMG]?)(?:@.*)?", (text or "").upper())
     return int(found[1]) * UNITS[found[2]] if found else 0
 
 
 def head_request(config: ModelConfig, precision: str) -> int:
-    """Bytes of the largest piece that building the decoder's head asks for.
+    """Estimates the bytes of the largest block that building the decoder's head requests.
 
     Args:
-        config: the model.
+        config: of the model.
         precision: of its decoder.
     """
     return int(HEAD_FACTOR * config.vocab_size * config.hidden_size * HEAD_BYTES.get(precision, 2))

@@ -1,15 +1,15 @@
-"""Looks at a Jetson Orin and says what keeps engines from running, or from running fast, each with its remedy.
+"""Checks a Jetson Orin for what keeps engines from running, or from running fast, and names the remedy of each.
 
     python jetson/doctor.py
-    sudo .venv/bin/python jetson/doctor.py               the same with the memory's clock, which only root may read
+    sudo env "PATH=$PATH" python jetson/doctor.py        the same with the memory's clock, which only root may read
     python jetson/doctor.py --json
-    python jetson/doctor.py --apply                      mend what can be mended, each command printed before it runs
+    python jetson/doctor.py --apply                      run the remedies that are commands, each printed before it runs
     python jetson/doctor.py --apply power clocks         only these; `headless` and `cma` have to be named
-    python jetson/doctor.py --bundle DIR                 will this prepared bundle build and run here?
-    python jetson/doctor.py --root /tmp/copied-board     look at /boot, /etc, /proc, /sys and /var of another board
+    python jetson/doctor.py --bundle DIR                 predict whether this prepared bundle builds and runs here
+    python jetson/doctor.py --root /tmp/copied-board     check /boot, /etc, /proc, /sys and /var of another board
 
-Changes nothing without --apply. Exit status 0 when nothing stands in the way, 1 when something does, 2 off a Jetson
-and for a bundle that is damaged or for another target. What --bundle says is estimated, not measured on a board.
+Changes nothing without --apply. Exit status 0 without problems, 1 with problems, 2 on a machine that is no Jetson and
+for a bundle that is damaged or for another target. What --bundle predicts is estimated, not measured on a board.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson import checks_board, checks_software
 from mobilevlm.jetson.board import Board, read_board
-from mobilevlm.jetson.findings import PROBLEM, Finding, Patient
+from mobilevlm.jetson.findings import PROBLEM, Finding, System
 from mobilevlm.jetson.prediction import predict
 from mobilevlm.jetson.sysfs import ROOT
 
@@ -45,7 +45,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def examine_board(arguments: argparse.Namespace) -> None:
-    """Print the findings, mend what was asked for, and exit with 1 where something stands in the way.
+    """Prints the findings, applies the remedies that were asked for, and exits with 1 where there are problems.
 
     Raises:
-        UserError: no Jetson, a bundle that nothing can be said of, or something that cannot be applied.
+        UserError: no Jetson, a bundle that nothing can be predicted of, or a remedy that cannot be applied.
     """
     root = user_path(arguments.root)
     if arguments.apply is not None and root != ROOT:
@@ -71,10 +71,10 @@ def examine_board(arguments: argparse.Namespace) -> None:
     if not board.is_jetson:
         where = "this machine" if root == ROOT else str(root)
         raise UserError(f"{where} is no Jetson (no L4T release, no Orin in a device tree); --root DIR looks at a copy")
-    patient = look_at(root, board)
+    system = look_at(root, board)
     bundle = Bundle.open(arguments.bundle, compiling=True) if arguments.bundle is not None else None
-    predictions = predict(patient, bundle) if bundle else []
-    findings = examine(patient)
+    predictions = predict(system, bundle) if bundle else []
+    findings = examine(system)
     if arguments.json:
         document: dict[str, Any] = {"board": board.as_json(), "findings": [one.as_json() for one in findings]}
         if bundle:
@@ -92,18 +92,18 @@ def examine_board(arguments: argparse.Namespace) -> None:
 
 
 def _title(bundle: Bundle) -> str:
-    """What is predicted, in a line."""
+    """Heading of the predictions."""
     manifest = bundle.manifest
     precision = ", ".join(f"{stage}={name}" for stage, name in manifest.precision.items())
     return f"{bundle.directory} ({manifest.target}, {precision}), estimated:"
 
 
-def look_at(root: Path, board: Board) -> Patient:
-    """Everything the checks look at.
+def look_at(root: Path, board: Board) -> System:
+    """Reads what the checks need.
 
     Args:
         root: `/`, or where a tree was copied to.
-        board: as read below it.
+        board: read below it.
     """
     if root == ROOT:
         python: str | None = "{}.{}".format(*sys.version_info)
@@ -113,18 +113,18 @@ def look_at(root: Path, board: Board) -> Patient:
         paths = [str(path) for pattern in SITE_PACKAGES for path in root.glob(pattern)]
         found, free, import_error = distributions(path=paths), None, None
     versions = {one.metadata["Name"].lower().replace("_", "-"): one.version for one in found if one.metadata["Name"]}
-    return Patient(root, board, versions, python, free, import_error)
+    return System(root, board, versions, python, free, import_error)
 
 
 def _import_error() -> str:
-    """The last line that importing TensorRT prints, in a process of its own: a library that fails may end it."""
+    """The last line that importing TensorRT prints, in a separate process: a library that fails may end it."""
     done = subprocess.run([sys.executable, "-c", "import tensorrt"], capture_output=True, text=True)
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return last if done.returncode else ""
 
 
 def _python_of(root: Path) -> str | None:
-    """The system's Python, by where its link points."""
+    """Version of the system's Python, by the target of its link."""
     try:
         found = re.fullmatch(r"python(3\.\d+)", os.path.basename(os.readlink(root / "usr/bin/python3")))
     except OSError:
@@ -132,19 +132,19 @@ def _python_of(root: Path) -> str | None:
     return found[1] if found else None
 
 
-def examine(patient: Patient) -> list[Finding]:
-    """All findings, in the order of the checks."""
-    return [check(patient) for check in (*checks_software.CHECKS, *checks_board.CHECKS)]
+def examine(system: System) -> list[Finding]:
+    """Runs all checks, in their order."""
+    return [check(system) for check in (*checks_software.CHECKS, *checks_board.CHECKS)]
 
 
 def apply(
     findings: Sequence[Finding], names: Sequence[str], run: Callable[[Sequence[str]], int] = subprocess.call
 ) -> None:
-    """Run remedies, each command printed before it runs, as root through sudo; the first that fails is the last.
+    """Runs remedies as root through sudo, each command printed before it runs; stops at the first that fails.
 
     Args:
         findings: what was found.
-        names: of the findings to mend; none for all that do not want to be named.
+        names: names of the findings to remedy; none for all that need not be named.
         run: takes a command and returns its exit status.
 
     Raises:
@@ -169,7 +169,7 @@ def apply(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: exit status 0, 1 for a finding that stands in the way, 2 off a Jetson or for a mistake."""
+    """Entry point: exit status 0, 1 for a problem, 2 on a machine that is no Jetson or for a mistake."""
     run_command(parser(), examine_board, arguments)
 
 

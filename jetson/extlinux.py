@@ -1,9 +1,9 @@
 """Sets a parameter of the kernel in extlinux.conf, which the boot loader of Jetson Linux reads.
 
-    sudo .venv/bin/python jetson/extlinux.py cma=950M
+    sudo env "PATH=$PATH" python jetson/extlinux.py cma=950M
 
 One word of the line that the board boots by (APPEND of the DEFAULT label) is added or changed, every other byte is
-kept. The file as it was stays beside it, and the command that brings it back is printed. A file that is not understood
+kept. The old file stays beside it, and the command that restores it is printed. A file that is not understood
 is left alone.
 """
 
@@ -34,15 +34,15 @@ PARAMETER = re.compile(r"([a-z][\w.-]*)=([\w,.:-]+)")
 
 
 class ExtlinuxError(UserError):
-    """A file that is left as it is; the message says why."""
+    """Raised for a file that is left unchanged; the message says why."""
 
 
 def get_parameter(content: bytes, name: str) -> str | None:
-    """A parameter's value in the line that the board boots by; None where it has none.
+    """Returns a parameter's value in the line that the board boots by; None where it has none.
 
     Args:
-        content: of the file.
-        name: of the parameter, such as `cma`.
+        content: content of the file.
+        name: name of the parameter, such as `cma`.
 
     Raises:
         ExtlinuxError: the file is not understood, or has the parameter several times.
@@ -53,12 +53,12 @@ def get_parameter(content: bytes, name: str) -> str | None:
 
 
 def set_parameter(content: bytes, name: str, value: str) -> bytes:
-    """The file with a parameter's value in the line that the board boots by; the same where it has that already.
+    """Sets a parameter's value in the line that the board boots by; content that has it already stays the same.
 
     Args:
-        content: of the file.
-        name: of the parameter, such as `cma`.
-        value: of the parameter, such as `950M`.
+        content: content of the file.
+        name: name of the parameter, such as `cma`.
+        value: value of the parameter, such as `950M`.
 
     Raises:
         ExtlinuxError: the file is not understood, or has the parameter several times or in another form.
@@ -76,7 +76,7 @@ def set_parameter(content: bytes, name: str, value: str) -> bytes:
 
 
 def boot_line(content: bytes) -> tuple[str, int, int]:
-    """The label that is booted, and where the arguments of its APPEND begin and end in the file.
+    """Finds the label that is booted, and the offsets of the begin and end of its APPEND arguments.
 
     Raises:
         ExtlinuxError: there is no such line, there are several, or one that may be read in two ways.
@@ -124,7 +124,7 @@ def _booted(defaults: list[bytes], labels: list[bytes]) -> int:
 
 
 def _places(arguments: bytes, name: str) -> list[tuple[int, int]]:
-    """Where a parameter stands: none or one place."""
+    """Begin and end of a parameter: one pair, or none."""
     found = [match.span() for match in re.finditer(rb"[^ \t]+", arguments) if match[0].startswith(f"{name}=".encode())]
     if len(found) > 1:
         raise ExtlinuxError(f"the APPEND line has {name}= {len(found)} times")
@@ -132,7 +132,7 @@ def _places(arguments: bytes, name: str) -> list[tuple[int, int]]:
 
 
 def why_not(path: Path) -> str:
-    """Why a file may not be changed; empty where it may."""
+    """Returns the reason why a file may not be changed; empty where it may."""
     if path.is_symlink():
         return "it is a link"
     if not path.is_file():
@@ -143,10 +143,15 @@ def why_not(path: Path) -> str:
 
 
 def change_file(path: Path, name: str, value: str) -> Path | None:
-    """Set a parameter in a file, whole or not at all, with the old one beside it.
+    """Sets a parameter in a file, completely or not at all, and keeps the old file beside it.
+
+    Args:
+        path: of the file.
+        name: name of the parameter.
+        value: value of the parameter.
 
     Returns:
-        The file as it was; None where nothing had to be changed.
+        Path of the old file; None where nothing had to be changed.
 
     Raises:
         ExtlinuxError: it may not be changed, or is not understood.
@@ -168,7 +173,7 @@ def change_file(path: Path, name: str, value: str) -> Path | None:
 
 
 def _backup_name(path: Path, name: str, content: bytes) -> Path:
-    """A name that is free, or that of a file with the same content: no backup is ever written over."""
+    """A name that is free, or that of a file with the same content: no backup is overwritten."""
     number = 1
     while True:
         backup = path.with_name(f"{path.name}.before-{name}" + (f".{number}" if number > 1 else ""))
@@ -178,7 +183,7 @@ def _backup_name(path: Path, name: str, content: bytes) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="extlinux.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -201,7 +206,7 @@ def _change(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: exit status 0, 2 for a file that is left as it is."""
+    """Entry point: exit status 0, 2 for a file that is left unchanged."""
     run_command(parser(), _change, arguments)
 
 

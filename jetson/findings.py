@@ -1,4 +1,4 @@
-"""What the doctor says: one finding for each thing it looks at, with the remedy where something is wrong."""
+"""Findings of the doctor: one for each thing it checks, with the remedy where something is wrong."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OK, UNKNOWN, ADVICE, PROBLEM = "ok", "unknown", "advice", "problem"
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What the checks look at.
+class System:
+    """A board and its software, as the checks read it.
 
     Attributes:
         root: `/`, or where a tree was copied to.
-        board: as read below it.
-        distributions: Python packages and their versions.
+        board: read below `root`.
+        distributions: names and versions of Python packages.
         python: version of the Python that runs engines, e.g. `3.10`; None where that cannot be known.
-        free_disk_bytes: where this project lies; None for a copied tree.
-        import_error: what importing TensorRT says; empty when it works, None where it was not tried.
+        free_disk_bytes: free space where this project lies; None for a copied tree.
+        import_error: message of importing TensorRT; empty when it works, None where it was not tried.
     """
 
     root: Path
@@ -35,15 +35,15 @@ class Patient:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what `--apply` takes.
+        name: name of the finding, which `--apply` takes.
         status: `ok`, `unknown`, `advice` or `problem`.
         text: what was found.
         remedy: what to do about it; empty when there is nothing to do.
-        commands: that `--apply` runs, none where a person has to do it.
-        only_by_name: whether `--apply` without names leaves it alone, because it takes something away.
+        commands: commands that `--apply` runs; none where a person has to act.
+        only_by_name: whether `--apply` without names leaves it alone, because it removes something.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Finding:
     only_by_name: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Returns the fields for `--json`."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -25,12 +25,12 @@ from collections.abc import Sequence
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import run_command
 from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.tables import aligned_table
 from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.references import REFERENCES
 from mobilevlm.jetson.roofline import WEIGHT_BYTES, Hardware, cache_row_bytes, decoder_bytes, paper_limits, vision_bytes
-from mobilevlm.jetson.tables import table
 from mobilevlm.presets import PRESETS
 
 PROMPT_TOKENS = 204  # a picture's 144 rows and a question's 60
@@ -93,7 +93,7 @@ def print_limits(arguments: argparse.Namespace) -> None:
     ]
     header += [f"tokens/s after {context}", "bound by", "GB", "fits"]
     print(f"{name}: least times on paper, not measured", end="\n\n")
-    print(table(header, rows, left=5))
+    print(aligned_table(header, rows, left=5))
     shown = [one for one in REFERENCES if one.board in {board.removesuffix("-super") for board in arguments.board}]
     lines = [f"  {one.board}, {one.stage}: {one}, {one.source}" for one in shown]
     print("\n".join(["", "published, for comparison:", *lines]) if lines else "")

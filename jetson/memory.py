@@ -1,4 +1,4 @@
-"""Memory: how much is free, how much of it in one piece, and what it is swapped to."""
+"""Parses free memory, sizes of free blocks, and swap from the files of /proc."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ PAGE_BYTES = 4096  # of every Jetson's kernel
 
 @dataclass(frozen=True)
 class Swap:
-    """One place that memory is swapped to.
+    """One swap file or device.
 
     Attributes:
-        name: a file or device.
-        size_bytes, used_bytes: of it.
+        name: path of the file or device.
+        size_bytes, used_bytes: its size, and how much of it is in use.
     """
 
     name: str
@@ -23,25 +23,25 @@ class Swap:
 
     @property
     def is_zram(self) -> bool:
-        """Whether it is compressed memory, which takes from what it is meant to add to."""
+        """Whether it is compressed memory, which takes from the memory that it adds to."""
         return "zram" in self.name
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """`/proc/meminfo`: name to bytes."""
+    """Parses `/proc/meminfo`: name to bytes."""
     return {name: int(kib) * 1024 for name, kib in re.findall(r"(?m)^(\w+):\s+(\d+) kB$", text)}
 
 
 def parse_swaps(text: str) -> list[Swap]:
-    """`/proc/swaps`, whose sizes are in KiB."""
+    """Parses `/proc/swaps`, whose sizes are in KiB."""
     rows = re.findall(r"(?m)^(/\S+)\s+\S+\s+(\d+)\s+(\d+)", text)
     return [Swap(name, int(size) * 1024, int(used) * 1024) for name, size, used in rows]
 
 
 def parse_buddyinfo(text: str) -> dict[int, int]:
-    """`/proc/buddyinfo`: bytes of a free block to how many there are, over all zones.
+    """Parses `/proc/buddyinfo`: size of a free block in bytes to the number of such blocks, over all zones.
 
-    Column k counts free blocks of 2^k pages: what tegrastats calls lfb is the largest size with any.
+    Column k counts free blocks of 2^k pages; tegrastats calls the largest size with any of them lfb.
     """
     blocks: dict[int, int] = {}
     for counts in re.findall(r"(?m)^Node \d+, zone\s+\S+\s+([\d ]+)$", text):

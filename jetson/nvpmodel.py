@@ -1,4 +1,4 @@
-"""Power modes: numbers and names differ between modules and releases, so they are read, never assumed."""
+"""Power modes of a board, read from it: numbers and names differ between modules and releases."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ QUERY_S = 10
 
 @dataclass(frozen=True)
 class PowerMode:
-    """One mode that the board offers.
+    """One power mode of a board.
 
     Attributes:
-        id: what `nvpmodel -m` takes.
+        id: number that `nvpmodel -m` takes.
         name: e.g. `MAXN`, `MODE_30W`, `25W`.
-        gpu_mhz, emc_mhz: highest clocks it allows; None where it sets none.
+        gpu_mhz, emc_mhz: highest clocks of GPU and memory that it allows; None where it sets no limit.
     """
 
     id: int
@@ -32,7 +32,7 @@ class PowerMode:
 
     @property
     def rank(self) -> float:
-        """Larger is faster: MAXN_SUPER, MAXN, then by watts; a mode that names none comes last."""
+        """Order of modes, larger is faster: MAXN_SUPER, MAXN, then by watts; a mode that names none comes last."""
         if "MAXN" in self.name.upper():
             return 2e6 if "SUPER" in self.name.upper() else 1e6
         watts = re.search(r"(\d+)\s*W", self.name.upper())
@@ -40,7 +40,7 @@ class PowerMode:
 
 
 def parse_modes(text: str) -> list[PowerMode]:
-    """The modes of an `nvpmodel.conf`, in its order."""
+    """Parses the modes of an `nvpmodel.conf`, in its order."""
     found = []
     for block in re.split(r"(?m)^\s*(?=<)", text):
         head, _, body = block.partition("\n")
@@ -51,13 +51,13 @@ def parse_modes(text: str) -> list[PowerMode]:
 
 
 def _cap(body: str, device: str) -> float | None:
-    """A mode's `MAX_FREQ` in MHz; -1 and 0 mean that there is none."""
+    """Parses a mode's `MAX_FREQ` in MHz; -1 and 0 mean that there is no limit."""
     found = re.search(rf"(?m)^\s*{device}\s+MAX_FREQ\s+(-?\d+)", body)
     return int(found[1]) / 1e6 if found and int(found[1]) > 0 else None
 
 
 def parse_query(text: str) -> tuple[int | None, str | None]:
-    """Number and name from `nvpmodel -q`, whatever it says around them; None for what is not there."""
+    """Parses number and name of the mode from the output of `nvpmodel -q`; None for what is not in it."""
     found = re.search(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)\b", text)
     if found:
         return int(found[2]), found[1]
@@ -66,20 +66,24 @@ def parse_query(text: str) -> tuple[int | None, str | None]:
 
 
 def parse_status(text: str) -> int | None:
-    """Number from nvpmodel's status file (`pmode:0002`); None for other text."""
+    """Parses the number of the mode from nvpmodel's status file (`pmode:0002`); None for other text."""
     found = re.search(r"pmode:(\d+)", text)
     return int(found[1]) if found else None
 
 
 def modes(root: Path = ROOT) -> list[PowerMode]:
-    """What the board offers; none where it has no `nvpmodel.conf`."""
+    """Reads the modes of a board; none where it has no `nvpmodel.conf`."""
     return parse_modes(read(root, CONFIG) or "")
 
 
 def current(root: Path, offered: Sequence[PowerMode]) -> PowerMode | None:
-    """The mode the board is in; None where it does not tell.
+    """Reads the mode that a board is in; None where it does not tell.
 
-    Asks `nvpmodel -q` on the board itself, and the status file where that is not to be had.
+    Asks `nvpmodel -q` on the board itself, and the status file where that is not available.
+
+    Args:
+        root: `/`, or where a tree was copied to.
+        offered: modes of the board.
     """
     number, name = parse_query(_query()) if root == ROOT else (None, None)
     if number is None and name is None:
@@ -92,7 +96,7 @@ def current(root: Path, offered: Sequence[PowerMode]) -> PowerMode | None:
 
 
 def fastest(offered: Sequence[PowerMode]) -> PowerMode | None:
-    """The mode with the most power; None where there are none."""
+    """Returns the mode with the most power; None where there are none."""
     return max(offered, key=lambda mode: mode.rank, default=None)
 
 

@@ -1,6 +1,6 @@
-"""Power while something runs: a thread that samples, and joules between two moments.
+"""Samples the board in a thread while something runs, and integrates power to energy.
 
-Joules are only ever given with the rails they are the sum of, and not at all where a rail was missing in between.
+Energy is given only with the rails that it is the sum of, and not at all where a rail was missing in between.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ LONGEST_GAP_S = 1.0  # power nobody looked at for longer is not known
 
 @dataclass(frozen=True)
 class Sample:
-    """The board at one moment; what it did not tell is None or missing.
+    """State of the board at one moment; what it did not tell is None or missing.
 
     Attributes:
-        at_s: of `time.perf_counter`.
+        at_s: time of `time.perf_counter`.
         rails_mw: power rail to milliwatts.
-        gpu_mhz, gpu_load: the GPU's clock, and its load from 0 to 1.
+        gpu_mhz, gpu_load: clock of the GPU, and its load from 0 to 1.
         temperatures_c: zone to degrees.
-        available_mib: memory that could be taken; CPU and GPU share it.
+        available_mib: memory available to CPU and GPU, which share it.
     """
 
     at_s: float
@@ -47,20 +47,24 @@ class Sample:
 
 
 class Source(Protocol):
-    """Where samples come from."""
+    """Source of samples."""
 
     def __iter__(self) -> Iterator[Sample]:
-        """Samples, one after the other, until closed."""
+        """Yields samples until closed."""
 
     def close(self) -> None:
-        """End a running iteration; may be called from another thread."""
+        """Ends a running iteration; may be called from another thread."""
 
 
 class SysfsSource:
-    """The system's own files: finer in time than tegrastats, and without its process."""
+    """Samples from the system's own files: finer in time than tegrastats, and without its process.
+
+    Args:
+        root: `/`, or where a board's tree was copied to.
+        interval_s: seconds between two samples.
+    """
 
     def __init__(self, root: Path = ROOT, interval_s: float = INTERVAL_S):
-        """Sample below `root`, every `interval_s` seconds."""
         self._root, self._interval_s, self._ended = root, interval_s, threading.Event()
 
     def __iter__(self) -> Iterator[Sample]:
@@ -69,15 +73,15 @@ class SysfsSource:
             self._ended.wait(self._interval_s)
 
     def close(self) -> None:
-        """End it, at once."""
+        """Ends the iteration, at once."""
         self._ended.set()
 
 
 class TegrastatsSource:
-    """tegrastats, for boards whose monitors the system does not show (in a container, say)."""
+    """Samples from tegrastats, for boards whose monitors the system does not show (in a container, for example)."""
 
     def __init__(self, command: Sequence[str] = ("tegrastats", "--interval", str(TEGRASTATS_MS))):
-        """Start it.
+        """Starts tegrastats.
 
         Raises:
             OSError: there is no such program.
@@ -85,6 +89,8 @@ class TegrastatsSource:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def __iter__(self) -> Iterator[Sample]:
+        if self._process.stdout is None:  # it is a pipe, as asked for
+            return
         with self._process.stdout as lines:
             for reading in filter(None, map(parse_line, lines)):
                 yield Sample(
@@ -97,13 +103,13 @@ class TegrastatsSource:
                 )
 
     def close(self) -> None:
-        """End the program."""
+        """Ends the program."""
         self._process.terminate()
         self._process.wait()
 
 
 def sample(root: Path = ROOT) -> Sample:
-    """Look once."""
+    """Takes one sample."""
     clock = gpu_clock(root)
     available = parse_meminfo(read(root, "/proc/meminfo") or "").get("MemAvailable")
     return Sample(
@@ -117,7 +123,7 @@ def sample(root: Path = ROOT) -> Sample:
 
 
 def open_source(root: Path = ROOT) -> Source:
-    """The system's files; tegrastats where they show no power rail and there is one."""
+    """Opens the system's files, or tegrastats where they show no power rail and there is such a program."""
     if not read_rails(root) and root == ROOT:
         try:
             return TegrastatsSource()
@@ -126,15 +132,19 @@ def open_source(root: Path = ROOT) -> Source:
     return SysfsSource(root)
 
 
-class Sampler:
-    """Samples in a thread of its own while a `with` block runs."""
+class PowerSampler:
+    """Samples in a thread while a `with` block runs.
+
+    Args:
+        source: closed at the end of the block.
+    """
 
     def __init__(self, source: Source):
-        """Nothing is sampled yet; the source is closed at the end of the block."""
-        self._source, self._samples = source, []
+        self._source = source
+        self._samples: list[Sample] = []
         self._thread = threading.Thread(target=self._run, name="power", daemon=True)
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> PowerSampler:
         self._thread.start()
         return self
 
@@ -147,23 +157,29 @@ class Sampler:
             self._samples.append(one)
 
     def samples(self, begin_s: float = float("-inf"), end_s: float = float("inf")) -> list[Sample]:
-        """What was sampled from one moment to another, of `time.perf_counter`."""
+        """Returns the samples of a period.
+
+        Args:
+            begin_s: begin of the period, of `time.perf_counter`.
+            end_s: end of the period, of the same clock.
+        """
         return [one for one in list(self._samples) if begin_s <= one.at_s <= end_s]
 
 
 def joules(samples: Sequence[Sample], rails: Sequence[str], begin_s: float, end_s: float) -> float | None:
-    """Energy of the rails' sum from one moment to another, by trapezia.
+    """Integrates the power of a sum of rails over a period, by trapezia.
 
-    Between an end of the window and the nearest sample inside, that sample's power counts.
+    Between an end of the period and the nearest sample inside, the power of that sample counts.
 
     Args:
         samples: in the order of time.
-        rails: that are summed up.
-        begin_s: of `time.perf_counter`.
-        end_s: of the same clock.
+        rails: names of the rails that are summed up.
+        begin_s: begin of the period, of `time.perf_counter`.
+        end_s: end of the period, of the same clock.
 
     Returns:
-        None with no sample in the window, when one of them lacks a rail, or when none was taken for `LONGEST_GAP_S`.
+        Energy in joules; None with no sample in the period, when one of them lacks a rail, or when none was taken for
+        `LONGEST_GAP_S`.
     """
     inside = [one for one in samples if begin_s <= one.at_s <= end_s]
     if not inside or any(rail not in one.rails_mw for one in inside for rail in rails):

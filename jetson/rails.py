@@ -1,4 +1,4 @@
-"""Power rails: reading the INA3221 monitors, and which rails together are what people mean by power."""
+"""Power rails: reads the INA3221 monitors, and groups rails whose sum is the power of the module or its processors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETS = (
 
 
 def read_rails(root: Path = ROOT) -> dict[str, float]:
-    """Rail to milliwatts now, the product of its voltage (mV) and current (mA); empty where there is no monitor.
+    """Reads the power of each rail in mW, the product of its voltage (mV) and current (mA); none without a monitor.
 
     A rail whose voltage or current cannot be read is left out.
     """
@@ -36,7 +36,7 @@ def read_rails(root: Path = ROOT) -> dict[str, float]:
 
 
 def rail_sets(rails: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Sets that these rails make up: name to rails; for a board that is not in the table every rail on its own."""
+    """Groups rails into sets: name to rails; for a board that is not in the table every rail is a set."""
     there = set(rails)
     for sets in SETS:
         complete = {name: members for name, members in sets.items() if there.issuperset(members)}

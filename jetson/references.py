@@ -1,4 +1,4 @@
-"""Published figures of others, to stand beside ours: other models and other software on the same boards."""
+"""Published figures of other models and other software on the same boards, to compare with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reference:
-    """One figure.
+    """One published figure.
 
     Attributes:
         board: key of `modules.MODULES`.
-        stage: the benchmark's stage that it compares with, `decode` for all contexts.
-        value: of it.
+        stage: stage of the benchmark that it compares with, `decode` for all contexts.
+        value: in `unit`.
         unit: `ms` or `tokens/s`.
         what: model and software.
-        source: where it stands.
+        source: publication.
     """
 
     board: str
@@ -66,9 +66,13 @@ REFERENCES = (
 
 
 def references_for(board: str, stage: str) -> list[Reference]:
-    """Those of a board, Super or not, that compare with a stage (`decode after 204` with all of decoding).
+    """Returns the published figures that compare with a stage.
 
-    Sources rarely say which clocks a board had.
+    Sources rarely say which clocks a board had: those of a Super are not kept apart.
+
+    Args:
+        board: key of `modules.MODULES`.
+        stage: name of the stage; all that decode compare with `decode`.
     """
     plain, kind = board.removesuffix("-super"), "decode" if stage.startswith("decode") else stage
     return [one for one in REFERENCES if (one.board, one.stage) == (plain, kind)]

@@ -1,4 +1,4 @@
-"""Releases of Jetson Linux (L4T): which JetPack each is, and what software belongs to it."""
+"""Releases of Jetson Linux (L4T): their JetPack versions, reported failures, and the software that belongs to them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Failures:
     """Reports of allocations that failed on a release with memory to spare.
 
     Attributes:
-        what: failed, for people.
-        source: of the report.
+        what: what failed, for messages.
+        source: address of the report.
         of_builds: whether TensorRT's build of a language model's head is among them.
     """
 
@@ -40,7 +40,7 @@ class Failures:
 
 
 HEAD_REPORT = "https://github.com/hokwangchoi/jetson-orin-nano-benchmarks (vlm-benchmarks/notes)"
-# By L4T version. NvMap, the driver's allocator, changed against CVE-2025-33177; memory in pieces does the same.
+# By L4T version. NvMap, the driver's allocator, changed against CVE-2025-33177; fragmented memory does the same.
 FAILURES = {
     "36.4.4": Failures("large CUDA allocations", "https://github.com/pytorch/pytorch/issues/185240"),
     "36.4.7": Failures(
@@ -62,14 +62,14 @@ BUILDS_WORKED = {"39.2": "on L4T 39.2.1 TensorRT-Edge-LLM built a head of 778 MB
 
 @dataclass(frozen=True)
 class Stack:
-    """What belongs to a line of releases that this project runs on.
+    """Software of a line of releases that this project runs on.
 
     Attributes:
-        name: for people.
+        name: of the line, for messages.
         tensorrt: version of the apt packages, as far as it is fixed.
-        cuda: of the toolkit.
-        python: that the apt package `python3-libnvinfer` is for.
-        cuda_bindings: what pip is asked for: the wheel of another CUDA major does not load here.
+        cuda: version of the toolkit.
+        python: version that the apt package `python3-libnvinfer` is for.
+        cuda_bindings: requirement for pip: the wheel of another CUDA major does not load here.
     """
 
     name: str
@@ -87,10 +87,10 @@ OLDEST = {36: (36, 4, 0), 39: (39, 0, 0)}  # JetPack 6.0 had TensorRT 8.6
 
 
 def parse_l4t(text: str) -> str | None:
-    """L4T version, e.g. `36.4.3`; None for text that holds none.
+    """Parses an L4T version, e.g. `36.4.3`; None for text without one.
 
     Args:
-        text: of `/etc/nv_tegra_release` (`# R36 (release), REVISION: 4.3, ...`), or the version of the package
+        text: content of `/etc/nv_tegra_release` (`# R36 (release), REVISION: 4.3, ...`), or the version of the package
             nvidia-l4t-core (`36.4.3-20250107174145`).
     """
     if found := re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)", text):
@@ -100,7 +100,7 @@ def parse_l4t(text: str) -> str | None:
 
 
 def stack_of(l4t: str | None) -> Stack | None:
-    """The software that belongs to an L4T version; None for one that this project does not run on."""
+    """Returns the software that belongs to an L4T version; None for one that this project does not run on."""
     version = _numbers(l4t or "")
     line = version[0] if version else 0
     return STACKS[line] if line in STACKS and version >= OLDEST[line] else None
@@ -112,17 +112,17 @@ def is_before_failures(l4t: str) -> bool:
 
 
 def builds_worked(l4t: str) -> str:
-    """A report of a build that worked on a version or its line; empty where there is none."""
+    """Returns a report of a build that worked on a version or its line; empty where there is none."""
     return next((report for line, report in BUILDS_WORKED.items() if f"{l4t}.".startswith(f"{line}.")), "")
 
 
 def jetpack_of(l4t: str | None) -> str | None:
-    """The JetPack of an L4T version; None for one that is not in the table."""
+    """Returns the JetPack version of an L4T version; None for one that is not in the table."""
     return JETPACKS.get(l4t or "")
 
 
 def installed_packages(status: str) -> dict[str, str]:
-    """Names and versions from dpkg's `/var/lib/dpkg/status`; packages that were removed are left out."""
+    """Parses dpkg's `/var/lib/dpkg/status`: names to versions; packages that were removed are left out."""
     found = {}
     for stanza in status.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", stanza, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The system's small files, below a root that is `/` on a board and a copied tree elsewhere."""
+"""Reads the system's small files, below a root that is `/` on a board and a copied tree elsewhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ ROOT = Path("/")
 
 
 def read(root: Path, name: str) -> str | None:
-    """A file's text without NUL bytes and outer white space; None where it is missing or may not be read.
+    """Returns a file's text without NUL bytes and outer white space; None where it is missing or may not be read.
 
-    Asking first whether it exists would not do: below a directory that only root may enter, that is an error, too.
+    Its existence is not asked for first: below a directory that only root may enter, that is an error, too.
 
     Args:
         root: `/`, or where a tree was copied to.
@@ -23,7 +23,12 @@ def read(root: Path, name: str) -> str | None:
 
 
 def number(root: Path, name: str) -> int | None:
-    """A file that holds one integer; None where it is missing, may not be read, or holds something else."""
+    """Returns the integer that a file holds; None where it is missing, may not be read, or holds something else.
+
+    Args:
+        root: as of `read`.
+        name: as of `read`.
+    """
     text = read(root, name)
     try:
         return int(text) if text is not None else None
@@ -32,7 +37,12 @@ def number(root: Path, name: str) -> int | None:
 
 
 def matches(root: Path, pattern: str) -> list[str]:
-    """Paths on the board that fit a glob pattern, in order; none where it may not be looked."""
+    """Returns paths on the board that match a pattern, sorted; none where directories may not be read.
+
+    Args:
+        root: as of `read`.
+        pattern: glob pattern, with or without its first slash.
+    """
     try:
         found = sorted(root.glob(pattern.lstrip("/")))
     except OSError:

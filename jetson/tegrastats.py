@@ -1,4 +1,4 @@
-"""One line of tegrastats, in every spelling that JetPack 5 to 7.2 print.
+"""Parses a line of tegrastats, in every form that JetPack 5 to 7.2 print.
 
 Between releases the clock of the GPU became a list, temperatures pairs and powers triples; without root the clocks of
 the memory and of an idle GPU are left out. What is not in a line is None or missing here, never zero.
@@ -24,22 +24,22 @@ _POWER = re.compile(r"\b([A-Z][A-Z0-9_]*)\s+(\d+)mW(?:/(\d+)mW)?")
 
 @dataclass(frozen=True)
 class Reading:
-    """What one line says.
+    """Values of one line.
 
     Attributes:
-        ram_used_mib, ram_total_mib: memory, shared by CPU and GPU.
+        ram_used_mib, ram_total_mib: memory in use and in all, shared by CPU and GPU.
         largest_free_mib, largest_free_count: size of the largest free blocks and how many there are (lfb).
-        swap_used_mib, swap_total_mib: None where there is no swap.
-        cores: per core that is on, its load (0 to 1) and clock in MHz.
-        emc_load, emc_mhz: memory's load (0 to 1) and clock; None without root.
-        gpu_load, gpu_mhz: the GPU's, the lowest clock where there are several.
-        temperatures_c: sensor, in small letters, to degrees.
+        swap_used_mib, swap_total_mib: swap in use and in all; None where there is none.
+        cores: load (0 to 1) and clock in MHz of each core that is on.
+        emc_load, emc_mhz: load (0 to 1) and clock of the memory; None without root.
+        gpu_load, gpu_mhz: load and clock of the GPU, the lowest clock where there are several.
+        temperatures_c: sensor, in lower case, to degrees.
         rails_mw: power rail to milliwatts at this moment.
-        averages_mw: the same, averaged since tegrastats was started.
+        averages_mw: power rail to milliwatts, averaged since tegrastats was started.
     """
 
-    ram_used_mib: int | None = None
-    ram_total_mib: int | None = None
+    ram_used_mib: int
+    ram_total_mib: int
     largest_free_mib: float | None = None
     largest_free_count: int | None = None
     swap_used_mib: int | None = None
@@ -55,10 +55,10 @@ class Reading:
 
 
 def parse_line(line: str) -> Reading | None:
-    """Read one line; None for one that is not tegrastats'.
+    """Parses one line; None for one that is not of tegrastats.
 
-    Of a rail's two or three powers the first is the moment's and the second the average (jetson_stats); what JetPack
-    7.2's third is, is not known, and it is not used.
+    Of a rail's two or three powers the first is that of the moment and the second the average (jetson_stats); the
+    meaning of the third in JetPack 7.2 is not known, and it is not used.
     """
     ram = _RAM.search(line)
     if ram is None:

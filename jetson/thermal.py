@@ -1,4 +1,4 @@
-"""Heat and over-current: where the hardware slows itself down, and how often it did."""
+"""Temperatures and over-current events: where the hardware lowers its clocks, and how often it did."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Zone:
 
     Attributes:
         name: e.g. `tj-thermal`, the hottest of the chip.
-        celsius: now.
-        throttles_at: its lowest passive trip point, from where clocks are lowered; None where it has none.
+        celsius: temperature at the moment of reading.
+        throttles_at: lowest passive trip point, from where clocks are lowered, in degrees; None where it has none.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Zone:
 
 
 def zones(root: Path = ROOT) -> list[Zone]:
-    """The zones whose temperature can be read: that of a part that is switched off cannot."""
+    """Reads the zones whose temperature can be read: that of a part that is switched off cannot."""
     found = []
     for folder in matches(root, ZONES):
         temperature = number(root, f"{folder}/temp")
@@ -46,6 +46,6 @@ def zones(root: Path = ROOT) -> list[Zone]:
 
 
 def over_current_events(root: Path = ROOT) -> dict[str, int]:
-    """Counter to events since the board was started; none where the system does not tell."""
+    """Reads the number of events since the board was started, by counter; none where the system does not tell."""
     counted = {name.rpartition("/")[2].split("_")[0]: number(root, name) for name in matches(root, OVER_CURRENT)}
     return {name: count for name, count in counted.items() if count is not None}

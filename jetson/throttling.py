@@ -1,4 +1,4 @@
-"""Whether the board slowed itself down meanwhile (clocks, heat, over-current), and what of that could not be seen."""
+"""Detects whether the board lowered its clocks during a measurement (clocks, temperatures, over-current events)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RARE = 0.05  # part of the busy samples in which a clock may be lower: a sample 
 
 @dataclass(frozen=True)
 class Throttling:
-    """What was noticed.
+    """What was detected.
 
     Attributes:
-        noticed: a sentence each; none when nothing was.
-        unseen: what could not be looked at.
-        hottest_c: highest temperature of any zone.
-        lowest_gpu_mhz: lowest clock of a busy GPU.
+        noticed: sentences; none when nothing was detected.
+        unseen: what could not be observed.
+        hottest_c: highest temperature of any zone, in degrees; None where none is told.
+        lowest_gpu_mhz: lowest clock of a busy GPU; None where it is not told.
     """
 
     noticed: tuple[str, ...]
@@ -31,7 +31,7 @@ class Throttling:
     lowest_gpu_mhz: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """For the line of JSON."""
+        """Returns the fields for the line of JSON."""
         return {
             "noticed": list(self.noticed),
             "unseen": list(self.unseen),
@@ -47,27 +47,22 @@ def look_for_throttling(
     before: Mapping[str, int],
     after: Mapping[str, int],
 ) -> Throttling:
-    """Judge what was sampled.
+    """Judges the samples of a measurement.
 
     Args:
-        samples: while it was measured.
-        clock: the GPU's, before.
+        samples: taken during the measurement.
+        clock: of the GPU, before.
         zones: with the temperatures they throttle at.
         before: counters of over-current events, before.
-        after: the same, behind.
+        after: the same counters, afterwards.
     """
-    noticed, unseen = [], []
+    noticed: list[str] = []
+    unseen: list[str] = []
     busy = [one.gpu_mhz for one in samples if one.gpu_mhz is not None and (one.gpu_load or 0.0) >= BUSY]
     if clock is None or clock.highest is None or not busy:
         unseen.append("the GPU's clock at work")
     else:
-        low = [mhz for mhz in busy if mhz < clock.highest * (1 - SLACK)]
-        if len(low) > RARE * len(busy):
-            why = "it was locked there: the board slowed down" if clock.is_locked else "clocks were not locked"
-            noticed.append(
-                f"the GPU ran below its {clock.highest:.0f} MHz in {len(low) / len(busy):.0%} of the samples at work, "
-                f"down to {min(low):.0f} MHz ({why})"
-            )
+        noticed += _low_clock(busy, clock, clock.highest)
     trips = {zone.name: zone.throttles_at for zone in zones if zone.throttles_at is not None}
     if not trips:
         unseen.append("the temperatures from which clocks are lowered")
@@ -84,3 +79,15 @@ def look_for_throttling(
         if (more := count - before.get(name, count)) > 0:
             noticed.append(f"{more} over-current events ({name}); the hardware slows clocks down for each")
     return Throttling(tuple(noticed), tuple(unseen), max(hottest.values(), default=None), min(busy, default=None))
+
+
+def _low_clock(busy: Sequence[float], clock: Clock, highest: float) -> list[str]:
+    """A sentence where the clock of a busy GPU was lower than its highest in more than a few samples."""
+    low = [mhz for mhz in busy if mhz < highest * (1 - SLACK)]
+    if len(low) <= RARE * len(busy):
+        return []
+    why = "it was locked there: the board slowed down" if clock.is_locked else "clocks were not locked"
+    return [
+        f"the GPU ran below its {highest:.0f} MHz in {len(low) / len(busy):.0%} of the samples at work, "
+        f"down to {min(low):.0f} MHz ({why})"
+    ]

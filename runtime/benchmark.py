@@ -1,11 +1,11 @@
-"""Measures an engine bundle on this machine: every stage, tokens a second, memory, beside what the machine allows.
+"""Measures an engine bundle on this machine: every stage, tokens a second, memory, beside the machine's limits.
 
     python runtime/benchmark.py --engine artifacts/demo-host
     python runtime/benchmark.py --engine DIR --repeats 9 --profile
     python runtime/benchmark.py --compare DIR_A DIR_B
 
-Pictures and prompts are synthetic. Each bundle, and the measuring of the machine's limits, has a process of its own; in
-every round each does one repetition, in an order that rotates. Tables go to stdout, and in its last line the same as
+Images and prompts are synthetic. Each bundle is measured in a separate process, and so are the machine's limits; in
+every round each does one repetition, in an order that rotates. Tables go to stdout, and its last line is the same as
 JSON; progress goes to stderr.
 """
 
@@ -21,35 +21,35 @@ import argparse
 import json
 from contextlib import ExitStack
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.bench.engine import Engine
-from mobilevlm.runtime.bench.figures import stages
+from mobilevlm.runtime.bench.figures import stage_figures
 from mobilevlm.runtime.bench.limits import Machine
 from mobilevlm.runtime.bench.machine import describe_machine
 from mobilevlm.runtime.bench.plan import make_plan
-from mobilevlm.runtime.bench.profile import profile_stages
+from mobilevlm.runtime.bench.profile import OperatorTime, profile_stages
 from mobilevlm.runtime.bench.ratios import ratios
 from mobilevlm.runtime.bench.report import Report, Result
 from mobilevlm.runtime.bench.rounds import measure
+from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workers import Worker
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = self.add_mutually_exclusive_group(required=True)
-    what.add_argument("--engine", metavar="DIR", help="the bundle, made by export/build_engines.py")
+    what.add_argument("--engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')}")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two bundles in turns, and their ratios, B by A")
     self.add_argument("--repeats", type=int, default=5, metavar="N", help="repetitions that count (default: 5)")
     self.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="rows of the prompt, the picture's included (default: 204)"
+        "--prompt-tokens", type=int, metavar="N", help="tokens of the prompt, image tokens included (default: 204)"
     )
     self.add_argument(
-        "--decode-tokens", type=int, default=32, metavar="N", help="tokens to generate at each context (default: 32)"
+        "--decode-tokens", type=int, default=32, metavar="N", help="tokens to generate after each context (default: 32)"
     )
     self.add_argument(
         "--wait", type=float, default=5.0, metavar="S", help="longest wait for a quiet machine, each time (default: 5)"
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def benchmark(arguments: argparse.Namespace) -> None:
-    """Measure, print the tables and the line of JSON.
+    """Measures, prints the tables and the line of JSON.
 
     Raises:
         UserError: a bundle that cannot be opened, or numbers that do not fit it.
@@ -80,23 +80,23 @@ def _measured(arguments: argparse.Namespace) -> Report:
     plan = make_plan(bundles, arguments.prompt_tokens, arguments.decode_tokens)
     with ExitStack() as stack:
         machine = stack.enter_context(Worker("the machine's limits", Machine, arguments.wait))
-        engines = [
-            stack.enter_context(Worker(str(bundle.directory), Engine, bundle.directory, plan, arguments.wait))
+        workers = [
+            stack.enter_context(Worker(str(bundle.directory), TimedBundle, bundle.directory, plan, arguments.wait))
             for bundle in bundles
         ]
-        limits, measured = measure(machine, engines, arguments.repeats, _status)
-        profiles = [{} for _ in engines]
+        limits, measured = measure(machine, workers, arguments.repeats, _status)
+        profiles: list[dict[str, list[OperatorTime]]] = [{} for _ in workers]
         if arguments.profile:
             _status("profiling")
-            profiles = [worker.call(profile_stages) for worker in engines]
-    figures = [stages(bundle, plan, limits, found) for bundle, found in zip(bundles, measured, strict=True)]
+            profiles = [worker.call(profile_stages) for worker in workers]
+    figures = [stage_figures(bundle, plan, limits, found) for bundle, found in zip(bundles, measured, strict=True)]
     each = zip(bundles, figures, measured, profiles, strict=True)
     results = [Result(*parts) for parts in each]
     return Report(describe_machine(), limits, plan, results, ratios(*figures) if arguments.compare else [])
 
 
 def _status(text: str) -> None:
-    """Say what is being waited for: at a terminal on a line that the next one replaces."""
+    """Shows what is being waited for: at a terminal on a line that the next one replaces."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif text:
@@ -104,7 +104,7 @@ def _status(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point: exit status 0, 2 for a mistake of the person's, 1 for one of ours."""
+    """Entry point: exit status 0, 2 for a mistake of the user's, 1 for a bug."""
     run_command(parser(), benchmark)
 
 

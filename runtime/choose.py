@@ -3,8 +3,8 @@
     python runtime/choose.py --engine DIR
     python runtime/choose.py --engine DIR --budget 0.5
 
-Each candidate is compiled, asked a few conversations, and timed. Of those whose likeliest tokens are PyTorch's nearly
-as often as the best one's, the one with the quickest answer stays; the others are removed. It can be interrupted.
+Each candidate is compiled, timed, and compared with PyTorch on a few conversations. Of those that agree with PyTorch's
+most likely tokens nearly as often as the best one, the quickest stays; the others are removed. It can be interrupted.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines import candidates
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.candidates import CHECK_FILE, CHOICE_REPORT, Candidates, CandidatesError, read_candidates
 from mobilevlm.engines.compile import compile_bundle
+from mobilevlm.engines.tables import markdown_table
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.agreement import agreement
-from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.plan import Plan, make_plan
+from mobilevlm.runtime.bench.rounds import rounds
+from mobilevlm.runtime.bench.stages import ENCODE, PREFILL, decode_times, question_times
+from mobilevlm.runtime.bench.timed_bundle import Repetition, TimedBundle
 
+BUILD_AUTO = command("export/build_engines.py", "--precision", "auto")
 ROUNDS = 3  # in each, every candidate is opened and timed once
+TIMED_TOKENS = 16  # generated in each
 ANSWER_TOKENS = 32  # of the answer whose time is compared
 BUDGET = 1.0
 COLUMNS = {
@@ -44,26 +48,30 @@ COLUMNS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="choose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="made by build_engines.py --precision auto")
+    self.add_argument("--engine", required=True, metavar="DIR", help=f"made by {BUILD_AUTO}")
     self.add_argument(
         "--budget",
         type=float,
         default=BUDGET,
         metavar="POINTS",
-        help="of agreement that may be lost to the best candidate, in percent (default: %(default)s)",
+        help="points of agreement, in percent, that may be lost to the best candidate (default: %(default)s)",
     )
     return self
 
 
 def choose(directory: Path, budget: float) -> str:
-    """Measure all candidates and keep one.
+    """Measures all candidates and keeps one.
+
+    Args:
+        directory: made by build_engines.py --precision auto.
+        budget: points of agreement, in percent, that the choice may lose to the best candidate.
 
     Returns:
-        Its name.
+        Name of the candidate that was kept.
 
     Raises:
         UserError: there are none, or one cannot be compiled or run.
@@ -71,8 +79,8 @@ def choose(directory: Path, budget: float) -> str:
     found = read_candidates(directory)
     if found is None:
         raise CandidatesError(
-            f"{directory} holds no candidates: they are made by build_engines.py --precision auto. A bundle of one "
-            f"precision is compiled by python engines/compile.py {directory}"
+            f"{directory} holds no candidates: they are made by {BUILD_AUTO}. A bundle of one precision is compiled by "
+            f"{command('engines/compile.py', directory)}"
         )
     if found.chosen:
         candidates.remove_others(directory, found.names, found.chosen)  # where that was interrupted
@@ -84,66 +92,86 @@ def choose(directory: Path, budget: float) -> str:
         bundles[name] = compile_bundle(directory / name)
     measured = measure(directory, bundles)
     name = quickest(measured, budget)
-    text = table(measured, name, found, budget)
+    text = report(measured, name, found, budget)
     (directory / CHOICE_REPORT).write_text(text, encoding="utf-8")
     candidates.choose(directory, found, name, measured)
     _say(text)
     return name
 
 
-def measure(directory: Path, bundles: Mapping[str, Bundle]) -> dict[str, dict[str, Any]]:
-    """Of each candidate, what `COLUMNS` has: medians over rounds in which all take turns."""
-    plan = make_plan(list(bundles.values()), None, 16)
+def measure(directory: Path, bundles: Mapping[str, Bundle]) -> dict[str, dict[str, float]]:
+    """Measures what `COLUMNS` lists: medians over rounds in which all candidates take turns.
+
+    A candidate is open only during its turn: a small board has no memory for several.
+
+    Args:
+        directory: of the candidates, with the conversations that they are compared on.
+        bundles: the candidates by name, compiled.
+    """
+    plan = make_plan(list(bundles.values()), None, TIMED_TOKENS)
     plan = Plan(plan.prompt_tokens, plan.decode_tokens, plan.contexts[:1])
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in bundles}
-    for number in range(ROUNDS):
-        for name, bundle in bundles.items():
-            _say(f"round {number + 1} of {ROUNDS}: {name}")
-            times[name].append(timed(Engine(bundle.directory, plan)))
+    names = list(bundles)
+    repetitions: dict[str, list[Repetition]] = {name: [] for name in names}
+    for number, order in rounds(len(names), ROUNDS):
+        for name in (names[turn] for turn in order):
+            _say(f"round {number} of {ROUNDS}: {name}")
+            repetitions[name].append(TimedBundle(bundles[name].directory, plan).run_once())
     found = {}
     for name, bundle in bundles.items():
-        _say(f"{name}: what it says, compared with PyTorch")
-        middle = {key: median(one[key] for one in times[name]) for key in times[name][0]}
-        middle["answer_ms"] = middle["encode_ms"] + middle["prefill_ms"] + ANSWER_TOKENS * middle["token_ms"]
+        _say(f"{name}: agreement with PyTorch")
         size = sum(path.stat().st_size for path in bundle.directory.glob("*.engine")) / 1e6
         shared = 100 * agreement(bundle.directory, directory / CHECK_FILE)
-        found[name] = {"agreement_percent": shared, **middle, "megabytes": size}
+        times = medians(repetitions[name], plan.contexts)
+        found[name] = {"agreement_percent": shared, **times, "megabytes": size}
     return found
 
 
-def timed(engine: Engine) -> dict[str, float]:
-    """One repetition of a candidate that was opened for it, and run once before."""
-    engine.load()
-    try:
-        engine.question()
-        engine.decode(engine.plan.contexts[0])
-        figures = engine.run()
-    finally:
-        engine.close()
-    (tokens,) = figures["decode_ms"]
-    times = {"encode_ms": figures["encode_ms"] or 0.0, "prefill_ms": figures["prefill_ms"]}
-    return times | {"token_ms": median(tokens)}
+def medians(repetitions: Sequence[Repetition], contexts: Sequence[int]) -> dict[str, float]:
+    """Computes the times of `COLUMNS` in milliseconds; without vision there is no encoding to wait for.
+
+    Args:
+        repetitions: of one candidate.
+        contexts: of the plan: one.
+    """
+    times = {stage.name: stage for stage in question_times(repetitions)}
+    (tokens,) = decode_times(repetitions, contexts)
+    encode_ms = median(times[ENCODE].every) if ENCODE in times else 0.0
+    prefill_ms = median(times[PREFILL].every)
+    token_ms = median(median(run) for run in tokens.runs)
+    answer_ms = encode_ms + prefill_ms + ANSWER_TOKENS * token_ms
+    return {"encode_ms": encode_ms, "prefill_ms": prefill_ms, "token_ms": token_ms, "answer_ms": answer_ms}
 
 
 def quickest(measured: Mapping[str, Mapping[str, float]], budget: float) -> str:
-    """The one with the quickest answer, of those that agree with PyTorch nearly as often as the best."""
+    """Returns the candidate with the quickest answer among those that agree with PyTorch nearly as often as the best.
+
+    Args:
+        measured: figures of each candidate.
+        budget: points of agreement that may be lost to the best, in percent.
+    """
     best = max(one["agreement_percent"] for one in measured.values())
     good = [name for name, one in measured.items() if one["agreement_percent"] >= best - budget]
     return min(good, key=lambda name: measured[name]["answer_ms"])
 
 
-def table(measured: Mapping[str, Mapping[str, float]], chosen: str, found: Candidates, budget: float) -> str:
-    """Markdown for people; the figures are in the folder's file, too."""
+def report(measured: Mapping[str, Mapping[str, float]], chosen: str, found: Candidates, budget: float) -> str:
+    """Writes the choice in Markdown; the figures are in the directory's file, too.
+
+    Args:
+        measured: figures of each candidate.
+        chosen: the one that is kept.
+        found: the candidates, with those left out at the build.
+        budget: points of agreement that could be lost, in percent.
+    """
+    rows = [[name, *(f"{one[key]:.4g}" for key in COLUMNS)] for name, one in measured.items()]
     lines = [
         f"Chosen: {chosen}, the quickest answer of {ANSWER_TOKENS} tokens among those within {budget:g} points of the "
         "best one's agreement with PyTorch.",
         "",
-        f"| candidate | {' | '.join(COLUMNS.values())} |",
-        "|---" * (len(COLUMNS) + 1) + "|",
+        markdown_table(["candidate", *COLUMNS.values()], rows),
+        "",
+        *(f"Left out when it was built: {name}: {why}" for name, why in found.left_out.items()),
     ]
-    for name, one in measured.items():
-        lines.append(f"| {name} | {' | '.join(f'{one[key]:.4g}' for key in COLUMNS)} |")
-    lines += ["", *(f"Left out when it was built: {name}: {why}" for name, why in found.left_out.items())]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -159,7 +187,7 @@ def _choose(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Entry point."""
     run_command(parser(), _choose)
 
 

@@ -1,1 +1,1 @@
-"""What `runtime/benchmark.py` measures with: workers, stages, the machine's limits, tables."""
+"""Measurements shared by the benchmarks, `choose.py` and evaluation: rounds, stages, limits, intervals, reports."""

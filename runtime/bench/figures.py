@@ -1,25 +1,26 @@
-"""Repetitions in, figures out: medians with their ranges, beside what the machine would allow."""
+"""Figures of a bundle's stages: medians with their ranges, beside what the machine would allow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION
 
+from . import stages as names
 from .limits import Limits
 from .plan import Plan
 from .rounds import Measured
+from .stages import StageTimes, decode_times, question_times, start_times
 from .workload import decode_bytes, decoder_operations, vision_operations
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest of the repetitions."""
+    """Median, smallest and largest value of the repetitions."""
 
     median: float
     min: float
@@ -27,21 +28,21 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a repetition."""
+        """Summarises one value for each repetition."""
         return cls(float(np.median(values)), float(min(values)), float(max(values)))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one bundle.
+    """Figures of one stage of one bundle.
 
     Attributes:
-        name: for people.
-        ms: of one run; of one token where it is a decode stage.
-        limit_ms: the least the machine's limits allow; None where there is none (load, TTFT).
-        each: the milliseconds of every repetition, in their order.
-        p50_ms, p95_ms: of single tokens of all repetitions; None but for decode.
-        context: rows in the kv cache before the first token; None but for decode.
+        name: of the stage.
+        ms: milliseconds of one run; of one token where it decodes.
+        limit_ms: the least that the machine's limits allow; None where there is no such limit (load, TTFT).
+        each: milliseconds of every repetition, in their order.
+        p50_ms, p95_ms: percentiles of single tokens of all repetitions; None but for decode.
+        context: tokens in the kv cache before the first one; None but for decode.
     """
 
     name: str
@@ -52,51 +53,62 @@ class Stage:
     p95_ms: float | None = None
     context: int | None = None
 
+    @classmethod
+    def of(cls, times: StageTimes, limit_ms: float | None) -> Stage:
+        """Computes the figures.
+
+        Args:
+            times: what was measured.
+            limit_ms: as of the attributes.
+        """
+        each = times.mean_of_each
+        if times.context is None:
+            return cls(times.name, Spread.of(each), limit_ms, each)
+        percentiles = times.percentile(50), times.percentile(95)
+        return cls(times.name, Spread.of(each), limit_ms, each, *percentiles, times.context)
+
     @property
     def of_limit(self) -> float | None:
-        """Part of the machine's limit that the median reaches."""
+        """Part of the machine's limit that the median reaches, 0 to 1."""
         return None if self.limit_ms is None else self.limit_ms / self.ms.median
 
     @property
     def tokens_per_s(self) -> Spread:
-        """Of a decode stage."""
+        """Rate of a decode stage."""
         return Spread(1e3 / self.ms.median, 1e3 / self.ms.max, 1e3 / self.ms.min)
 
 
-def stages(bundle: Bundle, plan: Plan, limits: Limits, measured: Measured) -> list[Stage]:
-    """A bundle's figures, in the order of an answer.
+def stage_figures(bundle: Bundle, plan: Plan, limits: Limits, measured: Measured) -> list[Stage]:
+    """Computes the figures of a bundle's stages, in the order of an answer.
 
     Args:
         bundle: what was measured.
-        plan: how.
-        limits: the machine's.
-        measured: its times.
+        plan: how it was measured.
+        limits: of the machine.
+        measured: what came out.
     """
-    repetitions, on_cpu = measured.repetitions, not bundle.manifest.parts  # an NPU's limits are not the machine's
-    encode_ms, prefill_ms = _limits_ms(bundle, plan, limits) if on_cpu else (None, None)
-    found = [_stage("load", [one["load_ms"] for one in measured.starts])]
-    found.append(_stage("load and first TTFT", [one["first_token_ms"] for one in measured.starts]))
-    if bundle.has_vision:
-        found.append(_stage("image encode", [one["encode_ms"] for one in repetitions], encode_ms))
-    found.append(_stage("prefill", [one["prefill_ms"] for one in repetitions], prefill_ms))
-    found.append(_stage("TTFT", [one["ttft_ms"] for one in repetitions]))
-    for number, context in enumerate(plan.contexts):
-        tokens = np.array([one["decode_ms"][number] for one in repetitions])
-        step_ms = decode_bytes(bundle, context) / limits.read_gb_per_s / 1e6 if on_cpu else None
-        p50, p95 = (float(value) for value in np.percentile(tokens, [50, 95]))
-        found.append(_stage(f"decode after {context}", tokens.mean(1).tolist(), step_ms, p50, p95, context))
-    return found
+    repetitions = measured.repetitions
+    times = start_times(measured.starts) + question_times(repetitions) + decode_times(repetitions, plan.contexts)
+    limits_ms = stage_limits(bundle, plan, limits)
+    return [Stage.of(one, limits_ms.get(one.name)) for one in times]
 
 
-def _limits_ms(bundle: Bundle, plan: Plan, limits: Limits) -> tuple[float | None, float]:
-    """The least milliseconds of image encode, where there is one, and of prefill."""
-    config, precision, encode_ms = bundle.config, bundle.manifest.precision, None
+def stage_limits(bundle: Bundle, plan: Plan, limits: Limits) -> dict[str, float]:
+    """Computes the least milliseconds of a bundle's stages, by name; none for an NPU or a GPU, which were not measured.
+
+    Args:
+        bundle: its model and precisions.
+        plan: tokens of the prompt and contexts.
+        limits: of this machine's CPU.
+    """
+    if bundle.manifest.parts:
+        return {}
+    config, precision, found = bundle.config, bundle.manifest.precision, {}
     if bundle.has_vision:
         operations = vision_operations(config, bundle.manifest.num_image_tokens)
-        encode_ms = 1e3 * operations / limits.operations_per_s(precision[VISION])
+        found[names.ENCODE] = 1e3 * operations / limits.operations_per_s(precision[VISION])
     speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
-    return encode_ms, 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
-
-
-def _stage(name: str, each: Sequence[float], limit_ms: float | None = None, *decode: Any) -> Stage:
-    return Stage(name, Spread.of(each), limit_ms, tuple(each), *decode)
+    found[names.PREFILL] = 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
+    for context in plan.contexts:
+        found[names.decode_stage(context)] = decode_bytes(bundle, context) / limits.read_gb_per_s / 1e6
+    return found

@@ -1,4 +1,4 @@
-"""On what the figures were measured: without it they mean nothing to anybody else."""
+"""Description of the machine that figures were measured on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mobilevlm.engines.cpu import this_cpu
 
 from .limits import usable_cores
 
-BOARD = Path("/proc/device-tree/model")  # of an Arm board
+BOARD = Path("/proc/device-tree/model")  # on an Arm board
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def describe_machine() -> dict[str, str | int | float | None]:
-    """Processor or board, its int8 kernel, cores, memory in GiB, clock governor, system, and the versions that count.
+    """Describes processor or board, its int8 kernel, cores, memory in GiB, clock governor, system, and versions.
 
-    None is what the system does not tell: a virtual machine has no governor, Windows none of the files.
+    None is what the system does not tell: a virtual machine has no governor, Windows has none of the files.
     """
     return {
         "cpu": _cpu_name(),

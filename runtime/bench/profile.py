@@ -1,4 +1,4 @@
-"""ONNX Runtime's own profile, a table of operators for each stage."""
+"""Operators of each stage and their times, from ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine import Engine
+from .stages import ENCODE, PREFILL
+from .timed_bundle import TimedBundle
 
 RUNS = 5  # that count, of encode and prefill
 BETWEEN = "(between operators)"
@@ -18,13 +19,13 @@ BETWEEN = "(between operators)"
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """An operator's part of a stage.
+    """Time of an operator in a stage.
 
     Attributes:
         operator: its type, or `(between operators)`.
-        count: how often it runs in one run of the stage.
-        ms: all of these together, mean over the runs, the profiler's own cost included.
-        share: of the run.
+        count: number of times it runs in one run of the stage.
+        ms: milliseconds of all of these, mean over the runs, the profiler's own cost included.
+        share: part of the run, 0 to 1.
     """
 
     operator: str
@@ -33,42 +34,51 @@ class OperatorTime:
     share: float
 
 
-def profile_stages(engine: Engine) -> dict[str, list[OperatorTime]]:
-    """The operators of each stage, those that take longest first; see `operator_times`. The engine is closed then."""
-    prompt = engine.plan.prompt_tokens
+def profile_stages(subject: TimedBundle) -> dict[str, list[OperatorTime]]:
+    """Profiles each stage and closes the bundle; see `operator_times`."""
+
+    def encode(times: int) -> None:
+        for _ in range(times):
+            subject.encode()
 
     def prefill(times: int) -> None:
-        image_embeds = engine.encode()
+        image_embeds = subject.encode()
         for _ in range(times):
-            engine.prefill(image_embeds)
+            subject.prefill(image_embeds)
 
-    work: dict[str, Callable[[], object]] = {
-        "image encode": lambda: [engine.encode() for _ in range(1 + RUNS)],
-        "prefill": lambda: prefill(1 + RUNS),
-        "decode": lambda: (prefill(1), engine.decode(prompt)),
+    def decode() -> None:
+        prefill(1)
+        subject.decode(subject.plan.prompt_tokens)
+
+    work: dict[str, Callable[[], None]] = {
+        ENCODE: lambda: encode(1 + RUNS),
+        PREFILL: lambda: prefill(1 + RUNS),
+        "decode": decode,
     }
-    tables = {stage: _profile(engine, what) for stage, what in work.items()}
+    tables = {stage: _profile(subject, what) for stage, what in work.items()}
     return {stage: table for stage, table in tables.items() if table}
 
 
-def _profile(engine: Engine, work: Callable[[], object]) -> list[OperatorTime]:
+def _profile(subject: TimedBundle, work: Callable[[], None]) -> list[OperatorTime]:
     with tempfile.TemporaryDirectory() as folder:
-        engine.load(Path(folder))
+        subject.load(Path(folder))
         work()
-        engine.close()  # a session writes its profile when it ends
+        subject.close()  # a session writes its profile when it ends
         return operator_times([json.loads(path.read_bytes()) for path in sorted(Path(folder).iterdir())])
 
 
 def operator_times(profiles: list[list[dict[str, Any]]]) -> list[OperatorTime]:
-    """Mean times of the operators in all runs but each session's first, which warms up, or does another stage.
+    """Computes mean times of operators over all runs but each session's first, which warms up or does another stage.
 
     Args:
-        profiles: events of the sessions a stage runs one after the other, as ONNX Runtime writes them.
+        profiles: events of the sessions that a stage runs one after the other, as ONNX Runtime writes them.
 
     Returns:
-        Rows that sum up to the mean duration of the stage; none when no session ran twice.
+        Rows that sum up to the mean duration of the stage, the longest first; none when no session ran twice.
     """
-    counts, milliseconds, total = defaultdict(float), defaultdict(float), 0.0
+    counts: defaultdict[str, float] = defaultdict(float)
+    milliseconds: defaultdict[str, float] = defaultdict(float)
+    total = 0.0
     for events in profiles:
         runs = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run")[1:]
         nodes = [event for event in events if event.get("cat") == "Node"]

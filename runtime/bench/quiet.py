@@ -1,4 +1,4 @@
-"""What other processes did meanwhile: a figure is worth something when the machine was quiet."""
+"""Load of other processes during a measurement: figures of a busy machine are marked as noisy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ Result = TypeVar("Result")
 
 
 def watched(work: Callable[[], Result]) -> tuple[Result, float | None]:
-    """Do the work; also return how many cores other processes used meanwhile, None where the system does not tell."""
+    """Does the work and watches the machine.
+
+    Returns:
+        What the work returns, and how many cores other processes used meanwhile: None where the system does not tell.
+    """
     before, own, begin = _busy_seconds(), time.process_time(), time.perf_counter()
     result = work()
     seconds = time.perf_counter() - begin
@@ -30,7 +34,7 @@ def watched(work: Callable[[], Result]) -> tuple[Result, float | None]:
 
 
 def wait_until_quiet(longest_s: float) -> None:
-    """Wait until other processes leave the cores alone, `longest_s` seconds at most."""
+    """Waits until other processes leave the cores alone, `longest_s` seconds at most."""
     end = time.monotonic() + longest_s
     while time.monotonic() < end:
         _, others = watched(lambda: time.sleep(LOOK_S))

@@ -1,4 +1,4 @@
-"""What a run found: as tables that people read and Markdown takes, and as JSON."""
+"""Report of a benchmark run: tables for people, in Markdown, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.tables import aligned_table
 
 from .figures import Stage
 from .limits import SIDE, Limits
 from .plan import Plan
 from .profile import OperatorTime
 from .quiet import BUSY
-from .ratios import Ratio
+from .ratios import COLUMNS, Ratio
 from .rounds import Measured
 
 UNKNOWN = "not available"
-LISTED = 12  # operators of a profile; the rest are summed up
+LISTED = 12  # rows of a profile; the other operators are summed up in one more
 
 
 @dataclass(frozen=True)
 class Result:
-    """One bundle's."""
+    """Everything that was found of one bundle.
+
+    Attributes:
+        bundle: the bundle.
+        stages: figures of its stages.
+        measured: what they were computed from.
+        profile: operators of each stage; empty where none was asked for.
+    """
 
     bundle: Bundle
     stages: list[Stage]
@@ -31,13 +39,13 @@ class Result:
 
     @property
     def title(self) -> str:
-        """Where it lies and what it is."""
+        """Directory, name and precisions of the bundle."""
         manifest = self.bundle.manifest
         precisions = ", ".join(f"{stage} {precision}" for stage, precision in manifest.precision.items())
         return f"{self.bundle.directory} ({manifest.name}, {precisions})"
 
     def as_json(self) -> dict[str, Any]:
-        """Every figure; times in milliseconds."""
+        """Returns every figure; times in milliseconds."""
         manifest = self.bundle.manifest
         named = {name: getattr(manifest, name) for name in ("name", "target", "precision", "max_context")}
         others = self.measured.other_cores
@@ -53,7 +61,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run's: `str` of it are the tables."""
+    """Report of a whole run; `str` gives the tables.
+
+    Attributes:
+        machine: see `describe_machine`.
+        limits: of the machine.
+        plan: what was measured.
+        results: one for each bundle.
+        ratios: of two bundles; none for one.
+    """
 
     machine: Mapping[str, Any]
     limits: Limits
@@ -62,7 +78,7 @@ class Report:
     ratios: list[Ratio]
 
     def as_json(self) -> dict[str, Any]:
-        """The same figures for programs."""
+        """Returns the figures of the tables for programs."""
         return {
             "machine": self.machine,
             "limits": asdict(self.limits),
@@ -105,11 +121,8 @@ def _limits(limits: Limits) -> str:
 
 
 def _about(name: str, plan: Plan, result: Result) -> str:
-    picture = result.bundle.manifest.num_image_tokens
-    return (
-        f"{name}\nmedians of {len(result.measured.repetitions)} repetitions; a prompt of {plan.prompt_tokens} rows, "
-        f"{picture} of them a picture's; {plan.decode_tokens} tokens at each context"
-    )
+    described = plan.described(result.bundle.manifest.num_image_tokens)
+    return f"{name}\nmedians of {len(result.measured.repetitions)} repetitions; {described}"
 
 
 def _stages(stages: Sequence[Stage]) -> str:
@@ -118,7 +131,7 @@ def _stages(stages: Sequence[Stage]) -> str:
         for stage in stages
         if stage.context is None
     ]
-    return _table(["stage", "ms", "min-max", "limit ms", "of limit"], rows)
+    return aligned_table(["stage", "ms", "min-max", "limit ms", "of limit"], rows)
 
 
 def _decode(stages: Sequence[Stage]) -> str:
@@ -128,7 +141,7 @@ def _decode(stages: Sequence[Stage]) -> str:
             speed = stage.tokens_per_s
             figures = [f"{speed.median:.1f}", f"{speed.min:.1f}-{speed.max:.1f}"]
             rows.append([stage.name, *figures, f"{stage.p50_ms:.2f}", f"{stage.p95_ms:.2f}", *_limit(stage, 2)])
-    return _table(["stage", "tokens/s", "min-max", "ms p50", "p95", "limit ms", "of limit"], rows)
+    return aligned_table(["stage", "tokens/s", "min-max", "ms p50", "p95", "limit ms", "of limit"], rows)
 
 
 def _limit(stage: Stage, digits: int) -> list[str]:
@@ -156,27 +169,9 @@ def _profile(times: Sequence[OperatorTime]) -> str:
         sums = (sum(getattr(row, name) for row in rest) for name in ("count", "ms", "share"))
         shown.append(OperatorTime(f"({len(rest)} more)", *sums))
     rows = [[row.operator, f"{row.count:g}", f"{row.ms:.3f}", f"{row.share:.1%}"] for row in shown]
-    return _table(["operator", "count", "ms", "share"], rows)
+    return aligned_table(["operator", "count", "ms", "share"], rows)
 
 
 def _ratios(found: Sequence[Ratio], first: Result, second: Result) -> str:
-    medians = [{stage.name: stage.ms.median for stage in result.stages} for result in (first, second)]
-    rows = []
-    for item in found:
-        times = [f"{of[item.stage]:.2f}" for of in medians]
-        rows.append([item.stage, *times, f"{item.ratio:.3f}", f"{item.low:.3f}-{item.high:.3f}"])
-    return _table(["stage", "A ms", "B ms", "B / A", "95 % interval"], rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns in line: the first to the left, figures to the right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(f"| {' | '.join(_aligned(line, widths))} |" for line in lines)
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.rjust(width) if column else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
+    before, after = ({stage.name: stage.ms.median for stage in result.stages} for result in (first, second))
+    return aligned_table(COLUMNS, [item.cells(before[item.stage], after[item.stage]) for item in found])

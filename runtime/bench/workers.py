@@ -1,4 +1,4 @@
-"""Objects in processes of their own, that work is sent to; none outlives the `with` block it was made in."""
+"""Objects in processes of their own that work is sent to; none outlives the `with` block that it was made in."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from mobilevlm.errors import UserError
 
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 
+Object = TypeVar("Object")
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
 
-class Worker:
-    """A process that makes an object and does to it what it is told.
+
+class Worker(Generic[Object]):
+    """A process that makes an object and calls functions on it.
+
+    Args:
+        name: what the process does, for messages.
+        make: makes the object, in the process; importable.
+        arguments: of `make`; picklable.
 
     Attributes:
-        name: what it does, for messages.
+        name: as above.
     """
 
-    def __init__(self, name: str, make: Callable[..., object], *arguments: Any):
-        """Start it; `make(*arguments)` runs there, all of them importable and picklable."""
+    def __init__(self, name: str, make: Callable[..., Object], *arguments: Any):
+        """Starts the process."""
         self.name = name
         # Not forked: a copy of this process would begin with its memory and its threads' locks.
         context = multiprocessing.get_context("spawn")
@@ -33,7 +42,7 @@ class Worker:
             self._process.start()
         theirs.close()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Worker[Object]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,15 +50,28 @@ class Worker:
         self._process.join()
         self._connection.close()
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function there, its object the first argument, and return what it returns.
+    def call(
+        self,
+        function: Callable[Concatenate[Object, Arguments], Value],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Value:
+        """Calls a function in the process, with its object as the first argument.
+
+        Args:
+            function: importable.
+            arguments: of the function, behind the object; picklable.
+            named: the same, by name.
+
+        Returns:
+            What the function returns.
 
         Raises:
             UserError: the object raised one, or its process was ended from outside.
             RuntimeError: it raised something else; the message is its traceback.
         """
         try:
-            self._connection.send((function, arguments))
+            self._connection.send((function, arguments, named))
             outcome, value = self._connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
@@ -67,7 +89,7 @@ class Worker:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment: a process begun then ignores it from the start (on Windows: see `_serve`)."""
+    """Ignores Ctrl-C in the block: a process started there ignores it from the start (on Windows: see `_serve`)."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -76,17 +98,17 @@ def _without_ctrl_c() -> Iterator[None]:
 
 
 def _serve(connection: Connection, make: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    """What the process does: until the other end of the connection is gone."""
+    """Serves calls until the other end of the connection is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches every process; the one that started us ends us
     made = None
     while True:
         try:
-            function, values = connection.recv()
+            function, values, named = connection.recv()
         except (EOFError, ConnectionError):
             return
         try:
             made = make(*arguments) if made is None else made
-            reply = (DONE, function(made, *values))
+            reply = (DONE, function(made, *values, **named))
         except UserError as error:
             reply = (REFUSED, str(error))
         except Exception:

@@ -10,14 +10,17 @@ import pytest
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.jetson import compare
 from mobilevlm.jetson.board import read_board
-from mobilevlm.jetson.measure import Measured, Window, measure
+from mobilevlm.jetson.measure import BoardRun, Window, measure
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.power import Sample
-from mobilevlm.jetson.results import Stage, energies, energy_lines
+from mobilevlm.jetson.results import BoardStage, energies, energy_lines
 from mobilevlm.jetson.roofline import Hardware, paper_limits
 from mobilevlm.jetson.throttling import Throttling
-from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.plan import Plan, make_plan
+from mobilevlm.runtime.bench.ratios import unpaired_ratio
+from mobilevlm.runtime.bench.rounds import Measured
+from mobilevlm.runtime.bench.stages import StageTimes
+from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workers import Worker
 from tests.conftest import DEMO, ROOT, build, run
 from tests.jetson.trees import NANO_MONITOR, clock, out_of_the_box, write
@@ -156,9 +159,9 @@ def test_on_a_boards_tree(demo, tmp_path):
             write(root, "sys/class/hwmon/hwmon3/oc3_event_cnt", 40)
 
     plan = make_plan([Bundle.open(demo)], 160, 4)
-    with Worker("demo", Engine, demo, plan) as worker:
+    with Worker("demo", TimedBundle, demo, plan) as worker:
         measured = measure(worker, 1, tell, 1.0, root)
-    assert said[0].startswith("idle") and len(measured.repetitions) == 1
+    assert said[0].startswith("idle") and len(measured.bundle.repetitions) == 1
     module, compute = energies(measured)
     assert (module.name, module.rails) == ("module", ("VDD_IN",))
     assert compute.rails == ("VDD_CPU_GPU_CV", "VDD_SOC")
@@ -176,24 +179,25 @@ def test_on_a_boards_tree(demo, tmp_path):
 def test_joules_of_an_answer_by_hand():
     """10 W for 4 s while 8 answers were given are 5 J each; 4 W before."""
     samples = [Sample(t / 10, {"VDD_IN": 4000.0 if t < 20 else 10000.0}) for t in range(61)]
-    measured = Measured({}, [], [], {}, samples, Window(0.0, 1.9), Window(2.0, 6.0, 8), NOTHING)
+    measured = BoardRun(Measured(), [], None, samples, Window(0.0, 1.9), Window(2.0, 6.0, 8), NOTHING)
     (energy,) = energies(measured)
     assert (energy.idle_w, energy.answering_w) == (pytest.approx(4.0), pytest.approx(10.0))
     assert energy.joules_per_answer == pytest.approx(5.0)
     (line,) = energy_lines([energy], measured.answering, Plan(204, 32, (204,)))
     assert line == (
-        "energy, module (VDD_IN): 5.00 J for an answer of 33 tokens to 204 rows, 10.0 W over 8 answers, 4.0 W idle"
+        "energy, module (VDD_IN): 5.00 J for an answer of 33 tokens to a prompt of 204, "
+        "10.0 W over 8 answers, 4.0 W idle"
     )
 
 
 def test_a_rail_that_goes_away_gives_no_joules():
     samples = [Sample(t / 10, {"VDD_IN": 4000.0} if t != 30 else {}) for t in range(61)]
-    measured = Measured({}, [], [], {}, samples, Window(0.0, 1.9), Window(2.0, 6.0, 8), NOTHING)
+    measured = BoardRun(Measured(), [], None, samples, Window(0.0, 1.9), Window(2.0, 6.0, 8), NOTHING)
     assert energies(measured) == []
 
 
 def test_p95_is_of_all_tokens():
-    stage = Stage("decode after 204", tuple(range(1, 101)), None, ())
+    stage = BoardStage(StageTimes("decode after 204", (tuple(range(1, 101)),), 204), None, ())
     assert (stage.median_ms, stage.p95_ms) == (50.5, pytest.approx(95.05))
     assert stage.cells() == ["decode after 204", "50.50", "95.05", "19.8", "-", "-"]
 
@@ -258,9 +262,10 @@ def test_energy_of_other_rails_is_not_compared(result, tmp_path):
 
 def test_intervals_of_ratios():
     draws = np.random.default_rng(3)
-    middle, low, high = compare.ratio(draws.normal(10, 0.1, 40), draws.normal(12, 0.1, 50))
-    assert low < 1.2 < high and low < middle < high and high - low < 0.02
-    assert compare.ratio([5.0], [10.0]) == (2.0, 2.0, 2.0)
+    found = unpaired_ratio("decode", draws.normal(10, 0.1, 40), draws.normal(12, 0.1, 50))
+    assert found.low < 1.2 < found.high and found.low < found.ratio < found.high and found.high - found.low < 0.02
+    once = unpaired_ratio("load", [5.0], [10.0])
+    assert (once.ratio, once.low, once.high) == (2.0, 2.0, 2.0)
 
 
 @pytest.mark.parametrize(

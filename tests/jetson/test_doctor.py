@@ -134,9 +134,9 @@ def test_a_release_newer_than_the_table(tmp_path):
 
 def test_a_module_that_cannot_be_imported(tmp_path):
     """An -igpu container on JetPack 7.2: all is installed, and the import fails for want of a library."""
-    patient = doctor.look_at(in_order(tmp_path), read_board(tmp_path))
+    system = doctor.look_at(in_order(tmp_path), read_board(tmp_path))
     why = "ImportError: libnvdla_compiler.so: cannot open shared object file"
-    broken = type(patient)(**(vars(patient) | {"import_error": why}))
+    broken = type(system)(**(vars(system) | {"import_error": why}))
     found = {finding.name: finding for finding in doctor.examine(broken)}["tensorrt"]
     assert found.status == "problem" and why in found.text
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mobilevlm.jetson.clocks import Clock
-from mobilevlm.jetson.power import Sample, Sampler, SysfsSource, TegrastatsSource, joules, open_source, sample
+from mobilevlm.jetson.power import PowerSampler, Sample, SysfsSource, TegrastatsSource, joules, open_source, sample
 from mobilevlm.jetson.thermal import Zone
 from mobilevlm.jetson.throttling import look_for_throttling
 from tests.jetson.trees import FILES, NANO_MONITOR, clock, out_of_the_box, write
@@ -49,7 +49,7 @@ def test_energy_that_is_not_known_is_none(samples, begin, end):
 def test_a_thread_samples_a_board(tmp_path):
     root = out_of_the_box(tmp_path)
     begin = time.perf_counter()
-    with Sampler(SysfsSource(root, 0.01)) as sampler:
+    with PowerSampler(SysfsSource(root, 0.01)) as sampler:
         time.sleep(0.3)
         write(root, f"{NANO_MONITOR}/curr1_input", 3000)
         write(root, "sys/devices/platform/gpu.0/load", 990)
@@ -70,7 +70,7 @@ def test_tegrastats_as_a_source():
     line = (FILES / "tegrastats_jp6_agx_orin.txt").read_text().strip()
     program = f"import time\nwhile True: print({line!r}, flush=True); print('noise', flush=True); time.sleep(0.02)"
     source = TegrastatsSource([sys.executable, "-c", program])
-    with Sampler(source) as sampler:
+    with PowerSampler(source) as sampler:
         deadline = time.monotonic() + 20
         while len(sampler.samples()) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -115,7 +115,7 @@ def test_a_build_that_takes_more_than_there_is(tmp_path):
     found = predicted(root, bundle)["build memory"]
     whole = bundle.manifest.files[weights_file("decoder.0")]["size"]
     assert found.verdict == "problem" and found.needed_bytes == int(BUILD_PER_WEIGHT * whole) + SPARE_BYTES
-    words = shlex.split(found.remedy.removeprefix("where PyTorch is: "))
+    words = shlex.split(found.remedy.removeprefix("on the machine with PyTorch: "))
     assert words[:2] == ["python", "export/build_engines.py"] and words[-2] == "--blocks"
     pieces = int(build_engines.parser().parse_args(words[2:]).blocks)
     total = 7802880 * 1024
@@ -162,7 +162,7 @@ def test_a_bundle_that_is_too_large_to_run(tmp_path):
     kib = footprint(small).running // 1024 - 50_000
     meminfo(root, "orin_nano_36", MemTotal=kib, MemAvailable=900_000)
     found = predicted(root, small)["run memory"]
-    words = shlex.split(found.remedy.removeprefix("where PyTorch is: "))
+    words = shlex.split(found.remedy.removeprefix("on the machine with PyTorch: "))
     rows = int(build_engines.parser().parse_args(words[2:]).max_context)
     assert found.verdict == "problem" and 512 <= rows < 1024
     fits = footprint(published("1.7b", precision="int4", context=rows)).running
@@ -214,12 +214,12 @@ def test_the_estimate_covers_what_the_builder_makes(demo):
 def test_the_disk_of_this_machine(demo, tmp_path, monkeypatch):
     from mobilevlm.jetson import prediction
 
-    patient = replace(doctor.look_at(jetpack_6_2_2(tmp_path), read_board(tmp_path)), root=prediction.ROOT)
+    system = replace(doctor.look_at(jetpack_6_2_2(tmp_path), read_board(tmp_path)), root=prediction.ROOT)
     needed = footprint(Bundle.open(demo)).disk
     for free, verdict in ((needed, "ok"), (needed - 1, "problem")):
         usage = shutil.disk_usage(demo)._replace(free=free)
         monkeypatch.setattr(prediction.shutil, "disk_usage", lambda path, usage=usage: usage)
-        (found,) = [one for one in predict(patient, Bundle.open(demo)) if one.name == "disk"]
+        (found,) = [one for one in predict(system, Bundle.open(demo)) if one.name == "disk"]
         assert (found.verdict, found.needed_bytes, found.available_bytes) == (verdict, needed, free)
     assert "du -xh" in found.remedy
 

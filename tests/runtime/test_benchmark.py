@@ -108,7 +108,9 @@ def test_bundles_of_different_pictures(bundles):
     """16 rows a picture against 144: the same prompt length for both."""
     done = run(BENCHMARK, "--compare", bundles["v1_ldpnet_112"], bundles["v2_ldpnetv2_336"], "--repeats", 1, *QUICK[2:])
     assert [engine["name"] for engine in result_of(done)["engines"]] == ["ckpt_safetensors"] * 2
-    assert "150 rows, 16 of them a picture's" in done.stdout and "150 rows, 144 of them a picture's" in done.stdout
+    assert (
+        "150 tokens, 16 of them image tokens" in done.stdout and "150 tokens, 144 of them image tokens" in done.stdout
+    )
 
 
 def test_without_pytorch_and_onnx(bundles, tmp_path):

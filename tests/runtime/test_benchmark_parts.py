@@ -11,12 +11,14 @@ import pytest
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.bench import quiet
 from mobilevlm.runtime.bench.figures import Spread, Stage
+from mobilevlm.runtime.bench.intervals import interval
 from mobilevlm.runtime.bench.limits import Limits, best_of
 from mobilevlm.runtime.bench.plan import make_plan
 from mobilevlm.runtime.bench.profile import BETWEEN, operator_times
 from mobilevlm.runtime.bench.ratios import paired_ratio
 from mobilevlm.runtime.bench.report import Report, Result
-from mobilevlm.runtime.bench.rounds import Measured
+from mobilevlm.runtime.bench.rounds import Measured, rounds
+from mobilevlm.runtime.bench.stages import decode_times, question_times
 from mobilevlm.runtime.bench.workers import Worker
 
 
@@ -137,7 +139,7 @@ def test_a_worker_keeps_its_object_and_tells_what_went_wrong():
 def test_a_worker_does_not_outlive_its_block():
     with Worker("sums", Counter, 0) as worker:
         process = worker.call(add, 0)[1]
-        worker._connection.send((forever, ()))
+        worker._connection.send((forever, (), {}))
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
 
@@ -167,10 +169,10 @@ def test_plans(sizes, prompt, expected):
 @pytest.mark.parametrize(
     "prompt, tokens, message",
     [
-        (144, 32, r"--prompt-tokens is 144; 145 \(a picture's 144 and one\) to 2016 are possible"),
+        (144, 32, r"--prompt-tokens is 144; 145 \(144 image tokens and one\) to 2016 are possible"),
         (2017, 32, "--prompt-tokens is 2017; 145 .* to 2016 are possible: the context holds 2048"),
         (None, 0, "--decode-tokens is 0; 1 to 1903 fit"),
-        (None, 1904, "--decode-tokens is 1904; 1 to 1903 fit behind a picture of 144 rows in a context of 2048"),
+        (None, 1904, "--decode-tokens is 1904; 1 to 1903 fit behind an image of 144 tokens in a context of 2048"),
     ],
 )
 def test_plans_that_do_not_fit_say_what_does(prompt, tokens, message):
@@ -182,7 +184,7 @@ LIMITS = Limits(read_gb_per_s=40.0, fp32_gflop_per_s=200.0, int8_gop_per_s=800.0
 
 
 def test_limits_are_the_best_seen_and_depend_on_the_weights():
-    moments = [dict(read_gb_per_s=r, fp32_gflop_per_s=f, int8_gop_per_s=i, threads=2) for r, f, i in MOMENTS]
+    moments = [Limits(read_gb_per_s=r, fp32_gflop_per_s=f, int8_gop_per_s=i, threads=2) for r, f, i in MOMENTS]
     assert best_of(moments) == LIMITS
     rates = [LIMITS.operations_per_s(precision) for precision in ("fp32", "fp16", "int8", "int4")]
     assert rates == [200e9, 200e9, 800e9, 800e9]
@@ -211,3 +213,46 @@ def test_a_system_that_tells_nothing_gets_a_plain_table():
     report = Report(machine, LIMITS, plan, [Result(bundle(), stages, noisy, {})], [])
     assert "0.00, 0.50 (noisy), 0.10" in str(report)
     assert report.as_json()["engines"][0]["noisy"] == [False, True, False]
+
+
+def test_everyone_begins_a_round_once():
+    assert list(rounds(3, 4)) == [(1, [0, 1, 2]), (2, [1, 2, 0]), (3, [2, 0, 1]), (4, [0, 1, 2])]
+    assert list(rounds(1, 2)) == [(1, [0]), (2, [0])]
+
+
+def test_times_by_stage():
+    """Of a decode stage the figures are those of tokens, its range that of repetitions."""
+    repetitions = [
+        {"encode_ms": 5.0, "prefill_ms": 10.0 * n, "ttft_ms": 16.0 * n, "decode_ms": [[n, 3.0 * n], [7.0, 9.0]]}
+        for n in (1.0, 2.0)
+    ]
+    encode, prefill, ttft = question_times(repetitions)
+    assert [stage.name for stage in (encode, prefill, ttft)] == ["image encode", "prefill", "TTFT"]
+    assert (prefill.every, ttft.mean_of_each) == ((10.0, 20.0), (16.0, 32.0))
+    first, second = decode_times(repetitions, (204, 512))
+    assert (first.name, first.context, second.name) == ("decode after 204", 204, "decode after 512")
+    assert (first.every, first.mean_of_each, second.mean_of_each) == ((1.0, 3.0, 2.0, 6.0), (2.0, 4.0), (8.0, 8.0))
+    assert first.percentile(50) == pytest.approx(2.5)
+    figures = Stage.of(first, 1.5)
+    assert (figures.ms, figures.each, figures.of_limit) == (Spread(3.0, 2.0, 4.0), (2.0, 4.0), 0.5)
+    assert (figures.p50_ms, figures.p95_ms) == (pytest.approx(2.5), pytest.approx(5.55))
+    assert Stage.of(prefill, None).p50_ms is None
+    text_only = [one | {"encode_ms": None} for one in repetitions]
+    assert [stage.name for stage in question_times(text_only)] == ["prefill", "TTFT"]
+
+
+VALUES = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
+
+
+def test_intervals_are_the_same_every_time():
+    """Figures in reports stay as they are: pinned for both ways of drawing, and for independent groups."""
+
+    def of_weights(weights):
+        return weights @ VALUES / 8
+
+    assert interval(lambda chosen: VALUES[chosen].mean(1), 8) == pytest.approx((2.25, 5.625))
+    assert interval(of_weights, 8, as_weights=True) == pytest.approx((2.25, 5.75))
+    parts = interval(of_weights, 8, as_weights=True, samples_at_once=100)
+    assert parts == interval(of_weights, 8, as_weights=True)
+    low, high = interval(lambda one, other: VALUES[one].mean(1) - VALUES[other].mean(1), 8, 8)
+    assert (low, high) == pytest.approx((-2.5, 2.5))

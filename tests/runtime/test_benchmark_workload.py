@@ -14,8 +14,8 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.onnx_wire import matmul_model, weight_bytes
 from mobilevlm.engines.stages import DECODER, VISION, onnx_file
 from mobilevlm.presets import PRESETS
-from mobilevlm.runtime.bench.engine import Engine
 from mobilevlm.runtime.bench.plan import Plan
+from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workload import decode_bytes, decoder_operations, vision_operations
 from tests.conftest import build_here
 from tests.export.test_architectures import MODEL, write_checkpoint
@@ -73,11 +73,11 @@ def case(request, tmp_path) -> Bundle:
 def test_operations_are_those_executed(case, tmp_path):
     """Counted from the shapes in ONNX Runtime's own record of one picture and one prompt."""
     rows = ROWS + case.manifest.num_image_tokens
-    engine = Engine(case.directory, Plan(rows, 1, (rows,)))
+    subject = TimedBundle(case.directory, Plan(rows, 1, (rows,)))
     (tmp_path / "profile").mkdir()
-    engine.load(tmp_path / "profile")
-    engine.question()
-    engine.close()
+    subject.load(tmp_path / "profile")
+    subject.question()
+    subject.close()
     executed = [count(json.loads(path.read_text())) for path in (tmp_path / "profile").iterdir()]
     expected = [decoder_operations(case.config, rows)]
     if case.has_vision:
