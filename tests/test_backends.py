@@ -81,7 +81,7 @@ def first_targets():
 def test_a_backend_keeps_the_contract(name):
     """It has all methods, its own take what the contract's take, and it has no public ones beside them."""
     backend = import_module(f"mobilevlm.export.backends.{name}.backend").BACKEND
-    assert isinstance(backend, Backend)
+    assert Backend in type(backend).__mro__
     contract = {key: value for key, value in vars(Backend).items() if inspect.isfunction(value) and key[0] != "_"}
     own = {key: value for key, value in vars(type(backend)).items() if inspect.isfunction(value) and key[0] != "_"}
     assert set(own) <= set(contract)
