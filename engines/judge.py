@@ -37,8 +37,10 @@ from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.engines.tensorrt.rtx import ALL, CAPABILITY, Judgement, judge
 from mobilevlm.errors import UserError, user_path
 
-TITLES = ("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies")
-TITLES += ("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "peak, MB", "s")
+TITLES = (
+    *("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies"),
+    *("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "peak, MB", "s"),
+)
 HEADER = (f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|")
 COUNTED = ("kernels", "attention", "cache_copies")
 
@@ -175,8 +177,8 @@ def _judge(options: argparse.Namespace) -> None:
         counted = tuple(call for part, judged in found.items() for call in calls(bundle, part, judged))
         version = next(iter(found.values())).version
         manifest = bundle.manifest
-        about = (manifest.name, manifest.model, manifest.target, manifest.precision, version, *options.capability)
-        Counted(*about, counted).write(user_path(options.json))
+        about = (manifest.name, manifest.model, manifest.target, manifest.precision, version)
+        Counted(*about, options.capability[0], counted).write(user_path(options.json))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,27 +20,29 @@ from .plan import BuildPlan
 from .verification.verify import VerificationError
 
 
-def write_all(plans: Mapping[str, BuildPlan], judged: bool = False) -> Candidates:
-    """Write all candidates into one folder, which appears when it is whole.
+def write_all(plans: Mapping[str, BuildPlan]) -> Candidates:
+    """Writes all candidates into one folder, which appears when it is whole.
 
     Args:
-        plans: of the candidates, by name, each as if it were the only one.
-        judged: see `write_bundle`.
+        plans: candidate name to its plan, each as if it were the only one.
 
     Raises:
         UserError: none of them is close enough to PyTorch, or see `write_bundle`.
     """
     first = next(iter(plans.values()))
-    file = next((plan.calibration.path for plan in plans.values() if plan.calibration), DEFAULT)
+    file = next((one.stages.calibration.path for one in plans.values() if one.stages.calibration), DEFAULT)
     known, checked = held_back(read_conversations(file, MOST_CONVERSATIONS))
     command, left_out = _of_all(first.command), {}
     with staged(first.out, first.overwrite) as directory:
         for name, plan in plans.items():
             _say(f"candidate {name}")
             # Random weights have nothing to be calibrated on; one conversation shows how large values get.
-            calibration = known if plan.calibration and plan.choose_weights else plan.calibration
+            calibration = plan.stages.calibration
+            if calibration and plan.stages.choose_weights:
+                calibration = known
+            one = replace(plan.stages, calibration=calibration)
             try:
-                write_bundle(replace(plan, out=directory / name, command=command, calibration=calibration), judged)
+                write_bundle(replace(plan, out=directory / name, command=command, stages=one))
             except VerificationError as error:
                 _say(f"{name} is left out: {error}")
                 left_out[name] = str(error)
@@ -48,13 +50,14 @@ def write_all(plans: Mapping[str, BuildPlan], judged: bool = False) -> Candidate
         if not names:
             raise UserError(f"no candidate is close enough to PyTorch: {'; '.join(left_out.values())}")
         _say("what PyTorch says to the conversations that candidates are compared by")
-        (directory / CHECK_FILE).write_bytes(save(make_check(first.checkpoint, checked)))
+        (directory / CHECK_FILE).write_bytes(save(make_check(first.stages.checkpoint, checked)))
         found = Candidates(names, command, left_out)
         write_candidates(directory, found)
     return found
 
 
 def _of_all(command: str) -> str:
+    """The command line of one candidate as that of all of them."""
     words = shlex.split(command)
     words[words.index("--precision") + 1] = AUTO
     return shlex.join(words)

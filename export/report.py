@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mobilevlm.engines.stages import DECODER, VISION
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED, TENSORRT, has_int8_cache
+from mobilevlm.engines.stages import VISION
 
-from .backends.qnn.report import npu_lines
-from .backends.tensorrt.report import tensorrt_lines
-
-if TYPE_CHECKING:
-    from .plan import BuildPlan
-    from .verification.verify import Difference
+from .plan import BuildPlan
+from .verification.differences import Difference
 
 
 def render_report(
-    plan: BuildPlan,
-    directory: Path,
-    differences: list[Difference],
-    seconds: float,
-    peak_rss_bytes: int,
+    plan: BuildPlan, directory: Path, differences: Sequence[Difference], seconds: float, peak_rss_bytes: int
 ) -> str:
-    """Markdown for people; the same figures are in `bundle.json`."""
-    config = plan.checkpoint.config
-    precisions = ", ".join(f"{stage} {name}" for stage, name in plan.precisions.items())
-    on_npu = plan.target.backend == "qnn"
-    cache_bytes = 1 if has_int8_cache(plan.precisions) or on_npu else 4
-    if plan.target.backend == TENSORRT and plan.precisions[DECODER] != "fp32":
-        cache_bytes = 2
-    cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * cache_bytes
+    """Returns the report's beginning, which every bundle has, as Markdown; `bundle.json` has the same figures.
+
+    Args:
+        plan: the build.
+        directory: holds the bundle's files.
+        differences: how each tensor compares with PyTorch's.
+        seconds: that the build took.
+        peak_rss_bytes: the most memory that it took.
+    """
     lines = [
-        f"# {plan.checkpoint.name} for {plan.target.name}",
-        "",
-        f"- device: {plan.target.device}",
-        f"- precision: {precisions}",
-        f"- decoder: {config.num_hidden_layers} layers of {config.hidden_size}, vocabulary {config.vocab_size}, "
-        f"context {plan.max_context}, kv cache {cache_row / 1024:.0f} KiB a token",
-    ]
-    if VISION in plan.precisions:
-        vision = config.vision
-        lines.append(
-            f"- vision: {config.num_vision_layers} CLIP layers of {vision.hidden_size} at {vision.image_size} px, "
-            f"{config.mm_projector_type}"
-        )
-    if on_npu:
-        lines += npu_lines(plan, cache_row)
-    elif plan.target.backend == TENSORRT:
-        lines += tensorrt_lines(plan)
-    elif plan.calibration and plan.choose_weights:
-        count, path = len(plan.calibration.rows), plan.calibration.path
-        lines.append(f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}")
-    elif plan.precisions[DECODER] in QUANTIZED and plan.precisions[DECODER] in CALIBRATED:
-        lines.append("- decoder weights rounded one by one: random ones have nothing to be calibrated on")
-    lines += [
+        *_head(plan),
         f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",
         "",
         "| file | MB |",
@@ -77,3 +47,25 @@ def render_report(
         for item in differences
     ]
     return "\n".join(lines) + "\n"
+
+
+def _head(plan: BuildPlan) -> list[str]:
+    """Title, and items about the model and its stages."""
+    stages = plan.stages
+    config, target = stages.checkpoint.config, stages.target
+    cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    cache_row *= plan.backend.cache_value_bytes(stages.precisions)
+    lines = [
+        f"# {stages.checkpoint.name} for {target.name}",
+        "",
+        f"- device: {target.device}",
+        f"- precision: {', '.join(f'{stage} {name}' for stage, name in stages.precisions.items())}",
+        f"- decoder: {config.num_hidden_layers} layers of {config.hidden_size}, vocabulary {config.vocab_size}, "
+        f"context {stages.max_context}, kv cache {cache_row / 1024:.0f} KiB a token",
+    ]
+    if VISION in stages.precisions and config.vision:
+        lines.append(
+            f"- vision: {config.num_vision_layers} CLIP layers of {config.vision.hidden_size} at "
+            f"{config.vision.image_size} px, {config.mm_projector_type}"
+        )
+    return lines + plan.backend.report_lines(stages, cache_row)

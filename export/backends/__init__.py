@@ -1,1 +1,1 @@
-"""One folder a backend: ort, qnn, tensorrt."""
+"""Backends, a folder each: `backend.py` there says what it needs, writes, runs and compiles (see `backend.Backend`)."""

@@ -14,7 +14,7 @@ from mobilevlm.model.splice import splice
 from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX, Conversation, template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from ..verification.reference import streamed_model
+from ..split.streamed_model import streamed_model
 from .conversations import Conversations
 
 CHECKED = 4  # one conversation of so many is kept from calibration
@@ -84,7 +84,9 @@ def make_check(checkpoint: Checkpoint, conversations: Conversations) -> dict[str
 
 
 def _talk(row: dict, num_images: int, tokenizer: Tokenizer, start_end: bool) -> Talk:
-    talk, answers = Conversation(template("v1")), []
+    talk = Conversation(template("v1"))
+    asked: list[int] = []
+    answers: list[int] = []
     for number, turn in enumerate(row["conversations"]):
         text = turn["value"].replace(IMAGE.name, "").strip()
         if number % 2 == 0:

@@ -20,7 +20,7 @@ from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.model.splice import splice
 from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX, Conversation, template
 
-from ..verification.reference import streamed_model
+from ..split.streamed_model import streamed_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,10 +93,10 @@ def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch
         def look_up(known: torch.Tensor) -> torch.Tensor:
             return table[known].float()
 
-        for row in ids:
-            count = int((row == IMAGE_TOKEN_INDEX).sum())
+        for tokens in ids:
+            count = int((tokens == IMAGE_TOKEN_INDEX).sum())
             own = [next(blocks) for _ in range(count)] or [torch.empty(0, config.hidden_size)]
-            found.append(splice(row, own, look_up).inputs_embeds[:, :MOST_TOKENS].clone())
+            found.append(splice(tokens, own, look_up).inputs_embeds[:, :MOST_TOKENS].clone())
     return found
 
 

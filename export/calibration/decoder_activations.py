@@ -1,8 +1,8 @@
-"""What the decoder's layers read and remember when calibration data is run through them.
+"""Activations of the decoder on calibration data: second moments, magnitudes, and scales for an int8 kv cache.
 
 One layer at a time, while a build streams through the decoder, from the layers' exact weights. What a layer reads is
 kept as second moments, a matrix of the size of its inputs, until the next layer runs; of the keys and values it would
-put in the cache only how large each channel gets, for an int8 cache.
+put in the cache only how large each channel gets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READERS = (
     DOWN := ("mlp.down_proj",),
 )
 LARGEST = 127
-# Of what was seen: other conversations go a little further, and a code more or less costs nothing.
+# Beyond what was seen: other conversations go a little further, and one quantised value more or less costs nothing.
 MARGIN = 1.25
 
 
@@ -37,7 +37,7 @@ class Observed:
     Args:
         config: the model.
         tensors: its weights, balanced where the ones that are quantised are.
-        inputs: see `calibration.embedded`.
+        inputs: conversations as `conversations.embedded` returns them, (1, T, D) float32 each.
         with_moments: whether these will be asked for; they take most of the time.
         smoothed: of the same weights: gets what down projections read, and magnitudes are of what they read then.
     """
@@ -53,28 +53,33 @@ class Observed:
         self._tensors, self._hidden, self._head_dim = tensors, inputs, config.head_dim
         self._model = empty_model(config).model
         self._moments: dict[str, torch.Tensor] = {}
-        self._steps: dict[tuple[int, str], torch.Tensor] = {}
+        self._scales: dict[tuple[int, str], torch.Tensor] = {}
         self._magnitudes: dict[str, Magnitudes] = {}
         self._with_moments, self._smoothed = with_moments, smoothed
         self._done = 0
 
     def moments(self, name: str) -> torch.Tensor:
-        """(K, K) float32 second moments of what a linear layer reads; of the layer run last, or of a later one."""
+        """Returns the second moments (K, K) float32 of a linear layer's input, of the last layer run or a later one."""
         while name not in self._moments:
             self._run_next()
         return self._moments[name]
 
     def magnitudes(self, name: str) -> Magnitudes:
-        """Of what a linear layer of a decoder layer reads."""
+        """Returns the magnitudes of what a linear layer of a decoder layer reads."""
         while name not in self._magnitudes:
             self._run_next()
         return self._magnitudes[name]
 
-    def cache_steps(self, layer: int, part: str) -> torch.Tensor:
-        """What one int8 code of a channel of `key` or `value` is worth: (kv heads * head_dim,) float32."""
-        while (layer, part) not in self._steps:
+    def cache_scales(self, layer: int, part: str) -> torch.Tensor:
+        """Returns the scales of an int8 cache's channels, (kv heads * head_dim,) float32.
+
+        Args:
+            layer: of the decoder.
+            part: `key` or `value`.
+        """
+        while (layer, part) not in self._scales:
             self._run_next()
-        return self._steps[layer, part]
+        return self._scales[layer, part]
 
     def _run_next(self) -> None:
         if self._done > len(self._model.layers):
@@ -115,14 +120,14 @@ class Observed:
         ]
         for hook in hooks:
             hook.remove()
-        if products:
+        if products and self._smoothed is not None:
             self.magnitudes(f"model.{name}.{DOWN[0]}").add(self._smoothed.smooth(number, torch.cat(products)))
-        for part, seen in largest.items():
-            steps = torch.stack(seen).amax(0) * (MARGIN / LARGEST)
-            self._steps[number, part] = torch.where(steps > 0, steps, 1.0)
+        for part, sizes in largest.items():
+            scales = torch.stack(sizes).amax(0) * (MARGIN / LARGEST)
+            self._scales[number, part] = torch.where(scales > 0, scales, 1.0)
 
     def _turned(self, keys: torch.Tensor) -> torch.Tensor:
-        """As large as RoPE can make a channel at any position: the length of the pair that it turns."""
+        """As large as RoPE can make a channel at any position: the length of the pair that it rotates."""
         first, second = keys.view(*keys.shape[:-1], -1, 2, self._head_dim // 2).unbind(-2)
         length = torch.hypot(first, second)
         return torch.stack([length, length], -2).flatten(-3)

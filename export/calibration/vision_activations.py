@@ -12,7 +12,7 @@ from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 
 from ..split.int8_error import Magnitudes
-from ..verification.reference import streamed_model
+from ..split.streamed_model import streamed_model
 from .conversations import Conversations
 
 

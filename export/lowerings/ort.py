@@ -2,7 +2,7 @@
 
 `GroupQueryAttention` appends the new rows to the buffer it was given as past (the runtime binds past and present to one
 address) and applies RoPE itself; one step at 1k context costs a tenth of the standard `Attention` operator. On an
-int8 cache a step is quicker still, and many rows are slower: see `prompt`.
+int8 cache a step is quicker still, and many rows are slower: see `ort_prefill`.
 Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
@@ -66,7 +66,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
     graph.input(SEQLENS_K, INT32, [1])
     graph.input(TOTAL_SEQUENCE_LENGTH, INT32, [])
     shape = [1, config.num_key_value_heads, cache.rows, config.head_dim]
-    dtype = FLOAT if cache.steps is None else INT8
+    dtype = FLOAT if cache.scales is None else INT8
     for layer in layers:
         for part in CACHE_PARTS:
             graph.input(past(layer, part), dtype, shape)
@@ -89,9 +89,9 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     inputs = [qkv, "", "", *caches, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, *tables]
     outputs = [graph.fresh("attention"), present(layer, "key"), present(layer, "value")]
     form = {}
-    if cache.steps is not None:
-        steps = [graph.initializer(f"cache.{layer}.{part}", cache.steps(layer, part)) for part in CACHE_PARTS]
-        inputs += ["", "", "", *steps]
+    if cache.scales is not None:
+        scales = [graph.initializer(f"cache.{layer}.{part}", cache.int8_scale(layer, part)) for part in CACHE_PARTS]
+        inputs += ["", "", "", *scales]
         form = {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
     return graph.ops(
         "GroupQueryAttention",

@@ -1,4 +1,4 @@
-"""`prompt`, and the vision stage, in the standard operators that OpenVINO makes fast kernels of.
+"""`ort_prefill`, and the vision stage, in the standard operators that OpenVINO makes fast kernels of.
 
 Attention is written out: its compiler makes one kernel of two products and the softmax between them, and one of RoPE in
 the form below.
@@ -17,7 +17,7 @@ from mobilevlm.engines.stages import CACHE_PARTS, PAST_LENGTH, past
 
 from ..split.graph import Graph
 from ..split.kv_cache import CacheForm
-from . import ort_prefill as prompt
+from . import ort_prefill
 from .ort import last_position
 from .qnn import END, columns, join, quick_gelu, scaled, silu, split
 from .tensorrt_delta import add_norm, norm
@@ -51,7 +51,7 @@ def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, wi
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Positions:
     """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; work out the positions."""
-    cos, sin = prompt.declare_inputs(graph, config, cache, rows, layers)
+    cos, sin = ort_prefill.declare_inputs(graph, config, cache, rows, layers)
     stop = graph.op("Add", PAST_LENGTH, graph.op("Shape", rows, start=1, end=2))
     here, axes = (PAST_LENGTH, stop), [graph.constant(np.array([axis])) for axis in (0, 1)]
     # The tables hold an angle for two channels, half a head apart.
@@ -62,7 +62,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
     queries = graph.op("Unsqueeze", graph.op("Slice", keys, *here, axes[0]), axes[1])
     added = [graph.constant(np.array(number)) for number in (NEVER, 0.0)]
     mask = graph.op("Where", graph.op("Greater", keys, queries), *added)
-    return Positions(*tables, graph.op("Unsqueeze", mask, _first_two(graph)))
+    return Positions(tables[0], tables[1], graph.op("Unsqueeze", mask, _first_two(graph)))
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, at: Positions) -> str:
@@ -72,11 +72,12 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     query, key = (_turn(graph, split(graph, rows, n, dim), at, dim) for rows, n in ((query, heads), (key, kv_heads)))
     parts = []
     for part, rows in zip(CACHE_PARTS, (key, split(graph, value, kv_heads, dim)), strict=True):
-        prompt.code(graph, join(graph, rows, kv_heads * dim), cache, layer, part)
-        codes = graph.op("Cast", past(layer, part), to=TensorProto.FLOAT)
-        rows = graph.op("Concat", graph.op("Mul", codes, prompt.worth(graph, config, cache, layer, part)), rows, axis=2)
+        ort_prefill.quantize_rows(graph, join(graph, rows, kv_heads * dim), cache, layer, part)
+        before = graph.op("Cast", past(layer, part), to=TensorProto.FLOAT)
+        before = graph.op("Mul", before, ort_prefill.cache_scale(graph, config, cache, layer, part))
+        rows = graph.op("Concat", before, rows, axis=2)
         if kv_heads < heads:
-            rows = graph.op("Gather", rows, prompt.head_of_query(graph, config), axis=1)
+            rows = graph.op("Gather", rows, ort_prefill.head_of_query(graph, config), axis=1)
         parts.append(rows)
     keys, values = graph.op("Transpose", parts[0], perm=[0, 1, 3, 2]), parts[1]
     scores = graph.op("Add", graph.op("MatMul", scaled(graph, query, dim), keys), at.mask)

@@ -1,4 +1,4 @@
-"""For ONNX Runtime on a CPU, many rows at a time beside a `gqa` decoder with an int8 cache.
+"""For ONNX Runtime on a CPU, many rows at a time beside a decoder of the `ort` lowering with an int8 cache.
 
 The past is read and new rows are handed out, which the runtime puts behind it. Rows attend to each other in float32,
 which is quicker than `GroupQueryAttention` on an int8 cache.
@@ -42,9 +42,9 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     key = _turn(graph, key, tables, kv_heads)
     before = []
     for part, rows in zip(CACHE_PARTS, (key, value), strict=True):
-        code(graph, rows, cache, layer, part)
+        quantize_rows(graph, rows, cache, layer, part)
         codes = graph.op("Cast", past(layer, part), to=FLOAT)
-        before.append(graph.op("Mul", codes, worth(graph, config, cache, layer, part)))
+        before.append(graph.op("Mul", codes, cache_scale(graph, config, cache, layer, part)))
     if kv_heads < heads:
         key, value = (_spread(graph, rows, config) for rows in (key, value))
         before = [graph.op("Gather", rows, head_of_query(graph, config), axis=1) for rows in before]
@@ -58,21 +58,39 @@ def _turn(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
     return graph.op("RotaryEmbedding", rows, PAST_LENGTH, *tables, domain=ORT_DOMAIN, num_heads=heads)
 
 
-def code(graph: Graph, rows: str, cache: CacheForm, layer: int, part: str) -> None:
-    """Hand (1, S, kv heads * head_dim) rows out as int8.
+def quantize_rows(graph: Graph, rows: str, cache: CacheForm, layer: int, part: str) -> None:
+    """Adds the output of a layer's new keys or values, quantised to int8.
 
     One scale for each channel is slow in QuantizeLinear where channels lie side by side.
+
+    Args:
+        graph: receives it.
+        rows: name of the rows, (1, S, kv heads * head_dim).
+        cache: the int8 cache.
+        layer: of the decoder.
+        part: `key` or `value`.
     """
     one = graph.once("cache.one", lambda: graph.constant(np.array(1, np.float32)))
     zero = graph.once("cache.zero", lambda: graph.constant(np.array(0, np.int8)))
-    rows = graph.op("Mul", rows, graph.constant(1 / cache.steps(layer, part)))
+    rows = graph.op("Mul", rows, graph.constant(1 / cache.int8_scale(layer, part)))
     graph.op("QuantizeLinear", rows, one, zero, out=new_rows(layer, part))
 
 
-def worth(graph: Graph, config: ModelConfig, cache: CacheForm, layer: int, part: str) -> str:
-    """What a code of the past is worth, (1, kv heads, 1, head_dim)."""
-    steps = cache.steps(layer, part).reshape(1, config.num_key_value_heads, 1, config.head_dim)
-    return graph.initializer(f"cache.{layer}.{part}", steps)
+def cache_scale(graph: Graph, config: ModelConfig, cache: CacheForm, layer: int, part: str) -> str:
+    """Adds the dequantisation scale of a layer's cached keys or values.
+
+    Args:
+        graph: receives it.
+        config: the model.
+        cache: the int8 cache.
+        layer: of the decoder.
+        part: `key` or `value`.
+
+    Returns:
+        Its name, (1, kv heads, 1, head_dim) float32.
+    """
+    scale = cache.int8_scale(layer, part).reshape(1, config.num_key_value_heads, 1, config.head_dim)
+    return graph.initializer(f"cache.{layer}.{part}", scale)
 
 
 def head_of_query(graph: Graph, config: ModelConfig) -> str:

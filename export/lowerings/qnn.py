@@ -118,5 +118,8 @@ def reshape(graph: Graph, x: str, shape: list[int]) -> str:
 
 
 def columns(graph: Graph, x: str, start: int, stop: int) -> str:
-    bounds = [graph.once(f"index.{at}", lambda at=at: graph.constant(np.array([at]))) for at in (start, stop, -1)]
-    return graph.op("Slice", x, *bounds)
+    return graph.op("Slice", x, *(_index(graph, at) for at in (start, stop, -1)))
+
+
+def _index(graph: Graph, at: int) -> str:
+    return graph.once(f"index.{at}", lambda: graph.constant(np.array([at])))

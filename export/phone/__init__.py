@@ -1,1 +1,1 @@
-"""Kit for a phone: scripts and graphs of a bundle, run by the SoC vendor's tools."""
+"""Kit for a phone: scripts, and the graphs of a bundle, run by ONNX Runtime's benchmark program."""

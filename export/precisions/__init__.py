@@ -11,23 +11,10 @@ TensorRT's own, `tensorrt_…`, write strongly typed graphs. `Target.module` kno
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..split.graph import Graph
-
-
-class Precision(Protocol):
-    """The contents of a precision module."""
-
-    TOLERANCE: float
-    BYTES: float
-    TABLE_DTYPE: type[np.generic]
-
-    def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
-        """Write `x @ weight.T` (bias is the caller's) for layers packed side by side; return its output."""
+    from ..split.graph import Precision
 
 
 def precision(name: str) -> Precision:

@@ -6,34 +6,88 @@ on, and because no step may hold the model twice: a tensor is read, converted, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
 
-from mobilevlm.checkpoint.tensors import CheckpointError
 from mobilevlm.errors import UserError
 
-from ..precisions import Precision
 from .int8_error import Magnitudes
+from .tensor_data import append_external, to_numpy
 
 OPSET = 21
 ORT_DOMAIN = "com.microsoft"
-# Offsets that every platform can map: the allocation granularity of Windows, a multiple of all page sizes.
-MAP_ALIGNMENT = 65536
 INLINE_BYTES = 256
 
 
-def no_moments(name: str) -> None:
-    """What a stage without calibration data knows of what a layer reads."""
+# Linear layer to the second moments (K, K) float32 of its input on the calibration data; None where there are none.
+Moments = Callable[[str], torch.Tensor | None]
 
 
-def no_magnitudes(name: str) -> None:
-    """How large what a layer reads is, where nobody looked."""
+def no_moments(name: str) -> torch.Tensor | None:
+    """Returns no `Moments`: a stage without calibration data."""
+    return None
+
+
+def no_magnitudes(name: str) -> Magnitudes | None:
+    """Returns no magnitudes of a layer's input: a stage whose activations were not looked at."""
+    return None
+
+
+class LinearForm(Protocol):
+    """What writes the product of a linear layer into a graph."""
+
+    def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
+        """Writes `x @ weight.T`; the bias is the caller's.
+
+        Args:
+            graph: receives nodes and weights.
+            x: name of the input, (..., in).
+            names: checkpoint layers without `.weight`, packed side by side into one output.
+
+        Returns:
+            Name of the output, (..., out).
+        """
+
+
+@runtime_checkable
+class FactoredForm(Protocol):
+    """A `LinearForm` that divides each row of its input by the row's largest value, and can leave it divided."""
+
+    def linear(self, graph: Graph, x: str, names: tuple[str, ...], factors: str | None = None) -> str:
+        """Writes `x @ weight.T` as `LinearForm.linear` does.
+
+        Args:
+            graph: receives nodes and weights.
+            x: name of the input, (..., in).
+            names: checkpoint layers without `.weight`, packed side by side into one output.
+            factors: name of pending factors of the rows of `x`, (1, S, 1), from `up_to_factors`; None for none.
+        """
+
+    def up_to_factors(self, graph: Graph, x: str, names: tuple[str, ...]) -> tuple[str, str | None]:
+        """Writes the product before its rows are rescaled.
+
+        Args:
+            graph: receives nodes and weights.
+            x: name of the input, (..., in).
+            names: checkpoint layers without `.weight`, packed side by side into one output.
+
+        Returns:
+            (y, factors): names of the output and of its rows' pending factors, (1, S, 1); None where none are pending.
+        """
+
+
+class Precision(LinearForm, Protocol):
+    """The contents of a precision module."""
+
+    TOLERANCE: float
+    BYTES: float
+    TABLE_DTYPE: type[np.generic]
 
 
 class Graph:
@@ -45,7 +99,7 @@ class Graph:
         precision: how linear layers are stored and computed.
         weights_path: the external file, created here.
         on_bytes: called with the number of bytes after each weight, for progress.
-        moments: what a linear layer reads on the calibration data (see `observed.Observed`), None without any.
+        moments: of what a linear layer reads (see `decoder_activations.Observed`).
         opset: version of the standard operators.
         dtype: of what flows between operators, and of the constants it meets.
         magnitudes: of what a linear layer reads on the calibration data, None where they are not known.
@@ -55,10 +109,10 @@ class Graph:
         self,
         name: str,
         tensors: Mapping[str, torch.Tensor],
-        precision: Precision,
+        precision: LinearForm,
         weights_path: Path,
         on_bytes: Callable[[int], object] = lambda count: None,
-        moments: Callable[[str], torch.Tensor | None] = no_moments,
+        moments: Moments = no_moments,
         opset: int = OPSET,
         dtype: type[np.generic] = np.float32,
         magnitudes: Callable[[str], Magnitudes | None] = no_magnitudes,
@@ -88,12 +142,12 @@ class Graph:
         """ONNX's number for `dtype`."""
         return helper.np_dtype_to_tensor_dtype(self.dtype)
 
-    def input(self, name: str, dtype: int, shape: list[int | str]) -> str:
+    def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
         """Declare an input; strings are dynamic dimensions."""
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
-    def output(self, name: str, dtype: int, shape: list[int | str]) -> str:
+    def output(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
         """Declare an output; a node must have been given its name."""
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
@@ -129,22 +183,36 @@ class Graph:
         return self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
 
     def linear(self, x: str, *names: str, factors: str | None = None) -> str:
-        """`x @ weight.T + bias` in the stage's precision.
+        """Adds `x @ weight.T + bias` in the stage's precision.
 
         Args:
-            x: (..., in) float32.
+            x: name of the input, (..., in) float32.
             names: checkpoint layers without `.weight`; several are packed side by side into one output.
-            factors: what the rows of `x` are still to be multiplied by, from `up_to_factors`; None for nothing.
+            factors: pending factors of the rows of `x`, from `up_to_factors`; None for none.
+
+        Raises:
+            TypeError: there are factors, which the stage's precision has not left.
         """
-        y = self.product(x, *names) if factors is None else self.precision.linear(self, x, names, factors)
+        if factors is None:
+            y = self.product(x, *names)
+        elif isinstance(self.precision, FactoredForm):
+            y = self.precision.linear(self, x, names, factors)
+        else:
+            raise TypeError(f"stage {self.name}: {self.precision} leaves no rows to be rescaled")
         return self.op("Add", y, self.bias(*names)) if f"{names[0]}.bias" in self.tensors else y
 
     def up_to_factors(self, x: str, *names: str) -> tuple[str, str | None]:
-        """`linear`, and what its rows are still to be multiplied by: None where a precision multiplies them anyhow.
+        """Adds a linear layer whose per-row rescale may stay pending, for a product behind it to apply.
 
-        One that divides rows by their largest value has no need of it before.
+        Args:
+            x: name of the input, (..., in) float32.
+            names: checkpoint layers without `.weight`; several are packed side by side into one output.
+
+        Returns:
+            (y, factors): `y` before its per-row rescale, and the names of the pending factors; None where they are
+            applied already, as by every precision that does not divide rows.
         """
-        if not hasattr(self.precision, "up_to_factors") or f"{names[0]}.bias" in self.tensors:
+        if not isinstance(self.precision, FactoredForm) or f"{names[0]}.bias" in self.tensors:
             return self.linear(x, *names), None
         return self.precision.up_to_factors(self, x, names)
 
@@ -228,28 +296,3 @@ class Graph:
         opsets = [helper.make_opsetid(*entry) for entry in domains.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="mobilevlm")
         path.write_bytes(model.SerializeToString())
-
-
-def append_external(file: BinaryIO, location: str, tensor: TensorProto, value: np.ndarray) -> int:
-    """Write a contiguous value behind a file's others, and say in its initializer where; returns its offset."""
-    alignment = MAP_ALIGNMENT if value.nbytes >= MAP_ALIGNMENT else 64
-    file.write(b"\0" * (-file.tell() % alignment))
-    offset = file.tell()
-    file.write(value.data)
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    del tensor.external_data[:]
-    for key, entry in {"location": location, "offset": offset, "length": value.nbytes}.items():
-        tensor.external_data.add(key=key, value=str(entry))
-    return offset
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """A float32 copy or view (numpy has no bfloat16).
-
-    Raises:
-        CheckpointError: the tensor holds something other than floating-point numbers.
-    """
-    if not tensor.is_floating_point():
-        raise CheckpointError(f"the checkpoint holds weights of type {tensor.dtype}; floating-point ones are needed")
-    return tensor.detach().float().numpy()

@@ -10,18 +10,18 @@ LARGEST = 127
 
 
 class Magnitudes:
-    """Of one layer's input.
+    """Magnitudes of the values that one layer reads.
 
     Attributes:
-        largest: of all values, without its sign.
+        largest: the largest absolute value.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.largest = 0.0
         self._rows, self._decibels = 0, 0.0
 
     def add(self, values: torch.Tensor) -> None:
-        """Take some more into account: (..., K) float32, rows of K."""
+        """Adds values (..., K) float32, rows of K."""
         self.largest = max(self.largest, float(values.abs().max()))
         powers = values.double().square().mean(-1).flatten()
         powers = powers[powers > 0]
@@ -30,7 +30,7 @@ class Magnitudes:
 
     @property
     def int8_db(self) -> float:
-        """Power of a usual row over that of what rounding takes, when the largest of all values is still a code.
+        """Signal-to-noise ratio in dB of a usual row in int8 with one scale for all, which the largest value sets.
 
         Usual is the geometric mean: a token or two of a real model's are a thousand times the others, and of all
         values together nearly all the power is theirs, which int8 has no trouble with.

@@ -1,4 +1,4 @@
-"""What a graph has to know of the kv cache."""
+"""Size and type of the kv cache, as a graph is written for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,23 @@ class CacheForm:
 
     Attributes:
         rows: the most it can hold.
-        steps: what a code of each channel of a layer's `key` or `value` is worth, (kv heads * head_dim,) float32, for
-            an int8 cache; None for a float32 one.
+        scales: layer, and `key` or `value`, to the scale of each channel of an int8 cache, (kv heads * head_dim,)
+            float32; None for a float32 cache.
     """
 
     rows: int
-    steps: Callable[[int, str], np.ndarray] | None = None
+    scales: Callable[[int, str], np.ndarray] | None = None
+
+    def int8_scale(self, layer: int, part: str) -> np.ndarray:
+        """Returns the dequantisation scale of an int8 cache's channels, (kv heads * head_dim,) float32.
+
+        Args:
+            layer: of the decoder.
+            part: `key` or `value`.
+
+        Raises:
+            ValueError: the cache is float32.
+        """
+        if self.scales is None:
+            raise ValueError("a float32 kv cache has no scales")
+        return self.scales(layer, part)

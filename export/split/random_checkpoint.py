@@ -20,15 +20,26 @@ SMALL_TOKENIZER = Path(__file__).parent / "small_tokenizer.model"
 
 
 def random_checkpoint(preset: str, directory: Path) -> Checkpoint:
-    """A model of a published size (see `PRESETS`) with random weights; its tokenizer is written into `directory`."""
+    """Returns a model of a published size with random weights.
+
+    Args:
+        preset: a name in `PRESETS`.
+        directory: receives its tokenizer.
+    """
     config = PRESETS[preset]
     write_random_tokenizer(directory, config.vocab_size)
     return Checkpoint(f"{preset}-random", config, random_tensors(expected_shapes(config)), directory)
 
 
 def write_random_tokenizer(directory: Path, vocab_size: int) -> None:
-    """Write a `tokenizer.model` with exactly `vocab_size` pieces."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(SMALL_TOKENIZER.read_bytes())
+    """Writes a `tokenizer.model`.
+
+    Args:
+        directory: receives the file.
+        vocab_size: its number of pieces, 768 or more.
+    """
+    # protobuf makes the module's classes when it is imported.
+    model = sentencepiece_model_pb2.ModelProto.FromString(SMALL_TOKENIZER.read_bytes())  # type: ignore[attr-defined]
     for index in range(len(model.pieces), vocab_size):
         # A score below every real piece's: never chosen when text is tokenised.
         model.pieces.add(piece=f"\u2581tok{index}", score=-1e6)

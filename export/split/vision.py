@@ -7,21 +7,34 @@ from types import ModuleType
 import numpy as np
 from onnx import TensorProto
 
-from mobilevlm.checkpoint.config import ConfigError, ModelConfig
+from mobilevlm.checkpoint.config import ConfigError, ModelConfig, VisionConfig
 from mobilevlm.engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
 from mobilevlm.model.projectors import num_image_tokens, projector_class
 
-from .graph import Graph, to_numpy
+from .graph import Graph
+from .tensor_data import to_numpy
 
 CLIP = "model.vision_tower.vision_tower.vision_model."
 
 
 def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> None:
-    """Write the vision stage into a graph: only the blocks that are needed, constants folded."""
-    x = _embeddings(graph, config)
-    x = _norm(graph, x, "pre_layrnorm", config)
+    """Writes the vision stage into a graph: only the blocks that are needed, constants folded.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        lowering: a module of `export/lowerings/`.
+
+    Raises:
+        ConfigError: the model takes no images, or its tower has an activation that is not supported.
+    """
+    vision = config.vision
+    if vision is None:
+        raise ConfigError("a text-only model has no vision stage")
+    x = _embeddings(graph, vision)
+    x = _norm(graph, x, "pre_layrnorm", vision)
     for layer in range(config.num_vision_layers):
-        x = _block(graph, x, f"encoder.layers.{layer}.", config, lowering)
+        x = _block(graph, x, f"encoder.layers.{layer}.", vision, lowering)
         graph.blocks[f"{CLIP}encoder.layers.{layer}"] = x
     if config.mm_vision_select_feature == "patch":
         bounds = [graph.constant(np.array([value])) for value in (1, config.num_patches + 1, 1)]
@@ -31,9 +44,8 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> Non
     graph.output(IMAGE_EMBEDS, graph.kind, [1, num_image_tokens(config), config.hidden_size])
 
 
-def _embeddings(graph: Graph, config: ModelConfig) -> str:
+def _embeddings(graph: Graph, vision: VisionConfig) -> str:
     """Patches plus positions behind the class token, whose sum with its own position is a constant."""
-    vision = config.vision
     size, patch = vision.image_size, vision.patch_size
     pixels = graph.narrow(graph.input(PIXEL_VALUES, TensorProto.FLOAT, [1, 3, size, size]))
     kernel = graph.weight(f"{CLIP}embeddings.patch_embedding.weight")
@@ -47,17 +59,17 @@ def _embeddings(graph: Graph, config: ModelConfig) -> str:
     return graph.op("Concat", first, graph.op("Add", x, patches), axis=1)
 
 
-def _norm(graph: Graph, x: str, name: str, config: ModelConfig) -> str:
-    return graph.layer_norm(x, f"{CLIP}{name}", config.vision.layer_norm_eps)
+def _norm(graph: Graph, x: str, name: str, vision: VisionConfig) -> str:
+    return graph.layer_norm(x, f"{CLIP}{name}", vision.layer_norm_eps)
 
 
-def _block(graph: Graph, x: str, name: str, config: ModelConfig, lowering: ModuleType) -> str:
-    y = _norm(graph, x, f"{name}layer_norm1", config)
+def _block(graph: Graph, x: str, name: str, vision: VisionConfig, lowering: ModuleType) -> str:
+    y = _norm(graph, x, f"{name}layer_norm1", vision)
     layers = [f"{CLIP}{name}self_attn.{part}_proj" for part in "qkv"]
-    y = lowering.vision_attention(graph, y, layers, config.vision.num_attention_heads, config.vision.hidden_size)
+    y = lowering.vision_attention(graph, y, layers, vision.num_attention_heads, vision.hidden_size)
     x = graph.op("Add", x, graph.linear(y, f"{CLIP}{name}self_attn.out_proj"))
-    y = graph.linear(_norm(graph, x, f"{name}layer_norm2", config), f"{CLIP}{name}mlp.fc1")
-    y = _activation(graph, y, config.vision.hidden_act, lowering)
+    y = graph.linear(_norm(graph, x, f"{name}layer_norm2", vision), f"{CLIP}{name}mlp.fc1")
+    y = _activation(graph, y, vision.hidden_act, lowering)
     return graph.op("Add", x, graph.linear(y, f"{CLIP}{name}mlp.fc2"))
 
 

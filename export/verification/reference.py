@@ -6,20 +6,20 @@ One pass over prompt and answer gives the logits of prefill and of every decode 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate.hooks import attach_align_device_hook
 
 from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
-from mobilevlm.model.model import MobileVLM, empty_model
 from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.model.splice import splice
 from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX
+
+from ..split.streamed_model import layers_of, streamed_model
 
 QUESTION = "What is in the picture?"
 
@@ -60,42 +60,6 @@ def prompt_rows(checkpoint: Checkpoint) -> int:
     ids = make_sample(checkpoint).input_ids
     per_image = num_image_tokens(checkpoint.config) if checkpoint.config.vision else 0
     return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (per_image - 1)
-
-
-class _Float32(Mapping[str, torch.Tensor]):
-    """A checkpoint's tensors in float32, for a float32 reference."""
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor], tied: bool):
-        self.tensors, self.tied = tensors, tied
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self.tensors["model.embed_tokens.weight" if self.tied and name == "lm_head.weight" else name].float()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-
-def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] | None = None) -> MobileVLM:
-    """The model in float32; each module reads its weights when it runs, and forgets them.
-
-    Args:
-        checkpoint: the model.
-        tensors: its weights in another form, such as `balance.Balanced`; None for its own.
-    """
-    model = empty_model(checkpoint.config)
-    weights = _Float32(tensors or checkpoint.tensors, checkpoint.config.tie_word_embeddings)
-    attach_align_device_hook(model, execution_device=torch.device("cpu"), offload=True, weights_map=weights)
-    return model
-
-
-def layers_of(model: MobileVLM) -> list[torch.nn.Module]:
-    """A model's layers, the decoder's and CLIP's."""
-    tower = getattr(model.model, "vision_tower", None)
-    clip = [] if tower is None else tower.vision_tower["vision_model"].encoder.layers
-    return [*model.model.layers, *clip]
 
 
 class Reference:

@@ -12,7 +12,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.embed_tokens import LARGEST, as_float32
 from mobilevlm.model.model import expected_shapes
 
-from ..split.graph import to_numpy
+from ..split.tensor_data import to_numpy
 from .differences import VerificationError
 from .weight_check import WeightFault, check_weights, is_close, tables_of
 from .written_weights import Written

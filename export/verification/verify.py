@@ -94,10 +94,9 @@ def verify(
 
 
 def _prompt(ids: list[int], table: np.ndarray, image_embeds: np.ndarray | None) -> np.ndarray:
-    """Rows (S, D) float32 of a prompt, as a runtime takes them from the stored table; the picture's are PyTorch's."""
-    return np.concatenate(
-        [image_embeds[0] if token == IMAGE_TOKEN_INDEX else as_float32(table[[token]]) for token in ids]
-    )
+    """Rows (S, D) float32 of a prompt, as a runtime takes them from the stored table; the image's are PyTorch's."""
+    own = [] if image_embeds is None else [image_embeds[0]]  # a sample has one image, or none
+    return np.concatenate([own[0] if token == IMAGE_TOKEN_INDEX else as_float32(table[[token]]) for token in ids])
 
 
 def _own(outputs: Mapping[str, dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ import torch
 
 from mobilevlm.checkpoint.config import ModelConfig
 
-from ..split.graph import to_numpy
+from ..split.tensor_data import to_numpy
 from ..split.vision import CLIP
 from .written_weights import WrittenGraph, WrittenLinear
 

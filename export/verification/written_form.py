@@ -19,7 +19,7 @@ import torch
 from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.model.model import MobileVLM
 
-from .reference import layers_of, streamed_model
+from ..split.streamed_model import layers_of, streamed_model
 from .weight_check import packed_layers
 from .written_weights import WrittenGraph, WrittenLinear
 
@@ -64,13 +64,14 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         if layer == name or layer not in self._places:
             return self._source[name]
         shape, start = self._source[name].shape, self._places[layer][2]
-        columns = self.linear(layer).weight[:, start : start + shape[0]]
+        columns = self._product(layer).weight[:, start : start + shape[0]]
         return torch.from_numpy(np.ascontiguousarray(columns.T)).reshape(shape)
 
     def linear(self, layer: str) -> WrittenLinear | None:
-        """The product that a layer is in; None for one that is not of this stage."""
-        if layer not in self._places:
-            return None
+        """Returns the product that a layer is in; None for one that is not of this stage."""
+        return self._product(layer) if layer in self._places else None
+
+    def _product(self, layer: str) -> WrittenLinear:
         graph, name, _ = self._places[layer]
         if self._last is None or self._last[0] != name:
             self._last = name, graph.linear(name)

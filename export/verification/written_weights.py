@@ -21,8 +21,6 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from mobilevlm.engines.stages import onnx_file
 
-from ..backends.qnn.sensitivity import Sensitivity
-
 SUFFIXES = (".codes", ".weight")
 ROWS = 64  # of a matrix in int4, read at a time
 USE = re.compile(r"\.\d+$")  # of a constant in a graph of codes, which has one form for each operator that reads it
@@ -44,7 +42,7 @@ class Written:
             relative to its signal: sums of floats, and results in fewer bits.
         result_bits: of every operator's result, over the range it was seen to have; 0 where results are floats.
         written_from: stage to the one whose written weights are its source.
-        sensitivity: what quantising cost in each block, of backends that look at that.
+        report: Markdown for the end of `report.md`: what writing them found.
     """
 
     sources: dict[str, Mapping[str, torch.Tensor]]
@@ -52,7 +50,7 @@ class Written:
     arithmetic_noise: float = FLOAT32_NOISE
     result_bits: int = 0
     written_from: dict[str, str] = field(default_factory=dict)
-    sensitivity: list[Sensitivity] = field(default_factory=list)
+    report: str = ""
 
     def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
         """A stage's graphs by file name."""

@@ -92,7 +92,7 @@ class Balanced(Mapping[str, torch.Tensor]):
     def _factor(self, passage: Passage) -> torch.Tensor:
         """What the channels are divided by where they are written; 1 where one side is zero."""
         if passage not in self._factors:
-            written = sum(self._squares(name) for name in passage.writers).sqrt()
+            written = torch.stack([self._squares(name) for name in passage.writers]).sum(0).sqrt()
             read = torch.stack([self._tensors[name].float().square().mean(0) for name in passage.readers]).amax(0)
             if len(read) != len(written):  # query heads that share a value head
                 read = read.view(-1, len(read) // len(written), passage.head_dim).amax(1).flatten()

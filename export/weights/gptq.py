@@ -57,7 +57,8 @@ def _round(
             part[column + 1 :].addr_(near[column, column + 1 :], errors[column], alpha=-1)
         after = slice(start + width, None)
         rest[after].addmm_(factor[block, after].T, errors, alpha=-1)
-    return codes.T, *(torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+    scales_found, zeros = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+    return codes.T, scales_found, zeros
 
 
 def _factor(moments: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 from mobilevlm.export.backends.tensorrt.run import WatchedGraph
 from mobilevlm.export.backends.tensorrt.write import INT4_OPSET, OPSET, save
 from mobilevlm.export.calibration.decoder_activations import Observed
-from mobilevlm.export.lowerings import tensorrt_delta as strided
+from mobilevlm.export.lowerings import tensorrt_delta
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.precisions.a16w4 import HEADS
 from mobilevlm.export.split.decoder import write_decoder, write_likeliest
@@ -66,7 +66,7 @@ class Model:
         for part, layers in parts.items():
             options |= {"name": part, "weights_path": directory / stages.weights_file(part)}
             with Graph(**options, opset=opset, moments=observed.moments) as graph:
-                write_decoder(graph, self.config, strided, CacheForm(ROWS), layers)
+                write_decoder(graph, self.config, tensorrt_delta, CacheForm(ROWS), layers)
                 if layers.stop == self.config.num_hidden_layers:
                     write_likeliest(graph, self.config)
                 save(graph, directory, part)

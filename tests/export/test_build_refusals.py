@@ -60,13 +60,13 @@ def test_weights_that_are_not_finite_are_said(v1_copy, tmp_path):
 @pytest.mark.parametrize("stage, tensor", [("vision", "image_embeds"), ("decoder", "logits")])
 def test_a_wrong_graph_fails_the_build(stage, tensor, v1_copy, tmp_path, monkeypatch):
     """A mistake in a lowering (here: the wrong epsilon, the wrong activation) cannot reach a bundle."""
-    import mobilevlm.export.lowerings.ort as gqa
+    from mobilevlm.export.lowerings import ort
 
     if stage == "vision":
-        monkeypatch.setattr(gqa, "quick_gelu", lambda graph, x: graph.op("Gelu", x))
+        monkeypatch.setattr(ort, "quick_gelu", lambda graph, x: graph.op("Gelu", x))
     else:
-        norm = gqa.add_norm
-        monkeypatch.setattr(gqa, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
+        norm = ort.add_norm
+        monkeypatch.setattr(ort, "add_norm", lambda graph, x, r, w, epsilon: norm(graph, x, r, w, 1e-2))
     with pytest.raises(ValueError, match=f"stage {stage}, tensor {tensor}: .* dB, at least .*; max difference .* mean"):
         build_here("--model", v1_copy, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]

@@ -115,7 +115,7 @@ def test_moments_are_those_of_the_whole_model(case, conversations, tmp_path):
     for number in range(config.num_hidden_layers):
         for part in ("key", "value"):
             rows = torch.cat([getattr(cache.layers[number], f"{part}s") for cache in caches], 2)[0]
-            largest, size = rows.abs().amax(1).flatten(), observed.cache_steps(number, part) * LARGEST / MARGIN
+            largest, size = rows.abs().amax(1).flatten(), observed.cache_scales(number, part) * LARGEST / MARGIN
             if part == "value":
                 torch.testing.assert_close(size, largest, atol=0, rtol=1e-4)
             else:  # what RoPE makes of a pair at any position, not only at those seen

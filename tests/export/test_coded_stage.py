@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.export import build_engines, plan
+from mobilevlm.export import build_engines
+from mobilevlm.export.backends.qnn import backend
 from mobilevlm.export.backends.qnn.sensitivity import block_of
 from mobilevlm.export.precisions import a16w4, a16w8
 from mobilevlm.runtime import Session
@@ -126,7 +127,7 @@ def test_outliers_do_not_break_it(usual, tmp_path):
 
 def test_a_decoder_in_pieces_answers_as_in_one(usual, tmp_path, monkeypatch):
     """As a model too large for one binary is cut."""
-    monkeypatch.setattr(plan, "BINARY_BYTES", 3_000_000)
+    monkeypatch.setattr(backend, "BINARY_BYTES", 3_000_000)
     engine = build(tmp_path / "pieces", "--soc", "8gen3")
     parts = json.loads((engine / stages.MANIFEST_FILE).read_text())["parts"]
     assert list(parts.values()) == [[0, 3], [3, 6]]

@@ -1,4 +1,4 @@
-"""The decoder of the `delta` lowering against transformers: fixed chunks, a cache that is only read, pieces."""
+"""The decoder of the `qnn` lowering against transformers: fixed chunks, a cache that is only read, pieces."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import ChunkedDecoder, chunks
 from mobilevlm.export.backends.qnn.quantize_stage import OPSET
 from mobilevlm.export.calibration.decoder_activations import Observed
-from mobilevlm.export.lowerings import qnn as delta
+from mobilevlm.export.lowerings import qnn as qnn_lowering
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.decoder import write_decoder
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.export.split.kv_cache import CacheForm
-from mobilevlm.export.weights.kv_cache_scales import CacheCodes
+from mobilevlm.export.weights.kv_cache_scales import CacheScaled
 from mobilevlm.model.model import empty_model, expected_shapes
 from tests.export.test_architectures import CASES, MODEL
 
@@ -49,7 +49,7 @@ class Model:
         path = self.directory / f"{part}.onnx"
         weights = self.directory / f"{part}.weights"
         with Graph(part, tensors, precision("fp32"), weights, opset=OPSET) as graph:
-            write_decoder(graph, self.config, delta, CacheForm(ROWS), layers)
+            write_decoder(graph, self.config, qnn_lowering, CacheForm(ROWS), layers)
             graph.save(path)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
@@ -64,14 +64,14 @@ class Model:
 @pytest.fixture(scope="module", params=[(name, 1) for name in NAMES] + [("grouped heads", 2)], ids=str)
 def model(request, tmp_path_factory):
     name, pieces = request.param
-    return Model({} if name == "plain" else CASES[name], pieces, tmp_path_factory.mktemp("delta"))
+    return Model({} if name == "plain" else CASES[name], pieces, tmp_path_factory.mktemp("qnn"))
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["plain weights", "weights in steps of the cache"])
 def test_every_chunk_boundary_gives_transformers_logits(model, coded):
     tensors = model.tensors
     if coded:
-        tensors = CacheCodes(tensors, model.config, Observed(model.config, tensors, [model.embeds]).cache_steps)
+        tensors = CacheScaled(tensors, model.config, Observed(model.config, tensors, [model.embeds]).cache_scales)
     decoder, embeds = model.decoder(tensors), model.embeds[0].numpy()
     for talk in TALKS:
         past = 0
@@ -93,12 +93,12 @@ def test_what_lies_behind_the_past_is_never_seen(model):
 def test_the_cache_is_in_steps_of_its_own(model):
     """Keys and values that come out of coded weights, times their steps, are transformers' own."""
     observed = Observed(model.config, model.tensors, [model.embeds])
-    decoder = model.decoder(CacheCodes(model.tensors, model.config, observed.cache_steps))
+    decoder = model.decoder(CacheScaled(model.tensors, model.config, observed.cache_scales))
     decoder.decode(model.embeds[0].numpy(), 0)
     with torch.inference_mode():
         layers = model.model(inputs_embeds=model.embeds, use_cache=True).past_key_values.layers
     for (layer, part), buffer in decoder.buffers.items():
-        steps = observed.cache_steps(layer, part).view(1, -1, 1, model.config.head_dim).numpy()
+        steps = observed.cache_scales(layer, part).view(1, -1, 1, model.config.head_dim).numpy()
         rows = buffer.swapaxes(2, 3) if part == "key" else buffer
         wanted = getattr(layers[layer], f"{part}s").numpy()
         assert np.abs(rows * steps - wanted).max() < 1e-5

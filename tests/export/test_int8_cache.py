@@ -14,9 +14,8 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.ort.openvino import Alike, open_stage
 from mobilevlm.engines.stages import CACHE_PARTS
 from mobilevlm.export.calibration.decoder_activations import Observed
-from mobilevlm.export.lowerings import ort as gqa
-from mobilevlm.export.lowerings import ort_openvino as openvino
-from mobilevlm.export.lowerings import ort_prefill as prompt
+from mobilevlm.export.lowerings import ort as ort_lowering
+from mobilevlm.export.lowerings import ort_openvino, ort_prefill
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.decoder import write_decoder
 from mobilevlm.export.split.graph import Graph
@@ -48,9 +47,9 @@ class Decoder:
         self.head = tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"])
         self.embeds = torch.randn(1, FIRST + SECOND, config.hidden_size, generator=torch.Generator().manual_seed(6))
         observed = Observed(config, tensors, [self.embeds])
-        self.cache = CacheForm(ROWS, lambda layer, part: observed.cache_steps(layer, part).numpy())
+        self.cache = CacheForm(ROWS, lambda layer, part: observed.cache_scales(layer, part).numpy())
         self.sessions = {}
-        for name, lowering in (("decoder", gqa), ("prefill", prompt), (OPENVINO, openvino)):
+        for name, lowering in (("decoder", ort_lowering), ("prefill", ort_prefill), (OPENVINO, ort_openvino)):
             path = directory / f"{name}.onnx"
             with Graph(name, tensors, precision("fp32"), directory / f"{name}.weights") as graph:
                 write_decoder(graph, config, lowering, self.cache, range(config.num_hidden_layers))
@@ -106,7 +105,7 @@ def test_logits_and_rows_are_those_of_the_float32_cache(decoder, ways):
         got = decoder.run(way, cache, embeds[:, rows], past)
         assert np.abs(got - wanted).max() < 0.02 * np.abs(wanted).max()
     for (layer, part), codes in cache.items():
-        steps = decoder.cache.steps(layer, part).reshape(1, codes.shape[1], 1, -1)
+        steps = decoder.cache.scales(layer, part).reshape(1, codes.shape[1], 1, -1)
         off = np.abs(codes[:, :, : FIRST + SECOND] * steps - expected[layer, part])
         # Rounding is half a code at most; later layers read what comes of it, too.
         assert (off <= 0.505 * steps).all() if layer == 0 else (off / steps).mean() < 0.5
@@ -115,5 +114,5 @@ def test_logits_and_rows_are_those_of_the_float32_cache(decoder, ways):
 
 
 def test_the_large_channel_has_a_step_of_its_own(decoder):
-    steps = decoder.cache.steps(0, "key")
+    steps = decoder.cache.scales(0, "key")
     assert steps[3] > 5 * np.median(steps)

@@ -10,7 +10,7 @@ import torch
 from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines.ort.openvino import OpenVinoGraph
 from mobilevlm.engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
-from mobilevlm.export.lowerings import ort_openvino as openvino
+from mobilevlm.export.lowerings import ort_openvino
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.export.split.vision import write_vision
@@ -31,7 +31,7 @@ def test_image_embeds_are_transformers(name, most, activation, tmp_path):
         expected = model.encode_images(pixels)[0].numpy()
     path = tmp_path / "vision.onnx"
     with Graph("vision", tensors, precision(name), tmp_path / "vision.weights") as graph:
-        write_vision(graph, config, openvino)
+        write_vision(graph, config, ort_openvino)
         graph.save(path)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     for runs in (session, OpenVinoGraph(path, alike=None, in_float32=True)):

@@ -21,7 +21,7 @@ import pytest
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import MANIFEST_FILE, Bundle, seal_of
-from mobilevlm.export.phone_kit import NPU_LIBRARIES
+from mobilevlm.export.phone.kit import NPU_LIBRARIES
 from tests.conftest import DEMO, ROOT, build, run
 
 KIT = ROOT / "export" / "phone_kit.py"

@@ -15,8 +15,8 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.qnn.compile import compile_group
 from mobilevlm.engines.qnn.socs import find_soc
 from mobilevlm.export.backends.qnn.qdq import MOVES
-from mobilevlm.export.backends.qnn.quantize_stage import OPSET, coded_model
-from mobilevlm.export.lowerings import qnn as delta
+from mobilevlm.export.backends.qnn.quantize_stage import OPSET, quantized_model
+from mobilevlm.export.lowerings import qnn as qnn_lowering
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.export.split.vision import write_vision
@@ -55,7 +55,7 @@ def pictures(config, count: int) -> list[np.ndarray]:
 def write(config, name: str, directory) -> onnx.ModelProto:
     tensors = {key: one.float() for key, one in random_tensors(expected_shapes(config), seed=2).items()}
     with Graph(name, tensors, precision(name), directory / f"{name}.weights", opset=OPSET) as graph:
-        write_vision(graph, config, delta)
+        write_vision(graph, config, qnn_lowering)
         graph.save(directory / f"{name}.onnx")
     return onnx.load(str(directory / f"{name}.onnx"), load_external_data=False)
 
@@ -67,7 +67,7 @@ def coded(config, directory):
     for pixel_values in pictures(config, 3):
         ranges.run({stages.PIXEL_VALUES: pixel_values})
     path = directory / "vision.onnx"
-    path.write_bytes(coded_model(directory / "a16w8.onnx", ranges, {}).SerializeToString())
+    path.write_bytes(quantized_model(directory / "a16w8.onnx", ranges, {}).SerializeToString())
     return path
 
 

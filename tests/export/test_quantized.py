@@ -12,7 +12,7 @@ from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 from safetensors.torch import load_file, save_file
 
 from mobilevlm.checkpoint.config import ModelConfig
-from mobilevlm.export.lowerings import ort as gqa
+from mobilevlm.export.lowerings import ort as ort_lowering
 from mobilevlm.export.precisions import int4, precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.runtime import Session
@@ -98,7 +98,7 @@ def test_rows_of_quick_gelu_have_the_steps_of_any_rows(pushed, tmp_path):
     found = {}
     for known in (True, False):
         with Graph("test", {"layer.weight": torch.from_numpy(weight)}, precision("int8"), tmp_path / "w") as graph:
-            activated = gqa.quick_gelu(graph, graph.input("x", TensorProto.FLOAT, [1, "rows", 96]))
+            activated = ort_lowering.quick_gelu(graph, graph.input("x", TensorProto.FLOAT, [1, "rows", 96]))
             rows = activated if known else graph.op("Identity", activated)
             graph.op("Identity", graph.linear(rows, "layer"), out="y")
             graph.output("y", TensorProto.FLOAT, [1, "rows", 64])

@@ -12,9 +12,9 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.targets import TARGETS, parse_precision
 from mobilevlm.errors import UserError
+from mobilevlm.export.backends.ort.run import OrtStages
 from mobilevlm.export.precisions import int4, int4_symmetric, precision
 from mobilevlm.export.split.graph import Graph
-from mobilevlm.export.verification.stages import CpuStages
 from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Session
@@ -53,7 +53,7 @@ def test_the_default_says_what_its_graphs_say_by_themselves(bundles):
     """Against the stages run without the runtime: no arena, no binding kept, no optimisation of the graphs."""
     bundle = Bundle.open(bundles / "default")
     assert bundle.manifest.precision == {"vision": "int8", "decoder": "int4_symmetric"}
-    runs = CpuStages(bundle.directory, bundle.config, bundle.manifest.precision, bundle.manifest.max_context)
+    runs = OrtStages(bundle.directory, bundle.config, bundle.manifest.precision, bundle.manifest.max_context)
     spec = ImageSpec.of(bundle.config)
     embeds = runs.encode_image(preprocess(load_image(PICTURE), spec))[0]
     with Session(bundle.directory) as session:

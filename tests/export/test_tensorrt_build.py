@@ -12,7 +12,7 @@ from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.errors import UserError
 from mobilevlm.export import build_engines
-from mobilevlm.export.plan import cut
+from mobilevlm.export.backends.backend import backend_of
 from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, CHAT, DEMO, ROOT, run
@@ -138,9 +138,10 @@ def test_a_bundle_is_compiled_for_what_it_was_built_for(prepared):
 
 
 def test_boards_with_little_memory_get_more_engines():
-    assert len(cut(24, TARGETS["orin"], None, 0)) == 1
-    assert [len(layers) for layers in cut(24, TARGETS["orin-nano"], None, 0).values()] == [12, 12]
-    assert [len(layers) for layers in cut(32, TARGETS["orin-nano"], None, 0).values()] == [10, 11, 11]
+    orin, nano = TARGETS["orin"], TARGETS["orin-nano"]
+    assert len(backend_of(orin).cut(24, orin, 0)) == 1
+    assert [len(layers) for layers in backend_of(nano).cut(24, nano, 0).values()] == [12, 12]
+    assert [len(layers) for layers in backend_of(nano).cut(32, nano, 0).values()] == [10, 11, 11]
     assert {row.name for row in TARGETS.values() if row.backend == TENSORRT} == {
         "orin",
         "orin-nx",

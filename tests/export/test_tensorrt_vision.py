@@ -15,12 +15,12 @@ from mobilevlm.export.backends.tensorrt.run import WatchedGraph
 from mobilevlm.export.backends.tensorrt.write import save
 from mobilevlm.export.calibration.conversations import Conversations
 from mobilevlm.export.calibration.vision_activations import vision_magnitudes
-from mobilevlm.export.lowerings import tensorrt_delta as strided
+from mobilevlm.export.lowerings import tensorrt_delta
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.export.split.int8_error import Magnitudes
+from mobilevlm.export.split.streamed_model import streamed_model
 from mobilevlm.export.split.vision import write_vision
-from mobilevlm.export.verification.reference import streamed_model
 from mobilevlm.export.weights.equalize import Balanced
 from tests.conftest import ROOT
 from tests.export.test_architectures import MODEL, write_checkpoint
@@ -45,7 +45,7 @@ def written(checkpoint, name: str, directory) -> WatchedGraph:
     stage = stages.VISION
     weights = directory / stages.weights_file(stage)
     with Graph(stage, tensors, precision(f"tensorrt_{name}"), weights, **options) as graph:
-        write_vision(graph, checkpoint.config, strided)
+        write_vision(graph, checkpoint.config, tensorrt_delta)
         save(graph, directory, stage)
     return WatchedGraph(directory / stages.onnx_file(stage))
 

@@ -8,8 +8,8 @@ from onnx import TensorProto
 
 from mobilevlm.export.backends.ort.xnnpack_coverage import ROWS, Coverage, coverage, render_coverage, share_taken
 from mobilevlm.export.backends.ort.xnnpack_rules import RULES, Operation, Value, reason_to_stay
-from mobilevlm.export.lowerings import ort as gqa
-from mobilevlm.export.lowerings import ort_xnnpack as gqa_gemm
+from mobilevlm.export.lowerings import ort as ort_lowering
+from mobilevlm.export.lowerings import ort_xnnpack
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.graph import Graph
 
@@ -123,7 +123,7 @@ def attention_graph(lowering, name, directory):
 @pytest.mark.parametrize("name", ["fp32", "fp16"])
 def test_products_with_a_bias_of_their_own_become_what_xnnpack_takes(name, tmp_path):
     """ONNX Runtime itself folds and fuses here: a float16 weight is a constant product, too."""
-    inside, outside = (coverage(attention_graph(one, name, tmp_path)) for one in (gqa, gqa_gemm))
+    inside, outside = (coverage(attention_graph(one, name, tmp_path)) for one in (ort_lowering, ort_xnnpack))
     products, attention = 3 * 5 * 8 * 8, 2 * 5 * 5 * 8
     assert Coverage("Gemm", "", 3, products) in outside
     assert Coverage("MatMul", "it has more than two dimensions", 3, products) in inside
@@ -138,7 +138,7 @@ def test_both_lowerings_compute_the_same(tmp_path):
     import onnxruntime as ort
 
     x = np.random.default_rng(0).standard_normal((1, 5, 8)).astype(np.float32)
-    paths = [attention_graph(one, "fp32", tmp_path) for one in (gqa, gqa_gemm)]
+    paths = [attention_graph(one, "fp32", tmp_path) for one in (ort_lowering, ort_xnnpack)]
     inside, outside = (ort.InferenceSession(str(path)).run(None, {"x": x})[0] for path in paths)
     np.testing.assert_allclose(outside, inside, atol=1e-5)
 

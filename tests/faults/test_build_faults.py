@@ -13,9 +13,10 @@ import pytest
 from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.engines.targets import TARGETS, parse_precision
-from mobilevlm.export import bundle_writer as write
+from mobilevlm.export.backends.backend import backend_of
+from mobilevlm.export.bundle_writer import write_files
 from mobilevlm.export.calibration.conversations import DEFAULT as CONVERSATIONS
-from mobilevlm.export.plan import make_plan
+from mobilevlm.export.plan import BuildRequest, make_plan
 from mobilevlm.export.verification.differences import VerificationError
 from mobilevlm.export.verification.stage_weights import check_stages
 from mobilevlm.export.verification.verify import verify
@@ -48,11 +49,22 @@ class Build:
         self.checkpoint, row = open_checkpoint(str(DEMO)), TARGETS[target]
         precisions = parse_precision(precision, row)
         out = str(directory / "never")
-        plan = make_plan(self.checkpoint, [], target, precisions, 512, out, False, CONVERSATIONS)
+        plan = make_plan(
+            BuildRequest(
+                self.checkpoint,
+                [],
+                row,
+                backend_of(row),
+                precisions,
+                max_context=512,
+                out=out,
+                calibration=CONVERSATIONS,
+            )
+        )
         self.directory = directory / "stages"
         self.directory.mkdir()
-        self._plan, self.written = plan, write._write_stages(plan, self.directory)
-        self._modules = {stage: row.module(name) for stage, name in precisions.items()}
+        self._plan, self.written = plan.stages, write_files(plan, self.directory)
+        self._backend = plan.backend
 
     @property
     def _table(self) -> np.ndarray:
@@ -65,9 +77,9 @@ class Build:
 
     def verify(self, wrap: Callable = lambda runs: runs) -> None:
         """All of it."""
-        runs = wrap(write._runs(self._plan, self.directory))
+        runs = wrap(self._backend.run(self._plan, self.directory))
         written, context = self.written, self._plan.max_context
-        verify(self.checkpoint, written, self.directory, runs, self._table, self._modules, context)
+        verify(self.checkpoint, written, self.directory, runs, self._table, self._plan.modules, context)
 
     def files(self) -> list[StageFiles]:
         """Of all graphs that are checked."""

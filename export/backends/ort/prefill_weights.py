@@ -13,7 +13,7 @@ from onnx import TensorProto
 from mobilevlm.engines.ort.int4_weights import Int4Matrix, write_places
 from mobilevlm.engines.stages import DECODER, INT4_PLACES_FILE, onnx_file, weights_file
 
-from ...split.graph import append_external
+from ...split.tensor_data import append_external
 from ...verification.differences import VerificationError
 from ...verification.weight_check import packed_layers
 from ...verification.written_weights import WrittenGraph
@@ -39,7 +39,8 @@ def store_once(directory: Path, parts: list[str], source: Mapping[str, torch.Ten
         path, own = directory / onnx_file(part), directory / weights_file(part)
         reader, model = WrittenGraph(path), onnx.load(str(path), load_external_data=False)
         partial = own.with_name(f"{own.name}.partial")
-        scales, computed = {}, []
+        scales: dict[str, int] = {}
+        computed: list[str] = []
         with partial.open("wb") as file:
             for tensor in model.graph.initializer:
                 layer, _, kind = tensor.name.rpartition(".")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
@@ -13,57 +15,81 @@ from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 from ...calibration.conversations import embedded
 from ...calibration.decoder_activations import Observed
 from ...calibration.vision_activations import shows_pictures, vision_magnitudes
-from ...plan import BuildPlan
 from ...precisions import precision
 from ...split.decoder import write_decoder
-from ...split.graph import Graph, no_magnitudes, no_moments
+from ...split.graph import Graph, Moments, no_magnitudes, no_moments
+from ...split.int8_error import Magnitudes
 from ...split.kv_cache import CacheForm
 from ...split.vision import write_vision
 from ...verification.written_form import WrittenWeights
 from ...verification.written_weights import Written, WrittenGraph
 from ...weights.equalize import Balanced
+from ..stage_plan import StagePlan
 
 OPENVINO = "ort_openvino"  # the lowering of what it runs
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
-    """Write vision, decoder and, where it has one, a prefill into a directory."""
-    config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
-    even, cache, moments = Balanced(tensors, config), CacheForm(plan.max_context), no_moments
-    magnitudes = dict.fromkeys(plan.precisions, no_magnitudes)
-    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_pictures(plan.calibration):
-        magnitudes[stages.VISION] = vision_magnitudes(plan.checkpoint, even, plan.calibration).get
-    if plan.calibration:
-        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration))
-        if has_int8_cache(plan.precisions):
-            cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_steps(layer, part).numpy())
-        moments = observed.moments if plan.choose_weights else no_moments
+def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
+    """Writes vision, decoder and, where the plan has one, a prefill into a directory.
 
-    def write(graph: Graph, stage: str, layers: range) -> None:
-        name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
-        name = OPENVINO if plan.precisions[stage] == INT8_AMX else name
-        lowering = import_module(f"mobilevlm.export.lowerings.{name}")
-        if stage == stages.VISION:
-            write_vision(graph, config, lowering)
-        else:
-            write_decoder(graph, config, lowering, cache, layers)
-
-    sources, graphs = {}, {}
+    Args:
+        plan: the stages.
+        directory: receives the files.
+        progress: counts bytes of weights.
+    """
+    even = Balanced(plan.checkpoint.tensors, plan.checkpoint.config)
+    cache, moments = _calibrated(plan, even)
+    magnitudes = _vision_magnitudes(plan, even)
+    sources: dict[str, Mapping[str, torch.Tensor]] = {}
+    graphs: dict[str, list[str]] = {}
+    written_from: dict[str, str] = {}
     # The decoder before its prefill: what its layers read is known while they are run, and only once.
     for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
         progress.set_description(f"writing {stage} {name}")
-        sources[stage] = even if name in QUANTIZED else tensors
+        sources[stage] = even if name in QUANTIZED else plan.checkpoint.tensors
         if stage == stages.PREFILL and name != INT8_AMX:
             decoder = WrittenGraph(directory / stages.onnx_file(stages.DECODER))
-            sources[stage] = WrittenWeights({stages.DECODER: decoder}, even)
-        of_stage = moments if stage == stages.DECODER else no_moments
-        parts = stages.parts(stage, config.num_hidden_layers, name)
+            sources[stage], written_from[stage] = WrittenWeights({stages.DECODER: decoder}, even), stages.DECODER
+        parts = stages.parts(stage, plan.checkpoint.config.num_hidden_layers, name)
         graphs[stage] = list(parts)
         for part, layers in parts.items():
-            seen = {"moments": of_stage, "magnitudes": magnitudes[stage]}
-            external = directory / stages.weights_file(part)
-            with Graph(stage, sources[stage], precision(name), external, progress.update, **seen) as graph:
-                write(graph, stage, layers)
+            with Graph(
+                stage,
+                sources[stage],
+                precision(name),
+                directory / stages.weights_file(part),
+                progress.update,
+                moments=moments if stage == stages.DECODER else no_moments,
+                magnitudes=magnitudes if stage == stages.VISION else no_magnitudes,
+            ) as graph:
+                _write(graph, plan, stage, cache, layers)
                 graph.save(directory / stages.onnx_file(part))
-    computed = isinstance(sources.get(stages.PREFILL), WrittenWeights)
-    return Written(sources, graphs, written_from={stages.PREFILL: stages.DECODER} if computed else {})
+    return Written(sources, graphs, written_from=written_from)
+
+
+def _calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
+    """The kv cache's form, and what the decoder's weights are chosen by."""
+    if plan.calibration is None:
+        return CacheForm(plan.max_context), no_moments
+    observed = Observed(plan.checkpoint.config, even, embedded(plan.checkpoint, plan.calibration))
+    cache = CacheForm(plan.max_context)
+    if has_int8_cache(plan.precisions):
+        cache = CacheForm(plan.max_context, lambda layer, part: observed.cache_scales(layer, part).numpy())
+    return cache, observed.moments if plan.choose_weights else no_moments
+
+
+def _vision_magnitudes(plan: StagePlan, even: Balanced) -> Callable[[str], Magnitudes | None]:
+    """What the vision tower's layers read, where a precision asks for it and the calibration data shows images."""
+    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_pictures(plan.calibration):
+        return vision_magnitudes(plan.checkpoint, even, plan.calibration).get
+    return no_magnitudes
+
+
+def _write(graph: Graph, plan: StagePlan, stage: str, cache: CacheForm, layers: range) -> None:
+    name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
+    name = OPENVINO if plan.precisions[stage] == INT8_AMX else name
+    lowering = import_module(f"mobilevlm.export.lowerings.{name}")
+    if stage == stages.VISION:
+        write_vision(graph, plan.checkpoint.config, lowering)
+    else:
+        write_decoder(graph, plan.checkpoint.config, lowering, cache, layers)

@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime as ort
 from onnx import helper
+
+from mobilevlm.engines.stages import onnx_file
 
 from .xnnpack_rules import Operation, Value, reason_to_stay
 
@@ -48,14 +51,25 @@ class Coverage:
     multiply_adds: int
 
 
+def render_stages(directory: Path, stages: Iterable[str]) -> str:
+    """Returns the coverage of a bundle's stages, as Markdown.
+
+    Args:
+        directory: holds their ONNX files.
+        stages: their names.
+    """
+    return render_coverage({stage: coverage(directory / onnx_file(stage)) for stage in stages})
+
+
 def coverage(path: Path) -> list[Coverage]:
-    """Of a stage's ONNX file, those with most multiply-adds first; its weights are not read."""
-    nodes, work = Counter(), defaultdict(int)
+    """Returns the coverage of a stage's ONNX file, most multiply-adds first; its weights are not read."""
+    nodes: Counter[tuple[str, str]] = Counter()
+    work: defaultdict[tuple[str, str], int] = defaultdict(int)
     for node in _nodes(onnx.load(path, load_external_data=False)):
         key = node.op_type, reason_to_stay(node)
         nodes[key] += 1
         work[key] += multiply_adds(node, ROWS)
-    found = [Coverage(*key, count, work[key]) for key, count in nodes.items()]
+    found = [Coverage(op, reason, count, work[op, reason]) for (op, reason), count in nodes.items()]
     return sorted(found, key=lambda one: (-one.multiply_adds, -one.nodes, one.op_type))
 
 
@@ -66,7 +80,7 @@ def share_taken(found: Iterable[Coverage]) -> float:
 
 
 def render_coverage(stages: Mapping[str, list[Coverage]]) -> str:
-    """Markdown of stages by name."""
+    """Returns a table of stages, by name, as Markdown."""
     lines = [
         "",
         "What XNNPACK takes by its source's rules (`export/backends/ort/xnnpack_rules.py`) where ONNX Runtime has it "
@@ -89,7 +103,12 @@ def render_coverage(stages: Mapping[str, list[Coverage]]) -> str:
 
 
 def multiply_adds(node: Operation, rows: int) -> int:
-    """Of one run; `rows` stands for sizes that are not known. Products and convolutions count, all else does not."""
+    """Returns the multiply-adds of a node in one run: of products and convolutions, all else counts as none.
+
+    Args:
+        node: the operator, with the sizes of what it reads.
+        rows: stands for sizes that are not known.
+    """
     shapes = [[size or rows for size in one.shape] if one else [] for one in node.inputs]
     kind = node.op_type.split(".")[-1]
     if kind in ("MatMul", "MatMulIntegerToFloat", "Gemm"):
@@ -97,7 +116,7 @@ def multiply_adds(node: Operation, rows: int) -> int:
     if kind == "MatMulNBits":
         return prod(shapes[0]) * node.attributes["N"]
     if kind == "Conv":
-        return prod(node.outputs[0].shape) * prod(shapes[1][1:])
+        return prod(size or rows for size in node.outputs[0].shape) * prod(shapes[1][1:])
     if kind == "MultiHeadAttention":  # queries by keys, and what comes of it by values
         return 2 * prod(shapes[0]) * shapes[1][1]
     if kind == "GroupQueryAttention":  # rows packed of heads' queries, keys and values, nothing cached before
@@ -126,7 +145,7 @@ def _nodes(model: onnx.ModelProto) -> Iterator[Operation]:
         yield Operation(name, opset, inputs, attributes, outputs)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 

@@ -47,8 +47,19 @@ class Operation:
     outputs: Sequence[Value] = ()
 
     def input(self, index: int) -> Value | None:
-        """None where there is none."""
+        """Returns an input; None where the node has none there."""
         return self.inputs[index] if index < len(self.inputs) else None
+
+    def required(self, index: int) -> Value:
+        """Returns an input that the operator cannot do without.
+
+        Raises:
+            LookupError: the node lacks it.
+        """
+        found = self.input(index)
+        if found is None:
+            raise LookupError(f"{self.op_type} has no input {index}")
+        return found
 
 
 # What has to be true, and what to say where it is not.
@@ -56,11 +67,15 @@ Rule = tuple[Callable[[Operation], bool], str]
 
 
 def _types(*allowed: int) -> Rule:
-    return lambda node: node.inputs[0].dtype in allowed, "its values are of another type"
+    return lambda node: node.required(0).dtype in allowed, "its values are of another type"
 
 
 def _constant(index: int, what: str) -> Rule:
-    return lambda node: node.input(index) is None or node.input(index).constant, f"its {what} is not constant"
+    def is_constant(node: Operation) -> bool:
+        found = node.input(index)
+        return found is None or found.constant
+
+    return is_constant, f"its {what} is not constant"
 
 
 def _known(sizes: Sequence[int | None]) -> bool:
@@ -77,8 +92,8 @@ def _pools_more_than_one(node: Operation) -> bool:
 
 
 IMAGE: tuple[Rule, ...] = (
-    (lambda node: len(node.inputs[0].shape) == 4, "its input has not four dimensions"),
-    (lambda node: _known(node.inputs[0].shape[1:]), "its channels, height or width are not known beforehand"),
+    (lambda node: len(node.required(0).shape) == 4, "its input has not four dimensions"),
+    (lambda node: _known(node.required(0).shape[1:]), "its channels, height or width are not known beforehand"),
 )
 POOL: tuple[Rule, ...] = (
     *IMAGE,
@@ -89,9 +104,9 @@ POOL: tuple[Rule, ...] = (
 RULES: dict[str, tuple[Rule, ...]] = {
     "MatMul": (
         _types(FLOAT, FLOAT16),
-        (lambda node: len(node.inputs[0].shape) <= 2, "it has more than two dimensions"),
-        (lambda node: _known(node.inputs[0].shape), "its rows are not known beforehand"),
-        (lambda node: len(node.inputs[1].shape) <= 2, "its second matrix has more than two dimensions"),
+        (lambda node: len(node.required(0).shape) <= 2, "it has more than two dimensions"),
+        (lambda node: _known(node.required(0).shape), "its rows are not known beforehand"),
+        (lambda node: len(node.required(1).shape) <= 2, "its second matrix has more than two dimensions"),
         _constant(1, "second matrix"),
     ),
     "Gemm": (
@@ -99,16 +114,19 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _types(FLOAT, FLOAT16),
         _constant(1, "second matrix"),
         _constant(2, "bias"),
-        (lambda node: all(len(one.shape) <= 2 for one in node.inputs), "it has more than two dimensions"),
+        (
+            lambda node: all(len(one.shape) <= 2 for one in node.inputs if one),
+            "it has more than two dimensions",
+        ),
         (lambda node: node.input(2) is not None, "it has no bias"),
-        (lambda node: node.inputs[2].shape[0] in node.inputs[1].shape, "its bias is not of its outputs' size"),
+        (lambda node: node.required(2).shape[0] in node.required(1).shape, "its bias is not of its outputs' size"),
     ),
     "Conv": (
         (lambda node: node.opset >= 11, "its opset is below 11"),
         *IMAGE,
         _types(FLOAT, UINT8, INT8),
         _constant(1, "kernel"),
-        (lambda node: len(node.inputs[1].shape) == 4, "its kernel has not four dimensions"),
+        (lambda node: len(node.required(1).shape) == 4, "its kernel has not four dimensions"),
         _constant(2, "bias"),
         (_is_padded_as_xnnpack_can, "its padding is of another kind"),
     ),
@@ -126,16 +144,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "Softmax": (
         _types(FLOAT, UINT8),
         (
-            lambda node: node.opset < 13 or node.attributes.get("axis", -1) in (-1, len(node.inputs[0].shape) - 1),
+            lambda node: node.opset < 13 or node.attributes.get("axis", -1) in (-1, len(node.required(0).shape) - 1),
             "it is not over the last dimension",
         ),
-        (lambda node: node.opset < 13 or _known(node.inputs[0].shape[-1:]), "its last size is not known beforehand"),
+        (lambda node: node.opset < 13 or _known(node.required(0).shape[-1:]), "its last size is not known beforehand"),
     ),
 }
 
 
 def reason_to_stay(node: Operation) -> str:
-    """Why a node stays on the CPU provider; empty where XNNPACK takes it."""
+    """Returns why a node stays on the CPU provider; empty where XNNPACK takes it."""
     if node.op_type not in RULES:
         return "no kernel"
     return next((reason for holds, reason in RULES[node.op_type] if not holds(node)), "")

@@ -1,9 +1,9 @@
-"""Turns a float graph into one of codes: QuantizeLinear and DequantizeLinear around every operator, as an NPU reads it.
+"""Quantises a float graph: QuantizeLinear and DequantizeLinear around every operator, as an NPU reads it.
 
-Linear layers came with their codes (`precisions/a16w8.py`); here everything else gets them: what flows between
-operators, 16 bits and a range that calibration saw (`ranges.py`); the kv cache, 8 bits in and out of the graph; and the
-constants. Operators that only move values share one form among what they read and write, so that nothing is rounded
-twice.
+Linear layers' weights come quantised (`precisions/a16w8.py`); here everything else is: what flows between operators, in
+16 bits over the range that calibration saw (`verification/tensor_ranges.py`); the kv cache, in 8 bits in and out of the
+graph; and the constants. Operators that only move values have one scale for what they read and write, so that nothing
+is rounded twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,39 +20,51 @@ from onnx import TensorProto, helper, numpy_helper
 MOVES = ("Concat", "Gather", "Reshape", "Slice", "Transpose")
 # Known without looking: what was seen may fall short of them.
 FIXED_RANGES = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0)}
-WIDE = ".wide"  # ends the name of what is a byte later
-SMALLEST_STEP = 1e-12  # of what is always zero
+WIDE = ".wide"  # ends the name of a 16-bit tensor that is 8-bit later
+SMALLEST_SCALE = 1e-12  # of what is always zero
 
 
 @dataclass(frozen=True)
-class Codes:
-    """How a tensor is coded: a value is `(code - zero) * step`."""
+class Quantization:
+    """Scale and zero point of a tensor: a value is `(quantised - zero_point) * scale`.
 
-    step: np.ndarray
-    zero: np.ndarray
+    Attributes:
+        scale: float32, () or (channels,).
+        zero_point: the same shape, in the type of the quantised values.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
 
     @classmethod
-    def spanning(cls, low: float, high: float, dtype: type[np.generic]) -> Codes:
-        """All of `dtype`'s codes over a range, which takes zero in."""
+    def spanning(cls, low: float, high: float, dtype: type[np.unsignedinteger]) -> Quantization:
+        """Spreads all values of an integer type over a range, which is widened to hold zero.
+
+        Args:
+            low: lower end.
+            high: upper end.
+            dtype: of the quantised values.
+        """
         low, high = min(low, 0.0), max(high, 0.0)
         largest = np.iinfo(dtype).max
-        step = max((high - low) / largest, SMALLEST_STEP)
-        return cls(np.array(step, np.float32), np.array(round(-low / step), dtype))
+        scale = max((high - low) / largest, SMALLEST_SCALE)
+        return cls(np.array(scale, np.float32), np.array(round(-low / scale), dtype))
 
-    def of(self, value: np.ndarray) -> np.ndarray:
-        """The codes of values."""
-        bounds = np.iinfo(self.zero.dtype)
-        return np.clip(np.rint(value / self.step) + self.zero, bounds.min, bounds.max).astype(self.zero.dtype)
+    def quantize(self, value: np.ndarray) -> np.ndarray:
+        """Returns values as they are stored, in the zero point's type."""
+        dtype = self.zero_point.dtype
+        bounds = np.iinfo(dtype)
+        return np.clip(np.rint(value / self.scale) + self.zero_point, bounds.min, bounds.max).astype(dtype)
 
 
-class Coder:
-    """One graph on its way.
+class Quantizer:
+    """Quantises one graph.
 
     Args:
-        model: of floats, but for linear layers' weights.
+        model: of floats, but for linear layers' weights; rewritten in place.
         folder: where its external data is.
-        ranges: of every float tensor, lowest and highest value.
-        byte_steps: inputs and outputs that leave the graph as 8-bit codes around 128, and what a code is worth.
+        ranges: float tensor to its lowest and highest value.
+        byte_scales: scales of the inputs and outputs that are 8-bit values with a zero point of 128.
     """
 
     def __init__(
@@ -59,26 +72,26 @@ class Coder:
         model: onnx.ModelProto,
         folder: Path,
         ranges: Mapping[str, tuple[float, float]],
-        byte_steps: Mapping[str, float],
+        byte_scales: Mapping[str, float],
     ):
         graph = model.graph
-        self._graph, self._folder, self._ranges, self._byte_steps = graph, folder, ranges, byte_steps
+        self._graph, self._folder, self._ranges, self._byte_scales = graph, folder, ranges, byte_scales
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._fixed = {node.output[0]: FIXED_RANGES.get(node.op_type) for node in graph.node}
         self._groups = self._find_groups()
-        self._codes: dict[str, Codes] = {}
+        self._quantizations: dict[str, Quantization] = {}
         self._added: dict[str, TensorProto] = {}
         self._nodes: list[onnx.NodeProto] = []
 
     def run(self) -> None:
-        """Rewrite the graph in place."""
+        """Rewrites the graph in place."""
         for value in self._graph.input:
-            if value.name in self._byte_steps:
+            if value.name in self._byte_scales:
                 value.type.tensor_type.elem_type = TensorProto.UINT8
                 self._decode(value.name, value.name)
             else:
-                self._code(value.name)
+                self._round(value.name)
         outputs = {value.name: value for value in self._graph.output}
         for node in self._graph.node:
             if node.output[0] in self._weights:
@@ -86,7 +99,7 @@ class Coder:
                 continue
             self._write(node, outputs)
         for name, value in outputs.items():
-            if name in self._byte_steps:
+            if name in self._byte_scales:
                 value.type.tensor_type.elem_type = TensorProto.UINT8
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
@@ -100,7 +113,7 @@ class Coder:
         node.input[:] = [self._read(node, place, name) for place, name in enumerate(node.input)]
         node.output[0] = f"{out}.float"
         self._nodes.append(node)
-        in_bytes = out in self._byte_steps
+        in_bytes = out in self._byte_scales
         name = f"{out}{WIDE}" if in_bytes else out  # an operator's own result has 16 bits in any case
         self._quantize(node.output[0], name, f"{name}.codes")
         self._decode(f"{name}.codes", name, name if name in outputs else f"{name}.value")
@@ -109,7 +122,7 @@ class Coder:
             self._decode(out, out)
 
     def _read(self, node: onnx.NodeProto, place: int, name: str) -> str:
-        """An operator's input in its coded form."""
+        """An operator's input, quantised."""
         if name in self._weights or not name:
             return name
         if name not in self._constants:
@@ -118,68 +131,68 @@ class Coder:
         return name if tensor.data_type != TensorProto.FLOAT else self._constant(node, place, tensor)
 
     def _is_float_output(self, name: str) -> bool:
-        return any(value.name == name and name not in self._byte_steps for value in self._graph.output)
+        return any(value.name == name and name not in self._byte_scales for value in self._graph.output)
 
     def _constant(self, node: onnx.NodeProto, place: int, tensor: TensorProto) -> str:
         value, kind = self._value(tensor), node.op_type
-        if kind in ("Conv", "LayerNormalization") and place == 2:  # a bias, in steps of the products it is added to
+        if kind in ("Conv", "LayerNormalization") and place == 2:  # a bias, in the scale of the products it is added to
             weight = self._value(self._constants[node.input[1]])
-            step = self._code_of(node.input[0]).step * _weight_codes(kind, weight).step
-            codes = Codes(step.astype(np.float32), np.zeros(step.shape, np.int32))
+            scale = self._quantization_of(node.input[0]).scale * _weight_quantization(kind, weight).scale
+            how = Quantization(scale.astype(np.float32), np.zeros(scale.shape, np.int32))
         elif kind == "Concat":
-            codes = self._code_of(tensor.name)
+            how = self._quantization_of(tensor.name)
         else:
-            codes = _weight_codes(kind, value)
+            how = _weight_quantization(kind, value)
         # Channels last, as numpy divides.
         kernel = kind == "Conv" and place == 1
-        stored = np.ascontiguousarray(codes.of(value.T).T) if kernel else codes.of(value)
+        stored = np.ascontiguousarray(how.quantize(value.T).T) if kernel else how.quantize(value)
         name = f"{tensor.name}.{len(self._nodes)}"
         self._add(name, stored)
-        axis = {"axis": 0 if kernel else value.ndim - 1} if codes.step.ndim else {}
-        return self._dequantize(name, name, codes, f"{name}.value", **axis)
+        axis = {"axis": 0 if kernel else value.ndim - 1} if how.scale.ndim else {}
+        return self._dequantize(name, name, how, f"{name}.value", **axis)
 
     def _value(self, tensor: TensorProto) -> np.ndarray:
         return numpy_helper.to_array(tensor, str(self._folder))
 
-    def _code(self, name: str) -> None:
+    def _round(self, name: str) -> None:
         self._quantize(name, name, f"{name}.codes")
         self._decode(f"{name}.codes", name)
 
     def _quantize(self, source: str, name: str, out: str) -> None:
-        inputs = [source, *self._parameters(name, self._code_of(name))]
+        inputs = [source, *self._parameters(name, self._quantization_of(name))]
         self._nodes.append(helper.make_node("QuantizeLinear", inputs, [out], name=f"{len(self._nodes)}_code"))
 
     def _decode(self, source: str, name: str, out: str | None = None) -> None:
-        self._dequantize(source, name, self._code_of(name), out or f"{name}.value")
+        self._dequantize(source, name, self._quantization_of(name), out or f"{name}.value")
 
-    def _dequantize(self, source: str, name: str, codes: Codes, out: str, **attributes: int) -> str:
-        inputs = [source, *self._parameters(name, codes)]
+    def _dequantize(self, source: str, name: str, how: Quantization, out: str, **attributes: Any) -> str:
+        inputs = [source, *self._parameters(name, how)]
         number = len(self._nodes)
         self._nodes.append(helper.make_node("DequantizeLinear", inputs, [out], name=f"{number}_value", **attributes))
         return out
 
-    def _parameters(self, name: str, codes: Codes) -> list[str]:
+    def _parameters(self, name: str, how: Quantization) -> list[str]:
         names = [f"{name}.step", f"{name}.zero"]
-        for stored, value in zip(names, (codes.step, codes.zero), strict=True):
+        for stored, value in zip(names, (how.scale, how.zero_point), strict=True):
             self._add(stored, value)
         return names
 
     def _add(self, name: str, value: np.ndarray) -> None:
         self._added.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
 
-    def _code_of(self, name: str) -> Codes:
+    def _quantization_of(self, name: str) -> Quantization:
         root = self._root(name)
-        if root not in self._codes:
-            self._codes[root] = self._decide([one for one in self._groups if self._root(one) == root] or [name])
-        return self._codes[root]
+        if root not in self._quantizations:
+            self._quantizations[root] = self._decide([one for one in self._groups if self._root(one) == root] or [name])
+        return self._quantizations[root]
 
-    def _decide(self, names: list[str]) -> Codes:
+    def _decide(self, names: list[str]) -> Quantization:
         (first, *_) = names
-        if first in self._byte_steps:
-            return Codes(np.array(self._byte_steps[first], np.float32), np.array(128, np.uint8))
+        if first in self._byte_scales:
+            return Quantization(np.array(self._byte_scales[first], np.float32), np.array(128, np.uint8))
         names = [name.removesuffix(WIDE) for name in names]
         seen = [self._fixed.get(name) or self._ranges[name] for name in names if name in self._ranges]
-        return Codes.spanning(min(low for low, _ in seen), max(high for _, high in seen), np.uint16)
+        return Quantization.spanning(min(low for low, _ in seen), max(high for _, high in seen), np.uint16)
 
     def _find_groups(self) -> dict[str, str]:
         groups: dict[str, str] = {}
@@ -189,7 +202,7 @@ class Coder:
                 read = node.input if node.op_type == "Concat" else node.input[:1]
                 out = node.output[0]
                 for name in read:
-                    one, other = self._root(name), self._root(f"{out}{WIDE}" if out in self._byte_steps else out)
+                    one, other = self._root(name), self._root(f"{out}{WIDE}" if out in self._byte_scales else out)
                     groups.setdefault(one, one)
                     groups[other] = one
         return groups
@@ -200,11 +213,11 @@ class Coder:
         return name
 
 
-def _weight_codes(kind: str, value: np.ndarray) -> Codes:
-    """Of a constant: a kernel's or matrix's for each output, 8 bits; a LayerNormalization's gain 8 bits; others 16."""
+def _weight_quantization(kind: str, value: np.ndarray) -> Quantization:
+    """A constant's: 8 bits for each output of a kernel or matrix, 8 of a LayerNormalization's gain, 16 of others."""
     if kind in ("Conv", "MatMul"):
         largest = np.abs(value).reshape(len(value), -1).max(1) if kind == "Conv" else np.abs(value).max(0)
-        steps = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-        return Codes(steps, np.zeros(len(steps), np.int8))
+        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        return Quantization(scales, np.zeros(len(scales), np.int8))
     dtype = np.uint8 if kind == "LayerNormalization" else np.uint16  # of 16 bits some architectures refuse it
-    return Codes.spanning(float(value.min()), float(value.max()), dtype)
+    return Quantization.spanning(float(value.min()), float(value.max()), dtype)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mobilevlm.engines.qnn.compile import Compiled
+from mobilevlm.engines.qnn.socs import Soc
 from mobilevlm.engines.stages import DECODER
 
-if TYPE_CHECKING:
-    from mobilevlm.engines.qnn.compile import Compiled
-
-    from ...plan import BuildPlan
-    from .sensitivity import Sensitivity
+from ...calibration.conversations import Conversations
+from ..stage_plan import StagePlan
+from .sensitivity import Sensitivity
 
 
-def render_npu(plan: BuildPlan, sensitivity: list[Sensitivity], compiled: list[Compiled]) -> str:
-    """Markdown: what each block costs, and what came of compiling."""
+def render_sensitivity(sensitivity: Sequence[Sensitivity], precisions: Mapping[str, str]) -> str:
+    """Returns a table of what quantising costs in each block, as Markdown.
+
+    Args:
+        sensitivity: every block of every stage.
+        precisions: stage to precision.
+    """
     lines = [
         "",
         "What coding costs, on calibration data: the signal left behind each block, and the noise that it adds:",
@@ -26,16 +31,25 @@ def render_npu(plan: BuildPlan, sensitivity: list[Sensitivity], compiled: list[C
     ]
     for one in sensitivity:
         added = f"{10 * np.log10(one.noise):.1f}" if one.noise else "none"
-        weights = "int16" if one.exact else plan.precisions[one.stage]
+        weights = "int16" if one.exact else precisions[one.stage]
         lines.append(f"| {one.stage} | {one.block.split('model.')[-1]} | {one.snr_db:.1f} | {added} | {weights} |")
-    if compiled:
-        lines += [
-            "",
-            f"Compiled for {plan.soc}:",
-            "",
-            "| graph | operators | on the NPU | seconds | peak memory GiB |",
-            "|---|---|---|---|---|",
-        ]
+    return "\n".join(lines) + "\n"
+
+
+def render_compiled(soc: Soc, compiled: Sequence[Compiled]) -> str:
+    """Returns a table of what came of compiling each graph, as Markdown.
+
+    Args:
+        soc: what they were compiled for.
+        compiled: every graph.
+    """
+    lines = [
+        "",
+        f"Compiled for {soc}:",
+        "",
+        "| graph | operators | on the NPU | seconds | peak memory GiB |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
         f"| {one.name} | {one.nodes} | {one.npu_nodes} | {one.seconds:.0f} | {one.peak_rss_bytes / 2**30:.1f} |"
         for one in compiled
@@ -43,19 +57,26 @@ def render_npu(plan: BuildPlan, sensitivity: list[Sensitivity], compiled: list[C
     return "\n".join(lines) + "\n"
 
 
-def npu_lines(plan: BuildPlan, cache_row: int) -> list[str]:
-    """How ranges were found, what a token reads and how many of them memory allows; `cache_row` is a row's bytes."""
-    count, path = len(plan.calibration.rows), plan.calibration.path
+def npu_lines(plan: StagePlan, calibration: Conversations, soc: Soc | None, cache_row: int) -> list[str]:
+    """Returns items on how ranges were found, what a token reads, and how many tokens a second memory allows.
+
+    Args:
+        plan: the stages.
+        calibration: what ranges were found on.
+        soc: what graphs are compiled for, None where they are not.
+        cache_row: bytes of the kv cache for one token.
+    """
+    count, path = len(calibration.rows), calibration.path
     table = plan.checkpoint.config.vocab_size * plan.checkpoint.config.hidden_size * 2
     token = plan.weight_bytes[DECODER] - table + plan.max_context * cache_row
     lines = [
         f"- ranges of 16-bit values from {count} conversation{'s' * (count > 1)} of {path.name}",
         f"- a token reads {token / 1e6:,.0f} MB: weights, and all rows of the cache",
     ]
-    if plan.soc:
-        limit = plan.soc.gigabytes * 1e9 / token
+    if soc:
+        limit = soc.gigabytes * 1e9 / token
         lines.append(
-            f"- the memory of {plan.soc} delivers {plan.soc.gigabytes} GB/s on paper: at most {limit:.0f} tokens/s "
+            f"- the memory of {soc} delivers {soc.gigabytes} GB/s on paper: at most {limit:.0f} tokens/s "
             "(*not measured*)"
         )
     return lines

@@ -1,4 +1,4 @@
-"""What coding costs, block by block: the float graph and the coded one on the same data, compared behind every block.
+"""What quantising costs, block by block: the float graph and the quantised one on the same data, compared.
 
 A block is a layer of CLIP or of the decoder, the projector, or the head.
 """
@@ -22,7 +22,7 @@ Feed = Callable[[type[np.generic]], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Of one block: what is left of the signal behind it, in decibels, and the noise that it adds.
+    """What quantising costs in one block: the signal left behind it, in decibels, and the noise that it adds.
 
     Attributes:
         stage: the block's.
@@ -40,7 +40,7 @@ class Sensitivity:
 
 
 def block_of(layer: str) -> str:
-    """The block that a linear layer of a checkpoint belongs to."""
+    """Returns the block that a linear layer of a checkpoint belongs to."""
     found = re.match(r".*?layers\.\d+", layer)
     return found[0] if found else "projector" if "mm_projector" in layer else "head"
 
@@ -56,12 +56,12 @@ class Piece:
 def compare(
     stage: str, wanted: Sequence[Piece], coded: Sequence[Piece], feeds: Sequence[Feed], exact: frozenset[str]
 ) -> list[Sensitivity]:
-    """Run both kinds of a stage.
+    """Runs a stage's float graphs and its quantised ones, and compares them behind every block.
 
     Args:
         stage: for the result.
         wanted: its pieces with exact weights, in order.
-        coded: the same, of codes.
+        coded: the same, quantised.
         feeds: what the graphs read, for each sample.
         exact: blocks that have 16-bit weights.
     """
@@ -83,7 +83,8 @@ def compare(
 
 
 def _outputs(pieces: Sequence[Piece], feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    found, hidden = {}, {}
+    found: dict[str, np.ndarray] = {}
+    hidden: dict[str, np.ndarray] = {}
     for piece in pieces:
         session, names = _watched(piece)
         inputs = {one.name for one in session.get_inputs()}
@@ -98,7 +99,7 @@ def _watched(piece: Piece) -> tuple[ort.InferenceSession, dict[str, str]]:
     model = onnx.load(str(piece.path), load_external_data=False)
     outputs = {value.name for value in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
-    # In a graph of codes a tensor has its name only where it is an output.
+    # In a quantised graph a tensor has its name only where it is an output.
     names = {block: name if name in made else f"{name}.value" for block, name in piece.blocks.items()}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names.values() if name not in outputs)
     watched = piece.path.with_name(f"{piece.path.stem}.watched.onnx")

@@ -1,8 +1,8 @@
-"""Writes the stages of a bundle for an NPU: graphs of codes, calibrated, with shapes that are fixed."""
+"""Writes the stages of a bundle for an NPU: quantised graphs, calibrated, with shapes that are fixed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,42 +14,59 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run, filled, positions
 from mobilevlm.image import ImageSpec, load_image, preprocess
 
-from ...calibration.conversations import embedded
+from ...calibration.conversations import Conversations, embedded
 from ...calibration.decoder_activations import Observed
 from ...calibration.vision_activations import pictures
-from ...lowerings import qnn as delta
-from ...plan import BuildPlan
+from ...lowerings import qnn as lowering
 from ...split.decoder import write_decoder
 from ...split.graph import no_moments
 from ...split.kv_cache import CacheForm
 from ...split.vision import write_vision
 from ...verification.written_weights import WORD_NOISE, Written
 from ...weights.equalize import Balanced
-from ...weights.kv_cache_scales import CacheCodes
-from .quantize_stage import Stage, write_coded
+from ...weights.kv_cache_scales import CacheScaled
+from ..stage_plan import StagePlan
+from .quantize_stage import Stage, write_quantized
+from .report import render_sensitivity
+from .sensitivity import Feed, Sensitivity
 
 RESULT_BITS = 16
-SAMPLES = 2  # pictures, and conversations, that coded weights are compared with exact ones on
+SAMPLES = 2  # images, and conversations, that quantised weights are compared with exact ones on
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
-    """Write vision and decoder into a directory."""
+def write_stages(
+    plan: StagePlan, calibration: Conversations, may_be_exact: bool, directory: Path, progress: tqdm
+) -> Written:
+    """Writes vision and decoder into a directory.
+
+    Args:
+        plan: the stages.
+        calibration: conversations that ranges are found on.
+        may_be_exact: whether blocks can have 16-bit weights.
+        directory: receives the files.
+        progress: counts bytes of weights.
+    """
     even = Balanced(plan.checkpoint.tensors, plan.checkpoint.config)
-    may_be_exact = plan.soc is not None and plan.soc.multiplies_16_bits
     makers = {stages.VISION: _vision} if stages.VISION in plan.precisions else {}
-    sources, graphs, found = {}, {}, []
+    sources: dict[str, Mapping[str, torch.Tensor]] = {}
+    graphs: dict[str, list[str]] = {}
+    found: list[Sensitivity] = []
     for name, make in (makers | {stages.DECODER: _decoder}).items():
-        stage = make(plan, even)
-        found += write_coded(stage, directory, may_be_exact, progress)
+        stage = make(plan, calibration, even)
+        found += write_quantized(stage, directory, may_be_exact, progress)
         sources[name], graphs[name] = stage.tensors, [next(iter(files)) for files in stage.files.values()]
-    return Written(sources, graphs, WORD_NOISE, result_bits=RESULT_BITS, sensitivity=found)
+    report = render_sensitivity(found, plan.precisions)
+    return Written(sources, graphs, WORD_NOISE, result_bits=RESULT_BITS, report=report)
 
 
-def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:
-    spec, files = ImageSpec.of(plan.checkpoint.config), pictures(plan.calibration)
+def _vision(plan: StagePlan, calibration: Conversations, tensors: Balanced) -> Stage:
+    spec, files = ImageSpec.of(plan.checkpoint.config), pictures(calibration)
 
     def feed(path: Path) -> dict[str, np.ndarray]:
         return {stages.PIXEL_VALUES: preprocess(load_image(path), spec)}
+
+    def sample(path: Path) -> Feed:
+        return lambda dtype: feed(path)
 
     def calibrate(runs: Sequence[Run]) -> None:
         for path in files:
@@ -61,19 +78,19 @@ def _vision(plan: BuildPlan, tensors: Balanced) -> Stage:
         precision=plan.precisions[name],
         tensors=tensors,
         moments=lambda: no_moments,
-        pieces={name: partial(write_vision, config=plan.checkpoint.config, lowering=delta)},
+        pieces={name: partial(write_vision, config=plan.checkpoint.config, lowering=lowering)},
         calibrate=calibrate,
-        samples=[lambda _, path=path: feed(path) for path in files[:SAMPLES]],
-        byte_steps={name: {}},
+        samples=[sample(path) for path in files[:SAMPLES]],
+        byte_scales={name: {}},
         files={name: {name: {}}},
     )
 
 
-def _decoder(plan: BuildPlan, tensors: Balanced) -> Stage:
+def _decoder(plan: StagePlan, calibration: Conversations, tensors: Balanced) -> Stage:
     config, parts, cache = plan.checkpoint.config, plan.parts, CacheForm(plan.max_context)
-    conversations = [rows[0, : plan.max_context].numpy() for rows in embedded(plan.checkpoint, plan.calibration)]
+    conversations = [rows[0, : plan.max_context].numpy() for rows in embedded(plan.checkpoint, calibration)]
     observed = Observed(config, tensors, [torch.from_numpy(rows)[None] for rows in conversations])
-    weights = CacheCodes(tensors, config, observed.cache_steps)
+    weights = CacheScaled(tensors, config, observed.cache_scales)
     caches = {part: [(n, kind) for n in layers for kind in stages.CACHE_PARTS] for part, layers in parts.items()}
 
     def calibrate(runs: Sequence[Run]) -> None:
@@ -101,13 +118,13 @@ def _decoder(plan: BuildPlan, tensors: Balanced) -> Stage:
         tensors=weights,
         moments=moments,
         pieces={
-            part: partial(write_decoder, config=config, lowering=delta, cache=cache, layers=layers)
+            part: partial(write_decoder, config=config, lowering=lowering, cache=cache, layers=layers)
             for part, layers in parts.items()
         },
         calibrate=calibrate,
         samples=[partial(feed, rows[-PROMPT_ROWS:]) for rows in conversations[:SAMPLES]],
-        # In steps already: see `kv_cache_scales.py`.
-        byte_steps={
+        # Scaled already: see `kv_cache_scales.py`.
+        byte_scales={
             part: {name(*key): 1.0 for key in keys for name in (stages.past, stages.new_rows)}
             for part, keys in caches.items()
         },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from tqdm import tqdm
@@ -13,13 +12,11 @@ from mobilevlm.engines.judge import HEADER, table
 from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
 
 from ...verification.stages import HALF_MAX, HEADROOM, Peak
-
-if TYPE_CHECKING:
-    from ...plan import BuildPlan
+from ..stage_plan import StagePlan
 
 
-def tensorrt_lines(plan: BuildPlan) -> list[str]:
-    """Items about the decoder's pieces and its calibration."""
+def tensorrt_lines(plan: StagePlan) -> list[str]:
+    """Returns items about the decoder's pieces and its calibration."""
     cut = ", ".join(f"{name} (layers {layers.start} to {layers.stop - 1})" for name, layers in plan.parts.items())
     lines = [f"- decoder engines: {cut}"]
     if plan.calibration is None:
@@ -33,7 +30,7 @@ def tensorrt_lines(plan: BuildPlan) -> list[str]:
 
 
 def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
-    """Of each stage, the bytes of weights that are stored in each type."""
+    """Returns stage to type to the bytes of weights that are stored in it."""
     found: dict[str, dict[str, int]] = {}
     for path in sorted(directory.glob(onnx_file("*"))):
         if path.name.endswith(float32_file("")):
@@ -47,7 +44,7 @@ def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
 
 
 def render_weights(directory: Path) -> str:
-    """A table of what `weight_bytes` finds: an int8 decoder has float16 weights, too."""
+    """Returns a table of what `weight_bytes` finds, as Markdown: an int8 decoder has float16 weights, too."""
     lines = ["", "| stage | weights in | MB |", "|---|---|---|"]
     for stage, sizes in weight_bytes(directory).items():
         lines += [f"| {stage} | {name} | {size / 1e6:.2f} |" for name, size in sizes.items() if size]
@@ -55,7 +52,7 @@ def render_weights(directory: Path) -> str:
 
 
 def render_judgement(bundle: Bundle) -> str:
-    """What NVIDIA's own builder makes of the graphs, here and without a GPU.
+    """Returns what NVIDIA's own builder makes of the graphs, here and without a GPU, as Markdown.
 
     Raises:
         UserError: it refuses one, or TensorRT-RTX is not installed.
@@ -69,7 +66,7 @@ def render_judgement(bundle: Bundle) -> str:
 
 
 def render_peaks(peaks: list[Peak]) -> str:
-    """A table of the largest float16 values; nothing where there are none."""
+    """Returns a table of the largest float16 values, as Markdown; nothing where there are none."""
     if not peaks:
         return ""
     lines = [

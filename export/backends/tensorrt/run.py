@@ -14,7 +14,8 @@ from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 from mobilevlm.pages import Pages
 
-from ...verification.stages import Peak, by_name, open_session, open_unrounded
+from ...verification.onnx_session import by_name, open_session, open_unrounded
+from ...verification.stages import Peak
 from ...verification.tensor_ranges import Ranges
 from .float32_twin import external_files, half_tensors
 
@@ -58,7 +59,7 @@ class WatchedGraph:
 
 
 class TensorrtStages:
-    """See `stage_runs.Stages`.
+    """Runs the stages of a bundle for TensorRT before they are compiled (see `verification.stages.Stages`).
 
     Args:
         directory: holds the ONNX files.

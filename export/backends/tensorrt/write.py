@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
@@ -16,81 +19,120 @@ from mobilevlm.errors import UserError
 from ...calibration.conversations import embedded
 from ...calibration.decoder_activations import Observed
 from ...calibration.vision_activations import vision_magnitudes
-from ...lowerings import tensorrt_delta as strided
-from ...plan import BuildPlan
+from ...lowerings import tensorrt_delta
 from ...precisions import precision
 from ...precisions.a16w4 import HEADS
 from ...split.decoder import write_decoder, write_likeliest
-from ...split.graph import Graph, no_magnitudes, no_moments
+from ...split.graph import Graph, Moments, no_magnitudes, no_moments
+from ...split.int8_error import Magnitudes
 from ...split.kv_cache import CacheForm
 from ...split.vision import write_vision
 from ...verification.written_weights import FLOAT16_NOISE, Written
 from ...weights.equalize import Balanced
 from ...weights.smoothquant import Smoothed
+from ..stage_plan import StagePlan
 from .float32_twin import in_float32
 
 OPSET, INT4_OPSET = 20, 21
 VERSIONS = ("10.3", "10.16", "11.4")  # of TensorRT that graphs are written for: the oldest, and where something changed
 
 
-def write_stages(plan: BuildPlan, directory: Path, progress: tqdm) -> Written:
-    """Write vision and decoder into a directory.
+@dataclass(frozen=True)
+class Source:
+    """What a stage's graphs are written from.
+
+    Attributes:
+        tensors: the checkpoint's, equalised where the stage is quantised.
+        moments: of what a linear layer reads, for weights that are chosen.
+        magnitudes: of what a linear layer reads, for int8 activations.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    moments: Moments = no_moments
+    magnitudes: Callable[[str], Magnitudes | None] = no_magnitudes
+
+
+def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
+    """Writes vision and decoder into a directory.
+
+    Args:
+        plan: the stages.
+        directory: receives the files.
+        progress: counts bytes of weights.
 
     Raises:
         UserError: a graph that TensorRT would refuse, which is a mistake of ours: names node, rule and remedy.
     """
-    config, tensors = plan.checkpoint.config, plan.checkpoint.tensors
-    even = Balanced(tensors, config)
-    moments, magnitudes = no_moments, dict.fromkeys(plan.precisions, no_magnitudes)
-    weights = {stage: even if name in QUANTIZED else tensors for stage, name in plan.precisions.items()}
-    if plan.precisions.get(stages.VISION) == "int8":
-        magnitudes[stages.VISION] = vision_magnitudes(plan.checkpoint, even, plan.calibration).get
-    if plan.precisions[stages.DECODER] == "int8":
-        weights[stages.DECODER] = smoothed = Smoothed(even)
-        observed = Observed(config, even, embedded(plan.checkpoint, plan.calibration), False, smoothed)
-        magnitudes[stages.DECODER] = lambda layer: None if layer in HEADS else observed.magnitudes(layer)
-    elif plan.precisions[stages.DECODER] == "int4" and plan.choose_weights:
-        moments = Observed(config, even, embedded(plan.checkpoint, plan.calibration)).moments
+    config = plan.checkpoint.config
+    even = Balanced(plan.checkpoint.tensors, config)
+    sources = {stages.DECODER: _decoder_source(plan, even)}
+    graphs = {stages.DECODER: list(plan.parts)}
+    if stages.VISION in plan.precisions:
+        sources[stages.VISION], graphs[stages.VISION] = _vision_source(plan, even), [stages.VISION]
 
-    def opened(stage: str, part: str, **options) -> Graph:
-        name = plan.precisions[stage]
+    def opened(stage: str, part: str, opset: int) -> Graph:
+        name, source = plan.precisions[stage], sources[stage]
         return Graph(
             part,
-            weights[stage],
-            precision(plan.target.module(name)),
+            source.tensors,
+            precision(plan.modules[stage]),
             directory / stages.weights_file(part),
             progress.update,
-            dtype=np.float32 if name == "fp32" else np.float16,
-            magnitudes=magnitudes[stage],
-            **options,
+            source.moments,
+            opset,
+            np.float32 if name == "fp32" else np.float16,
+            source.magnitudes,
         )
 
     if stages.VISION in plan.precisions:
         progress.set_description(f"writing vision {plan.precisions[stages.VISION]}")
-        with opened(stages.VISION, stages.VISION, opset=OPSET) as graph:
-            write_vision(graph, config, strided)
+        with opened(stages.VISION, stages.VISION, OPSET) as graph:
+            write_vision(graph, config, tensorrt_delta)
             save(graph, directory, stages.VISION)
     name, cache = plan.precisions[stages.DECODER], CacheForm(plan.max_context)
     progress.set_description(f"writing decoder {name}")
-    opset = INT4_OPSET if name == "int4" else OPSET
     for part, layers in plan.parts.items():
-        with opened(stages.DECODER, part, moments=moments, opset=opset) as graph:
-            write_decoder(graph, config, strided, cache, layers)
+        with opened(stages.DECODER, part, INT4_OPSET if name == "int4" else OPSET) as graph:
+            write_decoder(graph, config, tensorrt_delta, cache, layers)
             if layers.stop == config.num_hidden_layers:
                 write_likeliest(graph, config)
             save(graph, directory, part)
-    graphs = {stage: [stage] for stage in plan.precisions if stage != stages.DECODER}
-    graphs[stages.DECODER] = list(plan.parts)
-    return Written(weights, graphs, FLOAT16_NOISE)
+    order = list(plan.precisions)
+    return Written({one: sources[one].tensors for one in order}, {one: graphs[one] for one in order}, FLOAT16_NOISE)
+
+
+def _vision_source(plan: StagePlan, even: Balanced) -> Source:
+    name = plan.precisions[stages.VISION]
+    tensors = even if name in QUANTIZED else plan.checkpoint.tensors
+    if name != "int8":
+        return Source(tensors)
+    found = vision_magnitudes(plan.checkpoint, even, plan.required_calibration())
+    return Source(tensors, magnitudes=found.get)
+
+
+def _decoder_source(plan: StagePlan, even: Balanced) -> Source:
+    name, config = plan.precisions[stages.DECODER], plan.checkpoint.config
+    if name == "int8":
+        smoothed, inputs = Smoothed(even), embedded(plan.checkpoint, plan.required_calibration())
+        observed = Observed(config, even, inputs, with_moments=False, smoothed=smoothed)
+        # Nothing after the head makes up for its rounding.
+        return Source(smoothed, magnitudes=lambda layer: None if layer in HEADS else observed.magnitudes(layer))
+    if name == "int4" and plan.choose_weights:
+        inputs = embedded(plan.checkpoint, plan.required_calibration())
+        return Source(even, moments=Observed(config, even, inputs).moments)
+    return Source(even if name in QUANTIZED else plan.checkpoint.tensors)
 
 
 def save(graph: Graph, directory: Path, name: str) -> None:
-    """Write a graph's file and its form for a CPU, and check that TensorRT will take it.
+    """Writes a graph's file and its form for a CPU, and checks that TensorRT will take it.
 
     Args:
         graph: what was written.
         directory: for the file.
         name: of the graph.
+
+    Raises:
+        UserError: a version of TensorRT would refuse it.
     """
     path = directory / stages.onnx_file(name)
     graph.save(path)

@@ -1,0 +1,18 @@
+"""What `report.md` says of a bundle for a CPU, beside what it says of all."""
+
+from __future__ import annotations
+
+from mobilevlm.engines.stages import DECODER
+from mobilevlm.engines.targets import CALIBRATED, QUANTIZED
+
+from ..stage_plan import StagePlan
+
+
+def weight_lines(plan: StagePlan) -> list[str]:
+    """Returns the item on how the decoder's quantised weights were chosen."""
+    if plan.calibration and plan.choose_weights:
+        count, path = len(plan.calibration.rows), plan.calibration.path
+        return [f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}"]
+    if plan.precisions[DECODER] in QUANTIZED and plan.precisions[DECODER] in CALIBRATED:
+        return ["- decoder weights rounded one by one: random ones have nothing to be calibrated on"]
+    return []
