@@ -13,8 +13,8 @@ from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
-from ..embeddings import Block, Rows
-from ..runner import Runner, open_runner, scores
+from ..embeddings import EmbeddingBlock, Embeddings
+from ..runner import Runner, open_runner
 from ..sampling import Sampler, Sampling
 from .plan import Plan
 from .quiet import wait_until_quiet, watched
@@ -108,7 +108,7 @@ class Engine:
         figures = self.question()
         return figures | {"decode_ms": [self.decode(context) for context in self.plan.contexts]}
 
-    def encode(self) -> Block:
+    def encode(self) -> EmbeddingBlock:
         """The vision stage: (N, D) rows as a runner hands them out, none without vision."""
         if self._pixel_values is None:
             return np.empty((0, self._table.shape[1]), np.float32)
@@ -121,30 +121,30 @@ class Engine:
         encoded = time.perf_counter()
         rows = self._prompt(image_embeds)
         spliced = time.perf_counter()
-        logits = scores(self._runner, rows, 0)
+        logits = self._runner.decode(rows, 0)
         filled = time.perf_counter()
         self._token = self._sampler.sample(logits, [])
         end = time.perf_counter()
         encode_ms = (encoded - begin) * 1e3 if self._pixel_values is not None else None
         return {"encode_ms": encode_ms, "prefill_ms": (filled - spliced) * 1e3, "ttft_ms": (end - begin) * 1e3}
 
-    def prefill(self, image_embeds: Block) -> np.ndarray:
+    def prefill(self, image_embeds: EmbeddingBlock) -> np.ndarray:
         """The decoder on a prompt that begins with the picture's rows: (V,) float32 logits."""
-        return self._runner.decode(np.asarray(self._prompt(image_embeds)), 0)
+        return np.asarray(self._runner.decode(self._prompt(image_embeds), 0))
 
     def decode(self, context: int) -> list[float]:
         """Generate behind `context` rows of the kv cache: milliseconds of each token, its choice included."""
         times = []
         for past in range(context, context + self.plan.decode_tokens):
             begin = time.perf_counter()
-            logits = scores(self._runner, Rows([self._rows(self._token)]), past)
+            logits = self._runner.decode(self._rows(self._token), past)
             self._token = self._sampler.sample(logits, [])
             times.append((time.perf_counter() - begin) * 1e3)
         return times
 
-    def _prompt(self, image_embeds: Block) -> Rows:
+    def _prompt(self, image_embeds: EmbeddingBlock) -> Embeddings:
         text = self.plan.prompt_tokens - len(image_embeds)
-        return Rows([image_embeds, self._rows(self._ids[:text])])
+        return Embeddings([image_embeds, self._rows(self._ids[:text])])
 
     def _rows(self, ids: Any) -> np.ndarray:
         return self._table.rows(np.atleast_1d(ids))

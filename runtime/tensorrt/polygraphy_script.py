@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-
-import numpy as np
 
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.onnx_wire import node_outputs
@@ -30,12 +28,11 @@ MOVES = ("Cast", "Concat", "DequantizeLinear", "Identity", "Reshape", "Slice", "
 MEASURED = {VISION: IMAGE_EMBEDS, DECODER: LOGITS}  # tensors whose floors are those of a stage
 
 
-def write_folders(bundle: Bundle, row: Callable[[int], np.ndarray], out: Path, stages: Collection[str]) -> list[Path]:
-    """Write a folder for each size of call of each graph: `inputs.json`, `outputs.json` and `polygraphy.sh`.
+def write_folders(bundle: Bundle, out: Path, stages: Collection[str]) -> list[Path]:
+    """Writes a folder for each size of call of each graph: `inputs.json`, `outputs.json` and `polygraphy.sh`.
 
     Args:
         bundle: for TensorRT, compiled or not.
-        row: a token's row (1, D) of the embedding table.
         out: gets the folders; files in them are replaced.
         stages: whose graphs are meant.
 
@@ -54,7 +51,7 @@ def write_folders(bundle: Bundle, row: Callable[[int], np.ndarray], out: Path, s
         )
     floors = {stage: _floor_db(bundle, stage) for stage in stages}
     written = []
-    for call in sample_calls(bundle, row):
+    for call in sample_calls(bundle):
         if call.stage not in stages:
             continue
         folder = out / call.name
