@@ -22,11 +22,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from safetensors.numpy import load_file
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, localized, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
 from mobilevlm.engines.stages import DECODER, GOLDEN_FILE, PIXEL_VALUES, VISION
-from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.tensorrt.require import find_tensorrt_target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
 
 def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
     """The command that writes what Polygraphy needs to debug some stages of a bundle."""
-    words = ["python", "runtime/verify.py", "--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy"]
-    return shlex.join([*words, "--stages", *stages])
+    words = ["--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy", "--stages", *stages]
+    return command("runtime/verify.py", *words)
 
 
 def _write_polygraphy(options: argparse.Namespace) -> None:
@@ -92,18 +92,17 @@ def _verify(options: argparse.Namespace) -> None:
     for finding in found:
         print(finding)
     print(f"tokens: {same} of {of} are PyTorch's")
-    target = TARGETS.get(bundle.manifest.target)
     bad = dict.fromkeys(finding.stage for finding in found if not finding.is_good)
-    if bad and target is not None and target.backend == TENSORRT:
+    if bad and find_tensorrt_target(bundle) is not None:
         print(
-            f"If it was compiled here, do it again: delete its .engine files and timing.cache, then python "
-            f"engines/compile.py {options.engine}\nTo find the layer that differs: "
+            "If it was compiled here, do it again: delete its .engine files and timing.cache, then "
+            f"{command('engines/compile.py', options.engine)}\nTo find the layer that differs: "
             f"{polygraphy_command(options.engine, bad)}",
             file=sys.stderr,
         )
     require(bundle, found)
     if not found:
-        raise UserError(f"{options.engine} is of a version that recorded no figures: {bundle.manifest.command}")
+        raise UserError(f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.onnx_wire import node_outputs
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
+from mobilevlm.engines.tensorrt.require import tensorrt_target
 
 from ..self_check import DEVICE_DB, TWICE_DB
 from .polygraphy_json import write_inputs, write_outputs
@@ -43,12 +43,9 @@ def write_folders(bundle: Bundle, out: Path, stages: Collection[str]) -> list[Pa
         BundleError: the bundle is not for TensorRT, is of a version that noted no floors, or its graphs are missing or
             compute something else than PyTorch.
     """
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise BundleError(
-            f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs: Polygraphy "
-            "debugs bundles for orin, orin-nx, orin-nano and cuda"
-        )
+    tensorrt_target(
+        bundle, ", which has no TensorRT graphs: Polygraphy debugs bundles for orin, orin-nx, orin-nano and cuda"
+    )
     floors = {stage: _floor_db(bundle, stage) for stage in stages}
     written = []
     for call in sample_calls(bundle):
