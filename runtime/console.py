@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,8 @@ from mobilevlm.errors import UserError, user_path
 
 from .dialogue import Dialogue
 from .sampling import Sampling
+from .session import Session
 from .statistics import Statistics
-
-if TYPE_CHECKING:
-    from .session import Session
 
 HELP = """\
 Type a question. Commands:
@@ -37,7 +34,7 @@ class Console:
         self, session: Session, conv_mode: str, sampling: Sampling, max_new_tokens: int, images: Sequence[str] = ()
     ):
         self._dialogue, self._read_image = Dialogue(session, conv_mode), session.read_image
-        self._options = {"sampling": sampling, "max_new_tokens": max_new_tokens}
+        self._sampling, self._max_new_tokens = sampling, max_new_tokens
         self._shown: list[np.ndarray] = []
         self._statistics: Statistics | None = None
         self._interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
@@ -93,7 +90,7 @@ class Console:
 
     def _answer(self, question: str) -> None:
         shown, self._shown = self._shown, []
-        reply = self._dialogue.ask(question, shown, **self._options)
+        reply = self._dialogue.ask(question, shown, sampling=self._sampling, max_new_tokens=self._max_new_tokens)
         pieces = iter(reply)
         try:
             for piece in pieces:

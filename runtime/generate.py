@@ -1,44 +1,95 @@
-"""One answer while it is generated: iterate over it for text, then read what it became."""
+"""The generation loop, and one answer while it is generated: iterate over a `Reply` for text, then read what it became.
+
+A token's way through the files: `chat` reads the question, `dialogue` keeps what was said, `session` makes a prompt of
+it, the loop below samples tokens, `decoder` feeds them to the kv cache, and a backend's `runner` runs the layers.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
 
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import StopRule
+from mobilevlm.text.tokenizer import Tokenizer
 
-from .embeddings import Rows
+from .decoder import Decoder, Prompt
 from .sampling import Sampler
 from .statistics import Statistics
 from .text_stream import TextStream
 
-if TYPE_CHECKING:
-    from .session import Session
 
+class Clock:
+    """Times of one answer.
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt as the decoder takes it.
+    Args:
+        start: `time.perf_counter` when the question was asked.
 
     Attributes:
-        input_ids: token ids, -200 where an image is.
-        inputs_embeds: (S, D), images in their places.
-        keys: one for each row, equal rows have equal keys (see `kv_cache.CachedPrefix`).
-        image_encode_ms: time the vision stage took.
+        start: as above, in seconds.
+        first: when the first token was there, in seconds; `start` until then.
+        last: when the latest token was there, in seconds; `start` until then.
+        prefill_ms: that the decoder took for the prompt.
+        reused: tokens of the prompt that were in the kv cache already.
     """
 
-    input_ids: list[int]
-    inputs_embeds: Rows
-    keys: Sequence[Hashable]
-    image_encode_ms: float
+    def __init__(self, start: float):
+        self.start = self.first = self.last = start
+        self.prefill_ms, self.reused = 0.0, 0
+
+
+def generate(decoder: Decoder, prompt: Prompt, sampler: Sampler, max_new_tokens: int, clock: Clock) -> Iterator[int]:
+    """Yields token ids, one after the other; the caller decides when the answer is complete, and leaves.
+
+    Args:
+        decoder: runs prompt and tokens.
+        prompt: what is answered.
+        sampler: chooses each token.
+        max_new_tokens: most tokens to yield; fewer when the kv cache is full.
+        clock: gets the times.
+
+    Raises:
+        UserError: another answer was begun in the meantime.
+    """
+    limit = min(max_new_tokens, room(decoder, prompt))
+    previous = list(prompt.input_ids)
+    begin = time.perf_counter()
+    logits, clock.reused = decoder.run_prompt(prompt)
+    clock.prefill_ms = (time.perf_counter() - begin) * 1e3
+    for count in range(1, limit + 1):
+        token = sampler.sample(logits, previous)
+        clock.last = time.perf_counter()
+        if count == 1:
+            clock.first = clock.last
+        yield token
+        if count < limit:
+            previous.append(token)
+            logits = decoder.run_token(prompt, token)
+
+
+def room(decoder: Decoder, prompt: Prompt) -> int:
+    """Number of tokens that can follow a prompt: the last one is chosen without being put into the kv cache.
+
+    Args:
+        decoder: whose kv cache it is.
+        prompt: what the cache holds.
+    """
+    return decoder.max_context - len(prompt.keys) + 1
 
 
 class Reply:
     """The answer to one prompt. Iterating generates it; it can be iterated over once, and left early.
+
+    Args:
+        decoder: runs prompt and tokens.
+        tokenizer: turns tokens into text.
+        prompt: what is answered.
+        rule: says when the answer is complete.
+        sampler: chooses each token.
+        max_new_tokens: upper bound on the answer's length.
+        start: `time.perf_counter` when the question was asked, for TTFT.
+        on_end: called with the answer's text when it has ended.
 
     Attributes:
         text: the answer so far; exactly the joined pieces.
@@ -49,7 +100,8 @@ class Reply:
 
     def __init__(
         self,
-        session: Session,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
         prompt: Prompt,
         rule: StopRule,
         sampler: Sampler,
@@ -57,15 +109,16 @@ class Reply:
         start: float,
         on_end: Callable[[str], object],
     ):
-        self.text, self.tokens = "", []
-        self.finish = "interrupted"
+        self.text, self.finish = "", "interrupted"
+        self.tokens: list[int] = []
         self.statistics: Statistics | None = None
-        self._session, self._prompt, self._rule, self._sampler = session, prompt, rule, sampler
-        self._max_new_tokens, self._start, self._on_end = max_new_tokens, start, on_end
+        self._decoder, self._tokenizer, self._prompt, self._rule = decoder, tokenizer, prompt, rule
+        self._sampler, self._max_new_tokens, self._on_end = sampler, max_new_tokens, on_end
+        self._clock = Clock(start)
         self._begun = False
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield pieces of text as soon as they are certain.
+    def __iter__(self) -> Generator[str, None, None]:
+        """Yields pieces of text as soon as they are certain.
 
         Raises:
             UserError: it was iterated over before, or another answer was begun in its session.
@@ -73,12 +126,10 @@ class Reply:
         if self._begun:
             raise UserError("this reply was generated already: its text is in .text")
         self._begun = True
-        stream = TextStream(self._session.tokenizer.decode, [self._rule.keyword])
-        clock = _Clock(self._start)
+        stream = TextStream(self._tokenizer.decode, [self._rule.keyword])
         try:
-            for token in self._generate(clock):
+            for token in generate(self._decoder, self._prompt, self._sampler, self._max_new_tokens, self._clock):
                 self.tokens.append(token)
-                clock.token()
                 piece = stream.push(token)
                 # The rule looks at as many tokens as the keyword has; the stream also knows one spelt with more.
                 ended = self._rule.stops(self.tokens) or stream.stopped
@@ -91,62 +142,26 @@ class Reply:
                     self.finish = "stop"
                     break
             else:
-                room = self._session.max_context - len(self._prompt.keys) + 1
-                self.finish = "length" if self._max_new_tokens <= room else "context"
+                fits = self._max_new_tokens <= room(self._decoder, self._prompt)
+                self.finish = "length" if fits else "context"
             rest = stream.flush()
             if rest:
                 self.text += rest
                 yield rest
         finally:
-            self.statistics = self._statistics(clock)
+            self.statistics = self._figures()
             self._on_end(self.text)
 
-    def _generate(self, clock: _Clock) -> Iterator[int]:
-        """Yield tokens until the limit; the caller decides when an answer is complete."""
-        session, prompt = self._session, self._prompt
-        limit = min(self._max_new_tokens, session.max_context - len(prompt.keys) + 1)
-        clock.prefill_begins()
-        logits, clock.reused = session.run_prompt(self, prompt.inputs_embeds, prompt.keys)
-        clock.prefill_ends()
-        previous = list(prompt.input_ids)
-        for count in range(1, limit + 1):
-            token = self._sampler.sample(logits, previous)
-            yield token
-            if count < limit:
-                previous.append(token)
-                logits = session.run_token(self, token)
-
-    def _statistics(self, clock: _Clock) -> Statistics:
-        decoded = len(self.tokens) - 1
+    def _figures(self) -> Statistics:
+        clock, decoded = self._clock, len(self.tokens) - 1
         seconds = clock.last - clock.first
         return Statistics(
             image_encode_ms=self._prompt.image_encode_ms,
             prefill_ms=clock.prefill_ms,
-            ttft_ms=(clock.first - self._start) * 1e3,
+            ttft_ms=(clock.first - clock.start) * 1e3,
             prompt_tokens=len(self._prompt.keys),
             reused_tokens=clock.reused,
             new_tokens=len(self.tokens),
             decode_tokens_per_s=decoded / seconds if decoded > 0 and seconds > 0 else 0.0,
             peak_rss_mib=peak_rss_bytes() / 2**20,
         )
-
-
-class _Clock:
-    """Times of one answer, in seconds of `time.perf_counter`."""
-
-    def __init__(self, start: float):
-        self.first = self.last = self._prefill = start
-        self.prefill_ms = 0.0
-        self.reused = 0
-        self._seen = False
-
-    def prefill_begins(self) -> None:
-        self._prefill = time.perf_counter()
-
-    def prefill_ends(self) -> None:
-        self.prefill_ms = (time.perf_counter() - self._prefill) * 1e3
-
-    def token(self) -> None:
-        self.last = time.perf_counter()
-        if not self._seen:
-            self.first, self._seen = self.last, True

@@ -1,94 +1,89 @@
-"""What a backend has to do: run the stages of one bundle and keep its kv cache."""
+"""The contract of a backend at run time, and the look-up of the one that a bundle needs.
+
+A runner runs the stages of one bundle and owns its kv cache. `runtime/BACKEND/runner.py` holds the runner of a backend
+and its `open_runner`, which takes the arguments of the one below.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
+from mobilevlm.commands import command
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.targets import TARGETS
 
-from .embeddings import Block, Rows
-from .top_logits import Likeliest
+from .embeddings import EmbeddingBlock
+from .top_logits import Logits
 
 
 class Runner(Protocol):
-    """The stages of one bundle on one backend.
+    """The stages of one bundle on one backend. N image tokens, S tokens of a call, D hidden size, V vocabulary.
 
     Attributes:
-        max_context: rows the kv cache holds.
+        max_context: tokens that the kv cache holds.
+        prompts_by: stage that runs long prompts: `prefill`, or `decoder` where there is no separate prefill.
+        same_arithmetic: whether the bundle's target computes in the arithmetic of the build's verification run, so that
+            its floors hold here; False for an NPU or a GPU.
     """
 
     max_context: int
+    prompts_by: str
+    same_arithmetic: bool
 
-    def encode_image(self, pixel_values: np.ndarray) -> Block:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32, or to what `np.asarray` makes that."""
+    def encode_image(self, pixel_values: np.ndarray) -> EmbeddingBlock:
+        """Runs the vision stage.
 
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run the decoder on rows that follow the first `past` rows of the kv cache, and append theirs to it.
+        Args:
+            pixel_values: (1, 3, H, H) float32, normalised as `image.preprocess` does.
+
+        Returns:
+            (N, D) float32, on the host or on the device.
+        """
+
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
+        """Runs the decoder on tokens that follow the first `past` of the kv cache, and appends their keys and values.
 
         Args:
             inputs_embeds: (S, D) float32, S >= 1, past + S <= max_context.
-            past: cache rows that stay; later ones are overwritten.
+            past: tokens of the kv cache that stay; later ones are overwritten.
 
         Returns:
-            (V,) float32 logits of the last row, valid until the next call.
+            Logits of the last token, valid until the next call.
+        """
+
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
+        """Runs tokens as `decode` runs a long prompt, however few they are.
+
+        Args:
+            inputs_embeds: as of `decode`.
+            past: as of `decode`.
         """
 
     def close(self) -> None:
-        """Give engines and memory back; nothing can be run afterwards."""
-
-
-@runtime_checkable
-class SortingRunner(Runner, Protocol):
-    """One whose device sorts out what a token is chosen from."""
-
-    def likeliest(self, inputs_embeds: Rows, past: int) -> Likeliest:
-        """`decode`, whose logits stay on the device but for the largest."""
-
-
-def scores(runner: Runner, inputs_embeds: Rows, past: int) -> np.ndarray | Likeliest:
-    """`Runner.decode`, with as much of the logits as a `Sampler` needs."""
-    if isinstance(runner, SortingRunner):
-        return runner.likeliest(inputs_embeds, past)
-    return runner.decode(np.asarray(inputs_embeds), past)
+        """Frees engines and memory; nothing can be run afterwards."""
 
 
 def open_runner(bundle: Bundle, profile_to: Path | None = None, on_cpu: bool = False) -> Runner:
-    """The runner of the backend a bundle's target names.
+    """Opens a bundle on the backend of its target.
 
     Args:
         bundle: what to run.
-        profile_to: a directory that gets a profile of each stage when the runner is given up.
-        on_cpu: whether graphs for an NPU or TensorRT should run on the CPU; a CPU's do anyhow.
+        profile_to: a directory that gets a profile of each stage when the runner is closed; None for no profile.
+        on_cpu: whether graphs for an NPU or TensorRT run on the CPU; those for a CPU do anyhow.
 
     Raises:
-        BundleError: this version has none for it, or it was profiled and its backend has no profile.
+        BundleError: this version does not know the bundle's target, or its backend cannot be profiled.
     """
     target = TARGETS.get(bundle.manifest.target)
-    if target is not None and target.backend == "ort":
-        from .ort.runner import OrtRunner
-
-        return OrtRunner(bundle, profile_to)
-    if target is not None and target.backend == "qnn":
-        from .qnn.runner import QnnRunner
-
-        if profile_to is not None:
-            raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
-        return QnnRunner(bundle, on_cpu)
-    if target is not None and target.backend == TENSORRT:
-        if profile_to is not None:
-            raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
-        if on_cpu:
-            from .tensorrt.on_cpu import GraphRunner
-
-            return GraphRunner(bundle)
-        from .tensorrt.runner import TrtRunner
-
-        return TrtRunner(bundle)
-    raise BundleError(
-        f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
-        "Build one for this machine: python export/build_engines.py --model DIR --target host"
-    )
+    if target is None:
+        build = command("export/build_engines.py", "--model", "DIR", "--target", "host")
+        raise BundleError(
+            f"{bundle.directory} was built for target {bundle.manifest.target}, which this version cannot run. "
+            f"Build one for this machine: {build}"
+        )
+    runner: Runner = import_module(f".{target.backend}.runner", __package__).open_runner(bundle, profile_to, on_cpu)
+    return runner

@@ -13,12 +13,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
-from .top_logits import Likeliest
+from .top_logits import Logits, TopLogits
 
 # Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
 _SCALE_MIN, _SCALE_MAX = 1e-12, 1e12
+# Most probability mass of the tokens whose logits were not returned: no draw of a session lands there.
+NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ class Sampler:
         self.sampling = sampling
         self._generator = np.random.default_rng(sampling.seed)
 
-    def sample(self, logits: np.ndarray | Likeliest, previous_ids: Sequence[int]) -> int:
-        """Choose the next token.
+    def sample(self, logits: Logits, previous_ids: Sequence[int]) -> int:
+        """Chooses the next token.
 
         Args:
-            logits: (vocab,) float32; -inf rules a token out. Not modified. Or what a device handed back of them.
+            logits: (V,) float32; -inf rules a token out. Not modified. Or the largest of them.
             previous_ids: prompt and generated ids, for the repetition penalty. Ids outside the vocabulary, such as
                 the image token -200, are ignored.
 
@@ -79,11 +82,11 @@ class Sampler:
             ValueError: `logits` is not one row.
             RuntimeError: `logits` holds NaN or +inf, or rules out every token.
         """
-        if isinstance(logits, Likeliest):
-            if logits.decides(self.sampling):
+        if isinstance(logits, TopLogits):
+            if top_suffice(logits, self.sampling):
                 tokens, among = logits.in_order()
                 return int(tokens[self.sample(among, ())])
-            logits = logits.everything()
+            logits = logits.fetch_all()
         scores = _penalised(_checked(logits), previous_ids, self.sampling.repetition_penalty)
         if self.sampling.temperature == 0:
             return int(scores.argmax())
@@ -94,11 +97,40 @@ class Sampler:
         return int(ids[chosen])
 
 
+def top_suffice(top: TopLogits, sampling: Sampling) -> bool:
+    """Returns whether a choice among the largest logits is the choice among all.
+
+    It is where none of the others can be chosen: some that tie with the last of the largest may be among the others. A
+    repetition penalty, or a distribution so flat that the others count, needs all.
+
+    Args:
+        top: the largest logits.
+        sampling: how the token is chosen.
+    """
+    if sampling.repetition_penalty != 1 or not np.isfinite(top.logits).all():
+        return False
+    others = top.vocabulary - len(top.tokens)
+    if others == 0:
+        return True
+    if sampling.temperature == 0:
+        return bool(top.logits[0] > top.logits[-1])
+    scores = top.logits / sampling.temperature  # in float32, as they are chosen by
+    if sampling.top_k is not None and sampling.top_k < len(scores):
+        return bool(scores[sampling.top_k - 1] > scores[-1])
+    weights = np.exp(scores - scores[0], dtype=np.float64)
+    return bool(others * weights[-1] < NEGLIGIBLE * weights.sum())
+
+
 def probabilities(logits: np.ndarray, previous_ids: Sequence[int], sampling: Sampling) -> np.ndarray:
-    """Return the distribution that `Sampler.sample` draws from; arguments and errors are the same.
+    """Returns the distribution that `Sampler.sample` draws from.
+
+    Args:
+        logits: (V,) float32, as of `Sampler.sample`, like the errors.
+        previous_ids: prompt and generated ids, for the repetition penalty.
+        sampling: how tokens are chosen.
 
     Returns:
-        (vocab,) float64, sums to 1, 0 for a token that is cut. Greedy: 1 for the token taken.
+        (V,) float64, sums to 1, 0 for a token that is cut. Greedy: 1 for the token taken.
     """
     scores = _penalised(_checked(logits), previous_ids, sampling.repetition_penalty)
     result = np.zeros(scores.shape, np.float64)
@@ -121,7 +153,7 @@ def _checked(logits: np.ndarray) -> np.ndarray:
     fault = f"NaN in {np.isnan(logits).sum()} of {logits.size} logits" if math.isnan(peak) else f"{peak} as top logit"
     raise RuntimeError(
         f"The engine produced {fault}. The decoder's numbers overflow in its precision: "
-        "build the bundle again with a wider --precision (export/build_engines.py)."
+        f"build the bundle again with a wider --precision ({command('export/build_engines.py')})."
     )
 
 

@@ -9,13 +9,14 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.decibels import snr_db
 from mobilevlm.engines.machine import fingerprint
@@ -31,10 +32,9 @@ from mobilevlm.engines.stages import (
     QUESTION_ROWS,
     VISION,
 )
-from mobilevlm.engines.targets import INT8_AMX, TARGETS
-from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
+from mobilevlm.engines.targets import INT8_AMX
 
-from .runner import Runner
+from .decoder import Decoder
 
 # Of the build's own results, on the same kernels: integers give the same bits, a float32 picture 120 dB.
 SAME_DB = 100.0
@@ -44,20 +44,6 @@ WORSE_DB = 10.0  # than at the build may a stage be against PyTorch: logits of o
 FLOAT_DB = 90.0  # and floats added in another order need not be better than this
 # Arithmetic in float16 or 16-bit integers, which a build's float32 stand-in does not have.
 DEVICE_DB = 30.0
-
-
-@runtime_checkable
-class PrefillRunner(Runner, Protocol):
-    """A runner that may have a separate prefill.
-
-    Attributes:
-        prompts_by: stage that long prompts run on.
-    """
-
-    prompts_by: str
-
-    def prefill(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """`decode` on the graphs that long prompts run on."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +76,20 @@ class Finding:
         )
 
 
-def run_sample(bundle: Bundle, runner: Runner, row: Callable[[int], np.ndarray]) -> list[Finding]:
-    """Run the sample's picture, prompt and answer, the prompt with PyTorch's picture in it.
-
-    Args:
-        bundle: whose sample it is.
-        runner: runs its stages.
-        row: a token's row (1, D) of the embedding table.
+def run_sample(decoder: Decoder) -> list[Finding]:
+    """Runs the image, prompt and answer of a bundle's sample, the prompt with PyTorch's image embeddings in it.
 
     Raises:
         BundleError: the sample is damaged.
     """
+    bundle, same_arithmetic = decoder.bundle, decoder.runner.same_arithmetic
     try:
         golden = load_file(bundle.path(GOLDEN_FILE))
-        outputs = _outputs(golden, bundle, runner, row)
+        outputs = _outputs(golden, decoder)
     except (OSError, KeyError, ValueError, IndexError) as error:
         raise BundleError(
             f"the sample of {bundle.directory} cannot be run ({error}). Build the bundle again: "
-            f"{bundle.manifest.command}"
+            f"{localized(bundle.manifest.command)}"
         ) from None
     found = []
     for (stage, tensor), got in outputs.items():
@@ -115,52 +97,47 @@ def run_sample(bundle: Bundle, runner: Runner, row: Callable[[int], np.ndarray])
         if noted is None or "snr_db" not in noted:  # a bundle of an older version
             continue
         measured = min(noted["snr_db"] - WORSE_DB, FLOAT_DB)
-        floor = _device(bundle, max(noted.get("floor_db", 0.0), measured))
+        floor = _floor_here(max(noted.get("floor_db", 0.0), measured), same_arithmetic)
         found.append(Finding(stage, tensor, "PyTorch", snr_db(got, golden[tensor].reshape(got.shape)), floor))
         of_form = bundle.manifest.verification.get(f"{stage}.form", {}).get(tensor)
         if of_form is not None and f"{BUILT}{tensor}" in golden:
             built = golden[f"{BUILT}{tensor}"].reshape(got.shape)
-            apart = _device(bundle, of_form["floor_db"] - TWICE_DB)
-            floor = SAME_DB if _same_kernels(bundle, stage, runner) else apart
+            apart = _floor_here(of_form["floor_db"] - TWICE_DB, same_arithmetic)
+            floor = SAME_DB if _same_kernels(decoder, stage) else apart
             found.append(Finding(stage, tensor, "the build", snr_db(got, built), max(floor, apart)))
     return found
 
 
-def _outputs(
-    golden: Mapping[str, np.ndarray], bundle: Bundle, runner: Runner, row: Callable[[int], np.ndarray]
-) -> dict[tuple[str, str], np.ndarray]:
-    """Outputs by stage and tensor."""
+def _outputs(golden: Mapping[str, np.ndarray], decoder: Decoder) -> dict[tuple[str, str], np.ndarray]:
+    """Returns the stages' outputs by stage and tensor, in the shapes that a bundle's sample stores."""
     found = {}
-    if bundle.has_vision:
-        found[VISION, IMAGE_EMBEDS] = np.asarray(runner.encode_image(golden[PIXEL_VALUES]))
-    ids = golden["input_ids"].tolist()
-    rows = np.concatenate([golden[IMAGE_EMBEDS][0] if token == IMAGE_TOKEN_INDEX else row(token) for token in ids])
-    rows, first = rows.astype(np.float32, copy=False), 0
+    if decoder.bundle.has_vision:
+        found[VISION, IMAGE_EMBEDS] = np.asarray(decoder.encode_image(golden[PIXEL_VALUES]))
+    shown = golden[IMAGE_EMBEDS] if decoder.bundle.has_vision else ()
+    prompt, first = np.asarray(decoder.splice(golden["input_ids"].tolist(), shown), np.float32), 0
     if FIRST_LOGITS in golden:  # not in a bundle of an older version
-        first = len(rows) - min(QUESTION_ROWS, len(rows) // 2)
-        run = runner.prefill if isinstance(runner, PrefillRunner) else runner.decode
-        stage = PREFILL if PREFILL in bundle.manifest.precision else DECODER
-        found[stage, FIRST_LOGITS] = run(rows[:first], 0)[None].copy()
-    logits = [runner.decode(rows[first:], first).copy()]
+        first = len(prompt) - min(QUESTION_ROWS, len(prompt) // 2)
+        stage = PREFILL if PREFILL in decoder.bundle.manifest.precision else DECODER
+        found[stage, FIRST_LOGITS] = np.array(decoder.prefill(prompt[:first], 0))[None]
+    logits = [np.array(decoder.decode(prompt[first:], first))]
     for number, token in enumerate(golden.get("answer", golden["tokens"][:-1]).tolist()):
-        logits.append(runner.decode(row(token), len(rows) + number).copy())
+        logits.append(np.array(decoder.decode(decoder.embed([token]), len(prompt) + number)))
     found[DECODER, LOGITS] = np.stack(logits)
     return found
 
 
-def _device(bundle: Bundle, floor_db: float) -> float:
-    """A build's floor where the bundle runs: on an NPU or a GPU arithmetic is another than the build's."""
-    target = TARGETS.get(bundle.manifest.target)
-    return floor_db if target is not None and target.backend == "ort" else min(floor_db, DEVICE_DB)
+def _floor_here(floor_db: float, same_arithmetic: bool) -> float:
+    """Returns the build's floor where the bundle runs: lower on an NPU or a GPU, whose arithmetic is another."""
+    return floor_db if same_arithmetic else min(floor_db, DEVICE_DB)
 
 
-def _same_kernels(bundle: Bundle, stage: str, runner: Runner) -> bool:
+def _same_kernels(decoder: Decoder, stage: str) -> bool:
     """Whether a stage must give what the build's gave, bit for bit but for sums of floats."""
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != "ort" or INT8_AMX in bundle.manifest.precision.values():
+    bundle = decoder.bundle
+    if not decoder.runner.same_arithmetic or INT8_AMX in bundle.manifest.precision.values():
         return False  # OpenVINO chooses its kernels itself
     has_prefill = PREFILL in bundle.manifest.precision
-    if has_prefill and stage != VISION and getattr(runner, "prompts_by", DECODER) != PREFILL:
+    if has_prefill and stage != VISION and decoder.prompts_by != PREFILL:
         return False  # the decoder's kernels filled the cache
     return not differences(bundle.manifest.machine)
 
@@ -193,6 +170,6 @@ def require(bundle: Bundle, found: list[Finding]) -> None:
     version = f", or with ONNX Runtime {built_with} (pip install onnxruntime=={built_with})" * ("onnxruntime" in other)
     raise BundleError(
         f"{bundle.directory} computes something else here than PyTorch and its build: {'; '.join(map(str, bad))}. "
-        f"{cause}Build it on this machine{version}: {bundle.manifest.command} (or with --precision fp32, which needs "
-        "no integer kernels). --no-check opens it all the same"
+        f"{cause}Build it on this machine{version}: {localized(bundle.manifest.command)} (or with "
+        "--precision fp32, which needs no integer kernels). --no-check opens it all the same"
     )

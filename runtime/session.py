@@ -1,4 +1,4 @@
-"""The one way to run a bundle: command line, server, benchmark and evaluation all go through a `Session`.
+"""The one way to run a bundle: command line, benchmark and evaluation all go through a `Session`.
 
 with Session("artifacts/demo-host-fp32") as session:
     for piece in session.chat("What is in the picture?", image="photo.jpg"):
@@ -7,34 +7,24 @@ with Session("artifacts/demo-host-fp32") as session:
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mobilevlm.engines import stages
-from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.embed_tokens import EmbedTokens
+from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError
-from mobilevlm.image import ImageSpec, load_image, preprocess
-from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX, Conversation, StopRule
+from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
+from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .dialogue import Dialogue
-from .embeddings import Block, Rows
-from .generate import Prompt, Reply
-from .kv_cache import CachedPrefix
-from .runner import open_runner, scores
+from .decoder import Prompt, open_decoder
+from .generate import Reply
 from .sampling import Sampler, Sampling
 from .self_check import require, run_sample
-from .top_logits import Likeliest
 from .verdicts import is_known_right, key_of, remember_right
-
-IMAGES_KEPT = 8  # image embeddings of about a megabyte each
 
 
 class Session:
@@ -44,12 +34,13 @@ class Session:
         bundle: what was opened.
         config: of its model.
         tokenizer: of its model.
-        max_context: rows of the kv cache.
-        prompts_by: stage that long prompts run on.
+        decoder: its stages, from token ids and images to logits.
+        max_context: tokens that the kv cache holds.
+        prompts_by: stage that runs long prompts.
     """
 
     def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True):
-        """Open a bundle; the first time on a machine, run its sample (`self_check.py`).
+        """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
         Args:
             engine: its directory.
@@ -64,28 +55,17 @@ class Session:
         self.config = self.bundle.config
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
-        self._table = EmbedTokens(self.bundle.path(stages.EMBED_TOKENS_FILE))
-        if self._table.shape != (self.config.vocab_size, self.config.hidden_size):
-            raise BundleError(
-                f"{self.bundle.path(stages.EMBED_TOKENS_FILE)} has shape {self._table.shape}, its model needs "
-                f"{(self.config.vocab_size, self.config.hidden_size)}. Build the bundle again: "
-                f"{self.bundle.manifest.command}"
-            )
-        self._runner = open_runner(self.bundle, on_cpu=on_cpu)
-        self.max_context = self._runner.max_context
-        self.prompts_by: str = getattr(self._runner, "prompts_by", stages.DECODER)
-        self._cached = CachedPrefix()
-        self._owner: object = None
-        self._image_embeds: OrderedDict[str, Block] = OrderedDict()
+        self.decoder = open_decoder(self.bundle, on_cpu)
+        self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
         if check:
             self._check()
 
     def _check(self) -> None:
-        key = key_of(self.bundle, self._runner)
+        key = key_of(self.bundle, self.decoder.runner)
         if is_known_right(self.bundle, key):
             return
         try:
-            require(self.bundle, run_sample(self.bundle, self._runner, self._rows))
+            require(self.bundle, run_sample(self.decoder))
         except BaseException:
             self.close()
             raise
@@ -98,11 +78,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Give the engines and their memory back."""
-        if self._runner is not None:
-            self._runner.close()
-        self._runner = self._table = None
-        self._image_embeds.clear()
+        """Frees the engines and their memory."""
+        self.decoder.close()
 
     def chat(
         self,
@@ -113,7 +90,7 @@ class Session:
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
     ) -> Reply:
-        """Answer one question on its own; see `dialogue.Dialogue` for several.
+        """Answers one question on its own; see `dialogue.Dialogue` for several.
 
         Args:
             prompt: what the user says, taken literally.
@@ -125,13 +102,21 @@ class Session:
         Raises:
             UserError: an unreadable image, an image for a text-only bundle, or a prompt longer than the context.
         """
-        return Dialogue(self, conv_mode).ask(prompt, image, sampling=sampling, max_new_tokens=max_new_tokens)
+        start = time.perf_counter()
+        conversation = Conversation(template(conv_mode))
+        images = self.read_images(image)
+        conversation.ask(prompt, len(images))
+        return self.reply(conversation, images, sampling, max_new_tokens, start)
+
+    def read_images(self, image: Any) -> list[np.ndarray]:
+        """Reads one image, a list of images or None, each as `read_image` does."""
+        return [self.read_image(item) for item in as_list(image)]
 
     def read_image(self, image: Any) -> np.ndarray:
-        """A picture as the vision stage takes it: (1, 3, H, H) float32; an array is taken for one already read.
+        """Returns an image as the vision stage takes it: (1, 3, H, H) float32; an array is taken for one already read.
 
         Raises:
-            UserError: the picture cannot be read, or this is a text-only bundle.
+            UserError: the image cannot be read, or this is a text-only bundle.
         """
         if not self.bundle.has_vision:
             raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
@@ -144,9 +129,9 @@ class Session:
         sampling: Sampling | None,
         max_new_tokens: int,
         start: float,
-        on_end: Callable[[str], object],
+        on_end: Callable[[str], object] = lambda text: None,
     ) -> Reply:
-        """The answer to a conversation's open question.
+        """Returns the answer to a conversation's open question, which is generated when it is iterated over.
 
         Args:
             conversation: ends in a question.
@@ -155,17 +140,18 @@ class Session:
             max_new_tokens: upper bound on the answer's length.
             start: `time.perf_counter` when the question was asked, for TTFT.
             on_end: called with the answer's text when it has ended.
+
+        Raises:
+            UserError: the session is closed, the prompt is longer than the context, or no token is allowed.
         """
-        if self._runner is None:
-            raise UserError("this session is closed: open a new one")
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens is {max_new_tokens}; at least one token has to be allowed")
         prompt = self._prompt(conversation, images)
-        rule = StopRule(self.tokenizer, conversation.template)
-        return Reply(self, prompt, rule, Sampler(sampling or Sampling()), max_new_tokens, start, on_end)
+        rule, sampler = StopRule(self.tokenizer, conversation.template), Sampler(sampling or Sampling())
+        return Reply(self.decoder, self.tokenizer, prompt, rule, sampler, max_new_tokens, start, on_end)
 
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
-        """Tokenise, check the length before any image is encoded, and put the image embeddings in."""
+        """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""
         ids = self.tokenizer.encode(conversation.segments(start_end=self.config.mm_use_im_start_end))
         per_image = self.bundle.manifest.num_image_tokens
         length = len(ids) + len(images) * (per_image - 1)
@@ -174,65 +160,4 @@ class Session:
                 f"the prompt has {length} tokens ({len(images)} images of {per_image}), the context holds "
                 f"{self.max_context}: {length - self.max_context} too many. Say less, show fewer images, or begin anew"
             )
-        encoded = [self._encoded(pixel_values) for pixel_values in images]
-        blocks = iter(encoded)
-        rows, keys = [], []
-        for token in ids:
-            if token == IMAGE_TOKEN_INDEX:
-                digest, embeds, _ = next(blocks)
-                rows.append(embeds)
-                keys += [(digest, row) for row in range(len(embeds))]
-            else:
-                rows.append(self._rows(token))
-                keys.append(token)
-        return Prompt(ids, Rows(rows), keys, sum(milliseconds for *_, milliseconds in encoded))
-
-    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, Block, float]:
-        """A picture's digest, its embeddings (N, D), and the milliseconds it took: 0 when it was seen before."""
-        digest, milliseconds = hashlib.sha1(pixel_values.data).hexdigest(), 0.0
-        if digest not in self._image_embeds:
-            begin = time.perf_counter()
-            self._image_embeds[digest] = self._runner.encode_image(pixel_values)
-            milliseconds = (time.perf_counter() - begin) * 1e3
-        self._image_embeds.move_to_end(digest)
-        embeds = self._image_embeds[digest]
-        if len(self._image_embeds) > IMAGES_KEPT:
-            self._image_embeds.popitem(last=False)
-        return digest, embeds, milliseconds
-
-    def _rows(self, token: int) -> np.ndarray:
-        return self._table.rows([token])
-
-    def run_prompt(
-        self, owner: object, inputs_embeds: Rows, keys: Sequence[Hashable]
-    ) -> tuple[np.ndarray | Likeliest, int]:
-        """Prefill what the kv cache does not hold yet; it belongs to `owner` until the next prompt.
-
-        Args:
-            owner: the answer being generated.
-            inputs_embeds: (S, D), the whole prompt.
-            keys: S keys of its rows.
-
-        Returns:
-            Logits of the last row as `Sampler.sample` takes them, and how many rows were reused.
-        """
-        self._owner = owner
-        reused = self._cached.reusable(keys)
-        self._cached.keep(reused)
-        logits = scores(self._runner, inputs_embeds[reused:], reused)
-        self._cached.append(keys[reused:])
-        return logits, reused
-
-    def run_token(self, owner: object, token: int) -> np.ndarray | Likeliest:
-        """Append one token to the kv cache and return the logits after it as `Sampler.sample` takes them.
-
-        Raises:
-            UserError: another answer was begun since, so that the cache holds its prompt.
-        """
-        if self._owner is not owner:
-            raise UserError(
-                "another answer was begun in this session: finish one before the next, or open two sessions"
-            )
-        logits = scores(self._runner, Rows([self._rows(token)]), len(self._cached))
-        self._cached.append([token])
-        return logits
+        return self.decoder.prompt(ids, images)

@@ -27,10 +27,10 @@ from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability, memory_bytes
 from mobilevlm.engines.tensorrt.library import import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.record import require_usable
+from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.bench.workers import Worker
 from mobilevlm.runtime.smoke_steps import Outcome, smoke
@@ -54,10 +54,7 @@ def describe_gpu(bundle: Bundle) -> dict[str, Any]:
     Raises:
         UserError: it is for no NVIDIA GPU, there is none, TensorRT is missing, or its engines are, or are for another.
     """
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise UserError(f"{bundle.directory} is for target {bundle.manifest.target}, and this tries an NVIDIA GPU")
-    library = library_of(target.name)
+    library = library_of(tensorrt_target(bundle, ", and this tries an NVIDIA GPU").name)
     version, capability = import_tensorrt(library).__version__, compute_capability()
     require_usable(bundle, version, capability)
     free, total = memory_bytes()

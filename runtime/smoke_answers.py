@@ -18,36 +18,14 @@ import argparse
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.embeddings import Block
-from mobilevlm.runtime.runner import Runner, SortingRunner
 from mobilevlm.runtime.session import Session
+from mobilevlm.runtime.top_logits import TopLogits
 
 QUESTIONS, LONGEST = 20, 32  # questions, and tokens of an answer
 PICTURES = Path(__file__).resolve().parents[1] / "export" / "calibration_data"
 FEW, ALL = "few logits", "all logits"  # the ways
-
-
-class AllLogits:
-    """A runner that hands back all logits of every call, whatever its device could sort out."""
-
-    def __init__(self, runner: Runner):
-        self._runner, self.max_context = runner, runner.max_context
-
-    def encode_image(self, pixel_values: np.ndarray) -> Block:
-        """See `runner.Runner`."""
-        return self._runner.encode_image(pixel_values)
-
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """See `runner.Runner`."""
-        return self._runner.decode(inputs_embeds, past)
-
-    def close(self) -> None:
-        """See `runner.Runner`."""
-        self._runner.close()
 
 
 def questions() -> list[tuple[Path, str]]:
@@ -58,8 +36,8 @@ def questions() -> list[tuple[Path, str]]:
 
 
 def answers(session: Session) -> list[dict[str, object]]:
-    """Text and tokens of the answers."""
-    found = []
+    """Returns question, text and tokens of each answer."""
+    found: list[dict[str, object]] = []
     for picture, question in questions():
         reply = session.chat(question, picture, max_new_tokens=LONGEST)
         text = "".join(reply)
@@ -81,10 +59,10 @@ def _answer(options: argparse.Namespace) -> None:
     with Session(options.engine, on_cpu=options.on_cpu, check=False) as session:
         if not session.bundle.has_vision:
             raise UserError(f"{options.engine} takes no pictures, and all these questions are about one")
-        found = {}
-        if isinstance(session._runner, SortingRunner):
+        found, decoder = {}, session.decoder
+        if isinstance(decoder.decode(decoder.embed([0]), 0), TopLogits):
             found[FEW] = answers(session)
-            session._runner = AllLogits(session._runner)
+            decoder.full_logits = True
         found[ALL] = answers(session)
     print(json.dumps(found))
 

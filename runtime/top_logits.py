@@ -1,59 +1,47 @@
-"""What a device hands back of a token's logits: the few that are largest, which is what choosing looks at.
+"""Logits as a decoder returns them: all of a token's, or from a device the few largest, which is what sampling reads.
 
-All of them are a hundred kilobytes and a pass over the vocabulary for every token; these are one.
+All of them are a hundred kilobytes and a pass over the vocabulary for every token; the few are one kilobyte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .sampling import Sampling
-
-# Of the mass, what the tokens that are not looked at may have: no draw of a session lands there.
-NEGLIGIBLE = 1e-12
-
 
 @dataclass(frozen=True)
-class Likeliest:
-    """The tokens with the largest logits after a call.
+class TopLogits:
+    """The largest logits after a call; `np.asarray` copies all of them from the device, until the next call.
 
     Attributes:
-        tokens: (K,) their ids.
-        logits: (K,) float32, the largest first.
-        vocabulary: how many tokens there are.
-        everything: copies all logits from the device, (vocabulary,) float32; until the next call.
+        tokens: (K,) integers, ids of the tokens that have them.
+        logits: (K,) float32, in descending order.
+        vocabulary: number of tokens in the vocabulary, V.
+        fetch_all: copies all logits from the device: (V,) float32, in the order of the vocabulary.
     """
 
     tokens: np.ndarray
     logits: np.ndarray
     vocabulary: int
-    everything: Callable[[], np.ndarray]
-
-    def decides(self, sampling: Sampling) -> bool:
-        """Whether a choice among these is the choice among all.
-
-        It is where none of the others can be chosen: those that tie with the last one here may be left out of them. A
-        repetition penalty, or a distribution so flat that the others count, needs them all.
-        """
-        if sampling.repetition_penalty != 1 or not np.isfinite(self.logits).all():
-            return False
-        others = self.vocabulary - len(self.tokens)
-        if others == 0:
-            return True
-        if sampling.temperature == 0:
-            return bool(self.logits[0] > self.logits[-1])
-        scores = self.logits / sampling.temperature  # in float32, as they are chosen by
-        if sampling.top_k is not None and sampling.top_k < len(scores):
-            return bool(scores[sampling.top_k - 1] > scores[-1])
-        weights = np.exp(scores - scores[0], dtype=np.float64)
-        return bool(others * weights[-1] < NEGLIGIBLE * weights.sum())
+    fetch_all: Callable[[], np.ndarray]
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and logits, as they follow each other in the vocabulary: of equal ones the first is chosen."""
+        """Returns tokens and logits in the order of the vocabulary: of equal logits the first token is sampled."""
         order = self.tokens.argsort()
         return self.tokens[order], self.logits[order]
+
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray:
+        logits = np.asarray(self.fetch_all(), dtype)
+        return logits.copy() if copy else logits
+
+
+# (V,) float32, or the largest of them; `np.asarray` makes (V,) float32 of either.
+Logits: TypeAlias = np.ndarray | TopLogits
+
+
+def most_likely(logits: Logits) -> int:
+    """Returns the id of the token with the largest logit; of equal ones the first in the vocabulary, or in the few."""
+    return int(logits.tokens[0] if isinstance(logits, TopLogits) else logits.argmax())

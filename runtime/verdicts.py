@@ -10,27 +10,42 @@ from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.machine import fingerprint
-from mobilevlm.engines.stages import DECODER
 
+from .runner import Runner
 from .user_cache import user_cache
 
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 
 
-def key_of(bundle: Bundle, runner: object) -> str:
-    """What a verdict holds for: the bundle's files, this machine, and what runs the stages."""
+def key_of(bundle: Bundle, runner: Runner) -> str:
+    """Returns what a verdict holds for: the bundle's files, this machine, and what runs the stages.
+
+    Args:
+        bundle: that was checked.
+        runner: of its stages.
+    """
     machine = ", ".join(f"{name} {value}" for name, value in fingerprint().items())
-    name = f"{type(runner).__name__}, prompts by {getattr(runner, 'prompts_by', DECODER)}"
+    name = f"{type(runner).__name__}, prompts by {runner.prompts_by}"
     return f"{bundle.manifest.seal} {name} on {machine}"
 
 
 def is_known_right(bundle: Bundle, key: str) -> bool:
-    """Whether a bundle was found right before."""
+    """Whether a bundle was found right before.
+
+    Args:
+        bundle: that is to be opened.
+        key: of the verdict, see `key_of`.
+    """
     return any(key in _read(path) for path in _places(bundle))
 
 
 def remember_right(bundle: Bundle, key: str) -> None:
-    """Note that it was; where nothing can be written it is checked at every start."""
+    """Notes that a bundle was found right; where nothing can be written it is checked at every start.
+
+    Args:
+        bundle: that was checked.
+        key: of the verdict, see `key_of`.
+    """
     for path in _places(bundle):
         known = [*(one for one in _read(path) if one != key), key][-MOST_MACHINES:]
         with contextlib.suppress(OSError):

@@ -22,16 +22,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from safetensors.numpy import load_file
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, localized, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
-from mobilevlm.engines.embed_tokens import EmbedTokens
-from mobilevlm.engines.stages import DECODER, EMBED_TOKENS_FILE, GOLDEN_FILE, PIXEL_VALUES, VISION
-from mobilevlm.engines.targets import TARGETS, TENSORRT
+from mobilevlm.engines.stages import DECODER, GOLDEN_FILE, PIXEL_VALUES, VISION
+from mobilevlm.engines.tensorrt.require import find_tensorrt_target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
-from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 
 def verify(session: Session) -> tuple[list[Finding], int, int]:
@@ -41,18 +39,17 @@ def verify(session: Session) -> tuple[list[Finding], int, int]:
         What was compared, how many of the answer's tokens are PyTorch's with the picture as it is encoded here, and of
         how many.
     """
-    bundle, runner = session.bundle, session._runner
-    found = run_sample(bundle, runner, session._rows)
-    golden, embeds = load_file(bundle.path(GOLDEN_FILE)), None
-    if bundle.has_vision:
-        embeds = np.asarray(runner.encode_image(golden[PIXEL_VALUES]))
-    rows = [embeds if token == IMAGE_TOKEN_INDEX else session._rows(int(token)) for token in golden["input_ids"]]
-    prompt = np.concatenate(rows)
-    chosen = [int(runner.decode(prompt, 0).argmax())]
+    bundle, decoder = session.bundle, session.decoder
+    found = run_sample(decoder)
+    golden = load_file(bundle.path(GOLDEN_FILE))
+    images = [decoder.encode_image(golden[PIXEL_VALUES])] if bundle.has_vision else []
+    prompt = decoder.splice(golden["input_ids"].tolist(), images)
+    chosen = [int(np.asarray(decoder.decode(prompt, 0)).argmax())]
     # What PyTorch followed, too: where the written decoder chose another token, its own would lead elsewhere.
     answer = golden.get("answer", golden["tokens"][:-1])  # a bundle of an older version does not say
-    for number, token in enumerate(answer):
-        chosen.append(int(runner.decode(session._rows(int(token)), len(prompt) + number).argmax()))
+    for number, token in enumerate(answer.tolist()):
+        logits = decoder.decode(decoder.embed([token]), len(prompt) + number)
+        chosen.append(int(np.asarray(logits).argmax()))
     return found, int((np.array(chosen) == golden["tokens"]).sum()), len(golden["tokens"])
 
 
@@ -70,17 +67,16 @@ def parser() -> argparse.ArgumentParser:
 
 def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
     """The command that writes what Polygraphy needs to debug some stages of a bundle."""
-    words = ["python", "runtime/verify.py", "--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy"]
-    return shlex.join([*words, "--stages", *stages])
+    words = ["--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy", "--stages", *stages]
+    return command("runtime/verify.py", *words)
 
 
 def _write_polygraphy(options: argparse.Namespace) -> None:
     from mobilevlm.runtime.tensorrt.polygraphy_script import write_folders  # ONNX Runtime, which TensorRT does without
 
     bundle = Bundle.open(options.engine, compiling=True)
-    table = EmbedTokens(bundle.path(EMBED_TOKENS_FILE))
     stages = options.stages or [*[VISION] * bundle.has_vision, DECODER]
-    for script in write_folders(bundle, lambda token: table.rows([token]), user_path(options.polygraphy), stages):
+    for script in write_folders(bundle, user_path(options.polygraphy), stages):
         print(f"bash {shlex.quote(str(script))} golden")
 
 
@@ -96,18 +92,17 @@ def _verify(options: argparse.Namespace) -> None:
     for finding in found:
         print(finding)
     print(f"tokens: {same} of {of} are PyTorch's")
-    target = TARGETS.get(bundle.manifest.target)
     bad = dict.fromkeys(finding.stage for finding in found if not finding.is_good)
-    if bad and target is not None and target.backend == TENSORRT:
+    if bad and find_tensorrt_target(bundle) is not None:
         print(
-            f"If it was compiled here, do it again: delete its .engine files and timing.cache, then python "
-            f"engines/compile.py {options.engine}\nTo find the layer that differs: "
+            "If it was compiled here, do it again: delete its .engine files and timing.cache, then "
+            f"{command('engines/compile.py', options.engine)}\nTo find the layer that differs: "
             f"{polygraphy_command(options.engine, bad)}",
             file=sys.stderr,
         )
     require(bundle, found)
     if not found:
-        raise UserError(f"{options.engine} is of a version that recorded no figures: {bundle.manifest.command}")
+        raise UserError(f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,8 +12,8 @@ from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
-from ..embeddings import Block, Rows
-from ..runner import Runner, open_runner, scores
+from ..embeddings import EmbeddingBlock, Embeddings
+from ..runner import Runner, open_runner
 from ..sampling import Sampler, Sampling
 from .plan import Plan
 from .quiet import wait_until_quiet, watched
@@ -153,7 +153,7 @@ class TimedBundle:
         finally:
             self.close()
 
-    def encode(self) -> Block:
+    def encode(self) -> EmbeddingBlock:
         """Runs the vision stage: (N, D) image embeddings as a runner returns them, N = 0 without vision."""
         if self.inputs.pixel_values is None:
             return np.empty((0, self.inputs.table.shape[1]), np.float32)
@@ -166,30 +166,30 @@ class TimedBundle:
         encode_ms = watch.lap_ms()
         embeds = self._prompt(image_embeds)
         watch.lap_ms()
-        logits = scores(self.runner, embeds, 0)
+        logits = self.runner.decode(embeds, 0)
         prefill_ms = watch.lap_ms()
         self._token = self._sampler.sample(logits, [])
         ttft_ms = watch.total_ms()
         has_vision = self.inputs.pixel_values is not None
         return {"encode_ms": encode_ms if has_vision else None, "prefill_ms": prefill_ms, "ttft_ms": ttft_ms}
 
-    def prefill(self, image_embeds: Block) -> np.ndarray:
+    def prefill(self, image_embeds: EmbeddingBlock) -> np.ndarray:
         """Runs the decoder on a prompt that begins with image embeddings (N, D): (V,) float32 logits."""
-        return self.runner.decode(np.asarray(self._prompt(image_embeds)), 0)
+        return np.asarray(self.runner.decode(self._prompt(image_embeds), 0))
 
     def decode(self, context: int) -> list[float]:
         """Generates tokens behind a kv cache of `context` tokens: milliseconds of each, sampling included."""
         times = []
         for past in range(context, context + self.plan.decode_tokens):
             watch = Stopwatch()
-            logits = scores(self.runner, Rows([self.inputs.embed([self._token])]), past)
+            logits = self.runner.decode(self.inputs.embed([self._token]), past)
             self._token = self._sampler.sample(logits, [])
             times.append(watch.total_ms())
         return times
 
-    def _prompt(self, image_embeds: Block) -> Rows:
+    def _prompt(self, image_embeds: EmbeddingBlock) -> Embeddings:
         text_tokens = self.plan.prompt_tokens - len(image_embeds)
-        return Rows([image_embeds, self.inputs.embed(self.inputs.ids[:text_tokens])])
+        return Embeddings([image_embeds, self.inputs.embed(self.inputs.ids[:text_tokens])])
 
 
 class SyntheticInputs:

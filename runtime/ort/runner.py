@@ -13,17 +13,41 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.ort.openvino import MOST_ROWS, require_package
 from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
 
+from ..embeddings import EmbeddingBlock
 from ..kv_cache import empty_buffers
+from ..runner import Runner
 from .prefill import FEWEST_ROWS, Prefill
 from .sessions import computed_places, has_room, open_graphs, opens_slowly, weights_path
 
 
+def open_runner(bundle: Bundle, profile_to: Path | None, on_cpu: bool) -> Runner:
+    """Opens a bundle for a CPU; see `runner.open_runner`.
+
+    Args:
+        bundle: what to run.
+        profile_to: a directory for ONNX Runtime's profiles, None for none.
+        on_cpu: makes no difference.
+    """
+    return OrtRunner(bundle, profile_to)
+
+
 class OrtRunner:
-    """See `runner.Runner`.
+    """Stages on ONNX Runtime's CPU kernels; see `runner.Runner`.
+
+    Args:
+        bundle: what to run.
+        profile_to: a directory for ONNX Runtime's profiles, None for none.
 
     Attributes:
-        prompts_by: stage that long prompts run on: the decoder where there is no prefill, or no memory for it.
+        max_context: tokens that the kv cache holds.
+        prompts_by: stage that runs long prompts: the decoder where there is no prefill, or no memory for it.
+        same_arithmetic: the build's verification run computes like this.
+
+    Raises:
+        BundleError: its graphs cannot be loaded here, or were written by another version.
     """
+
+    same_arithmetic = True
 
     def __init__(self, bundle: Bundle, profile_to: Path | None = None):
         self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
@@ -66,7 +90,7 @@ class OrtRunner:
             self._prefill = Prefill(opened, parts, self._decoder_pages, buffers, most_rows)
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         vision, pages = self._vision.result()
         self._decoder_pages.release(pages.size)  # of a decoder of floats, whose weights are mapped
         embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
@@ -76,8 +100,14 @@ class OrtRunner:
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""
 
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs tokens that follow the first `past` of the kv cache; see `runner.Runner`.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
+        inputs_embeds = np.asarray(inputs_embeds)
         rows = len(inputs_embeds)
         if self._bundle.has_vision:
             self._vision.result()  # while its weights are copied, all of the decoder's would be the most memory of all
@@ -93,9 +123,16 @@ class OrtRunner:
         self._decoder.run_with_iobinding(binding)
         return self._logits[0]
 
-    def prefill(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run rows as `decode` runs many, however few they are."""
-        return self.decode(inputs_embeds, past) if self._prefill is None else self._prefill.run(inputs_embeds, past)
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs tokens as `decode` runs many, however few they are; see `runner.Runner`.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
+        if self._prefill is None:
+            return self.decode(inputs_embeds, past)
+        return self._prefill.run(np.asarray(inputs_embeds), past)
 
     def _bind(self, inputs_embeds: np.ndarray) -> ort.IOBinding:
         binding = self._decoder.io_binding()

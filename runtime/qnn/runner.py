@@ -13,18 +13,45 @@ from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
 from mobilevlm.engines.qnn import provider as qnn
 from mobilevlm.engines.qnn.socs import find_soc
 
+from ..embeddings import EmbeddingBlock
+from ..runner import Runner
+
+
+def open_runner(bundle: Bundle, profile_to: Path | None, on_cpu: bool) -> Runner:
+    """Opens a bundle for an NPU; see `runner.open_runner`.
+
+    Args:
+        bundle: what to run.
+        profile_to: None, as there is no profile.
+        on_cpu: whether to run its graphs on the CPU instead.
+
+    Raises:
+        BundleError: a profile is asked for, or see `QnnRunner`.
+    """
+    if profile_to is not None:
+        raise BundleError(f"{bundle.directory} is for an NPU, of which there is no profile by operator")
+    return QnnRunner(bundle, on_cpu)
+
 
 class QnnRunner:
-    """See `runner.Runner`.
+    """Stages on a Snapdragon's NPU; see `runner.Runner`.
 
     Args:
         bundle: what to run.
         on_cpu: whether to run its graphs on the CPU instead, which is slow: to compare with.
 
+    Attributes:
+        max_context: tokens that the kv cache holds.
+        prompts_by: the decoder, which runs prompts itself.
+        same_arithmetic: the NPU's arithmetic is 16-bit integers, the build's run is in float32.
+
     Raises:
         BundleError: it is compiled for another system than this, or with a newer SDK; or files are missing that a CPU
             or the simulator needs.
     """
+
+    prompts_by = stages.DECODER
+    same_arithmetic = False
 
     def __init__(self, bundle: Bundle, on_cpu: bool = False):
         self._bundle, self._on_cpu = bundle, on_cpu
@@ -38,15 +65,29 @@ class QnnRunner:
         self._decoder = ChunkedDecoder(bundle.config, self.max_context, graphs, list(parts.values()))
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
 
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""
 
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
-        return self._decoder.decode(inputs_embeds, past)
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs tokens that follow the first `past` of the kv cache; see `runner.Runner`.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
+        return self._decoder.decode(np.asarray(inputs_embeds), past)
+
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs `decode`: there is no separate prefill.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
+        return self.decode(inputs_embeds, past)
 
     def _open(self, name: str) -> Run:
         path, options = self._form(name)

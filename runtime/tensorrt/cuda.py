@@ -166,22 +166,22 @@ class Event:
     """A mark in a stream's work."""
 
     def __init__(self) -> None:
-        self._handle: Any = call("cudaEventCreateWithFlags", bindings().cudaEventDefault)
+        self.handle: Any = call("cudaEventCreateWithFlags", bindings().cudaEventDefault)
 
     def record(self, stream: Stream) -> None:
         """Put it behind what is queued."""
-        call("cudaEventRecord", self._handle, stream.handle)
+        call("cudaEventRecord", self.handle, stream.handle)
 
     def wait(self) -> None:
         """Until it is reached; at once when it was never recorded."""
-        call("cudaEventSynchronize", self._handle)
+        call("cudaEventSynchronize", self.handle)
 
     def milliseconds_since(self, earlier: Event) -> float:
         """Between two that were reached."""
-        return float(call("cudaEventElapsedTime", earlier._handle, self._handle))
+        return float(call("cudaEventElapsedTime", earlier.handle, self.handle))
 
     def close(self) -> None:
         """Give it back."""
-        handle, self._handle = self._handle, None
+        handle, self.handle = self.handle, None
         if handle is not None:
             call("cudaEventDestroy", handle)

@@ -16,20 +16,30 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 
+from ..embeddings import EmbeddingBlock
+
 # Called after each call of a graph: with its name, its inputs and its outputs, which the next call may overwrite.
 Watch = Callable[[str, dict[str, np.ndarray], dict[str, np.ndarray]], object]
 
 
 class GraphRunner:
-    """See `runner.Runner`.
+    """Graphs for TensorRT on ONNX Runtime; see `runner.Runner`.
 
     Args:
         bundle: whose graphs they are.
         watch: sees every call; None for nobody.
 
+    Attributes:
+        max_context: tokens that the kv cache holds.
+        prompts_by: the decoder, which runs prompts itself.
+        same_arithmetic: what a GPU rounds to float16 stays float32 here.
+
     Raises:
         BundleError: the graphs are not there, as a board does without them.
     """
+
+    prompts_by = stages.DECODER
+    same_arithmetic = False
 
     def __init__(self, bundle: Bundle, watch: Watch | None = None):
         self._watch = watch
@@ -64,12 +74,26 @@ class GraphRunner:
         return run
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
+        """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
 
-    def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs tokens that follow the first `past` of the kv cache; see `runner.Runner`.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
         return self._decoder.decode(np.asarray(inputs_embeds, np.float32), past)[0]
+
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
+        """Runs `decode`: there is no separate prefill.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+        """
+        return self.decode(inputs_embeds, past)
 
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""

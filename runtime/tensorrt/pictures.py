@@ -39,10 +39,10 @@ class DeviceRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: slice) -> DeviceRows:
+    def __getitem__(self, rows: slice, /) -> DeviceRows:
         return DeviceRows(self._pictures, self._place, self._rows[rows])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray:
         return self._pictures.fetch(self.address, len(self)).astype(dtype or np.float32)
 
 

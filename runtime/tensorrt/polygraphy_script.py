@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-
-import numpy as np
 
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.onnx_wire import node_outputs
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
+from mobilevlm.engines.tensorrt.require import tensorrt_target
 
 from ..self_check import DEVICE_DB, TWICE_DB
 from .polygraphy_json import write_inputs, write_outputs
@@ -30,12 +28,11 @@ MOVES = ("Cast", "Concat", "DequantizeLinear", "Identity", "Reshape", "Slice", "
 MEASURED = {VISION: IMAGE_EMBEDS, DECODER: LOGITS}  # tensors whose floors are those of a stage
 
 
-def write_folders(bundle: Bundle, row: Callable[[int], np.ndarray], out: Path, stages: Collection[str]) -> list[Path]:
-    """Write a folder for each size of call of each graph: `inputs.json`, `outputs.json` and `polygraphy.sh`.
+def write_folders(bundle: Bundle, out: Path, stages: Collection[str]) -> list[Path]:
+    """Writes a folder for each size of call of each graph: `inputs.json`, `outputs.json` and `polygraphy.sh`.
 
     Args:
         bundle: for TensorRT, compiled or not.
-        row: a token's row (1, D) of the embedding table.
         out: gets the folders; files in them are replaced.
         stages: whose graphs are meant.
 
@@ -46,15 +43,12 @@ def write_folders(bundle: Bundle, row: Callable[[int], np.ndarray], out: Path, s
         BundleError: the bundle is not for TensorRT, is of a version that noted no floors, or its graphs are missing or
             compute something else than PyTorch.
     """
-    target = TARGETS.get(bundle.manifest.target)
-    if target is None or target.backend != TENSORRT:
-        raise BundleError(
-            f"{bundle.directory} is for target {bundle.manifest.target}, which has no TensorRT graphs: Polygraphy "
-            "debugs bundles for orin, orin-nx, orin-nano and cuda"
-        )
+    tensorrt_target(
+        bundle, ", which has no TensorRT graphs: Polygraphy debugs bundles for orin, orin-nx, orin-nano and cuda"
+    )
     floors = {stage: _floor_db(bundle, stage) for stage in stages}
     written = []
-    for call in sample_calls(bundle, row):
+    for call in sample_calls(bundle):
         if call.stage not in stages:
             continue
         folder = out / call.name

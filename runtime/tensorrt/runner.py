@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import chunks
 from mobilevlm.engines.stages import IMAGE_EMBEDS, INPUTS_EMBEDS, LOGITS, PIXEL_VALUES, TOP_LOGITS, TOP_TOKENS
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS
@@ -23,28 +24,58 @@ from mobilevlm.engines.tensorrt.profiles import decoder_pieces
 from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 from mobilevlm.errors import UserError
 
-from ..embeddings import Rows
-from ..top_logits import Likeliest
+from ..embeddings import EmbeddingBlock, Embeddings
+from ..runner import Runner
+from ..top_logits import TopLogits
 from .calls import Calls, Sizes
 from .cuda import DeviceMemory, Event, Layout, PinnedMemory, Stream
 from .engine import Context, Engine, Loader, TrtError
 from .kernels import kernels_file
 from .pictures import PLACES, DeviceRows, Pictures
-from .steps import INPUTS, LIKELIEST, Decoder, Step
+from .steps import INPUTS, TOP, Decoder, Step
 
 SCRATCH, PICTURES = "scratch", "pictures"
 
 
+def open_runner(bundle: Bundle, profile_to: Path | None, on_cpu: bool) -> Runner:
+    """Opens a bundle for an NVIDIA GPU; see `runner.open_runner`.
+
+    Args:
+        bundle: what to run.
+        profile_to: None, as TensorRT's own tool makes the profiles.
+        on_cpu: whether to run its graphs on the CPU instead.
+
+    Raises:
+        BundleError: a profile is asked for, or see `TrtRunner`.
+    """
+    if profile_to is not None:
+        raise BundleError(f"{bundle.directory} is for TensorRT, which profiles by layer with trtexec")
+    if on_cpu:
+        from .on_cpu import GraphRunner  # ONNX Runtime, which TensorRT does without
+
+        return GraphRunner(bundle)
+    return TrtRunner(bundle)
+
+
 class TrtRunner:
-    """See `runner.Runner`.
+    """Stages on an NVIDIA GPU; see `runner.Runner`.
+
+    Args:
+        bundle: what to run, with its engines.
 
     Attributes:
+        max_context: tokens that the kv cache holds.
+        prompts_by: the decoder, which runs prompts itself.
+        same_arithmetic: a GPU computes in float16, the build's run is in float32.
         not_captured: why tokens run without CUDA graphs, which is slower; empty when they have them.
 
     Raises:
         BundleError: its engines are missing, or were made elsewhere.
         UserError: TensorRT, CUDA or a GPU is missing, or memory is short.
     """
+
+    prompts_by = stages.DECODER
+    same_arithmetic = False
 
     def __init__(self, bundle: Bundle):
         self._library = library_of(bundle.manifest.target)
@@ -86,7 +117,7 @@ class TrtRunner:
         """One block on the device for everything, and a few that the host reads and writes."""
         sizes = self._decoder.regions()
         self._scratch_bytes = sizes[SCRATCH] = max(engine.scratch_bytes for engine in self._engines)
-        pinned = {name: sizes[name] for name in (INPUTS, LIKELIEST, LOGITS)}
+        pinned = {name: sizes[name] for name in (INPUTS, TOP, LOGITS)}
         if self._vision:
             self._picture = {name: self._vision.shape(name) for name in (PIXEL_VALUES, IMAGE_EMBEDS)}
             pinned |= {name: self._vision.size(name, shape) for name, shape in self._picture.items()}
@@ -160,21 +191,30 @@ class TrtRunner:
             stream.synchronize()
         return pinned.array(0, (count, width), dtype).astype(np.float32)
 
-    def decode(self, inputs_embeds: np.ndarray | Rows, past: int) -> np.ndarray:
-        """Run rows that follow `past` rows of the cache; see `runner.Runner`."""
-        self._run(inputs_embeds, past)
-        return self._all_logits()
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> TopLogits:
+        """Runs tokens that follow the first `past` of the kv cache; all logits but the largest stay on the GPU.
 
-    def likeliest(self, inputs_embeds: np.ndarray | Rows, past: int) -> Likeliest:
-        """`decode`, whose logits stay on the GPU but for the largest."""
+        Args:
+            inputs_embeds: (S, D) float32, in part perhaps on the GPU.
+            past: tokens of the kv cache that stay.
+        """
         self._run(inputs_embeds, past)
-        layout, pinned = self._decoder.likeliest, self._pinned[LIKELIEST]
+        layout, pinned = self._decoder.top_logits, self._pinned[TOP]
         engine = list(self._decoder.engines.values())[-1]
         logits, tokens = (
             pinned.array(layout.offsets[name], engine.shape(name), engine.dtype(name))[0].copy()
             for name in (TOP_LOGITS, TOP_TOKENS)
         )
-        return Likeliest(tokens, logits, self._decoder.vocabulary, self._all_logits)
+        return TopLogits(tokens, logits, self._decoder.vocabulary, self._all_logits)
+
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> TopLogits:
+        """Runs `decode`: there is no separate prefill.
+
+        Args:
+            inputs_embeds: (S, D) float32, in part perhaps on the GPU.
+            past: tokens of the kv cache that stay.
+        """
+        return self.decode(inputs_embeds, past)
 
     def _all_logits(self) -> np.ndarray:
         stream, pinned = self._require_open(), self._pinned[LOGITS]
@@ -183,9 +223,9 @@ class TrtRunner:
             stream.synchronize()
         return pinned.array(0, (self._decoder.vocabulary,), np.float32)
 
-    def _run(self, inputs_embeds: np.ndarray | Rows, past: int) -> None:
+    def _run(self, inputs_embeds: EmbeddingBlock, past: int) -> None:
         self._require_open()
-        rows = inputs_embeds if isinstance(inputs_embeds, Rows) else Rows([inputs_embeds])
+        rows = inputs_embeds if isinstance(inputs_embeds, Embeddings) else Embeddings([inputs_embeds])
         if not 0 < len(rows) <= self.max_context - past:
             raise ValueError(f"{len(rows)} rows behind {past} are not 1 to {self.max_context} in all")
         with self._settled():
@@ -193,7 +233,7 @@ class TrtRunner:
                 self._call(rows[piece], past + piece.start)
             self._done.wait()
 
-    def _call(self, rows: Rows, past: int) -> None:
+    def _call(self, rows: Embeddings, past: int) -> None:
         stream, calls = self._stream, self._decoder.calls
         sizes = calls.sizes(len(rows), past)
         step = self._tokens.get(sizes) or self._prompt(sizes)

@@ -8,7 +8,6 @@ JSON for a token and 102 MB for a prompt, beside 5 MB for the sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from mobilevlm.engines.onnx_wire import tensor_dtypes
 from mobilevlm.engines.stages import ATTENTION_MASK, DECODER, TOP_TOKENS, VISION, onnx_file
 from mobilevlm.engines.tensorrt.buckets import HIDDEN
 
+from ..decoder import Decoder, open_table
 from ..self_check import require, run_sample
 from .on_cpu import GraphRunner
 
@@ -45,14 +45,13 @@ class SampleCall:
     outputs: Values
 
 
-def sample_calls(bundle: Bundle, row: Callable[[int], np.ndarray]) -> list[SampleCall]:
-    """Run the sample through the float32 form of a bundle's graphs and keep a call of each size.
+def sample_calls(bundle: Bundle) -> list[SampleCall]:
+    """Runs the sample through the float32 form of a bundle's graphs and keeps a call of each size.
 
     Of the decoder's calls for a prompt, and of those for a token, the one that sees most rows is kept.
 
     Args:
         bundle: for TensorRT, with its graphs.
-        row: a token's row (1, D) of the embedding table.
 
     Raises:
         BundleError: the graphs are not there, or compute something else than PyTorch and the build.
@@ -76,6 +75,5 @@ def sample_calls(bundle: Bundle, row: Callable[[int], np.ndarray]) -> list[Sampl
         compared = {key: one for key, one in outs.items() if key not in NOT_COMPARED}
         kept[name] = SampleCall(name, graph, VISION if graph == VISION else DECODER, ins, compared)
 
-    runner = GraphRunner(bundle, watch)
-    require(bundle, run_sample(bundle, runner, row))
+    require(bundle, run_sample(Decoder(bundle, open_table(bundle), GraphRunner(bundle, watch))))
     return list(kept.values())

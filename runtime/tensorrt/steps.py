@@ -13,13 +13,13 @@ import numpy as np
 
 from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES, TOP_LOGITS, TOP_TOKENS
 
-from ..embeddings import Rows
+from ..embeddings import Embeddings
 from .calls import Calls, Sizes
 from .cuda import Graph, Layout, PinnedMemory, Stream
 from .engine import Context, Engine, Shape
 from .pictures import DeviceRows
 
-INPUTS, LIKELIEST = "inputs", "likeliest"
+INPUTS, TOP = "inputs", "top_logits"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Decoder:
         rows = largest.inputs * self.width * self.dtype(INPUTS_EMBEDS).itemsize
         logits = self.vocabulary * np.dtype(np.float32).itemsize
         own = {INPUTS: self.layout(largest).size, "rows.0": rows, "rows.1": rows, LOGITS: logits}
-        own[LIKELIEST] = self.likeliest.size
+        own[TOP] = self.top_logits.size
         return own | self.calls.regions()
 
     def input_shapes(self, sizes: Sizes) -> dict[str, Shape]:
@@ -57,7 +57,7 @@ class Decoder:
         return next(engine.dtype(name) for engine in self.engines.values() if name in engine.inputs)
 
     @property
-    def likeliest(self) -> Layout:
+    def top_logits(self) -> Layout:
         """Of the largest logits and their tokens, one behind the other."""
         engine, layout = list(self.engines.values())[-1], Layout()
         for name in (TOP_LOGITS, TOP_TOKENS):
@@ -101,7 +101,7 @@ class Step:
         self.graph: Graph | None = None
         self._on_device: list[tuple[int, DeviceRows]] = []
 
-    def fill(self, rows: Rows, behind: int) -> None:
+    def fill(self, rows: Embeddings, behind: int) -> None:
         """Write the inputs of (n, D) rows behind so many of the cache; the last call's must be on the GPU."""
         calls, view = self._decoder.calls, self._views[INPUTS_EMBEDS][0]
         place = calls.place(len(rows), self.sizes)
@@ -118,7 +118,7 @@ class Step:
     def bind(self, stream: Stream) -> None:
         """Tell the contexts what they run on."""
         place = {name: self._regions[INPUTS] + offset for name, offset in self._layout.offsets.items()}
-        place |= {name: self._regions[LIKELIEST] + offset for name, offset in self._decoder.likeliest.offsets.items()}
+        place |= {name: self._regions[TOP] + offset for name, offset in self._decoder.top_logits.offsets.items()}
         row_shape = self._shapes[INPUTS_EMBEDS]
         pieces = list(zip(self._decoder.engines.items(), self._contexts, strict=True))
         for number, ((part, engine), context) in enumerate(pieces):
@@ -150,7 +150,7 @@ class Step:
 
     def fetch(self, stream: Stream) -> None:
         """Queue the copy of the likeliest tokens."""
-        stream.to_host(self._pinned[LIKELIEST].address, self._regions[LIKELIEST], self._pinned[LIKELIEST].size)
+        stream.to_host(self._pinned[TOP].address, self._regions[TOP], self._pinned[TOP].size)
 
     def queue(self, stream: Stream) -> None:
         """Queue it all: by one launch, when it was captured."""

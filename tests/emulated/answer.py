@@ -47,21 +47,21 @@ TOO_MUCH = ("torch", "transformers", "onnx")  # for a device
 
 
 class Kept:
-    """A runner that keeps what its stages return."""
+    """A decoder that keeps what its stages return."""
 
-    def __init__(self, runner):
-        self._runner = runner
+    def __init__(self, decoder):
+        self._decoder = decoder
         self.embeds, self.logits = None, []
 
     def __getattr__(self, name: str):
-        return getattr(self._runner, name)
+        return getattr(self._decoder, name)
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        self.embeds = np.array(self._runner.encode_image(pixel_values))
+        self.embeds = np.array(self._decoder.encode_image(pixel_values))
         return self.embeds
 
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        logits = self._runner.decode(inputs_embeds, past)
+        logits = self._decoder.decode(inputs_embeds, past)
         self.logits.append(logits.copy())
         return logits
 
@@ -71,10 +71,10 @@ def report(directory: Path, picture: str, out: Path) -> dict:
     begin = time.perf_counter()
     with Session(directory, check=False) as session:  # the check on opening is a part of what `verify` does
         opened = time.perf_counter()
-        runner = session._runner
-        session._runner = kept = Kept(runner)
+        decoder = session.decoder
+        session.decoder = kept = Kept(decoder)
         found, same, of = verify(session)
-        session._runner = runner
+        session.decoder = decoder
         verified = time.perf_counter()
         np.savez(out / f"{directory.name}.npz", vision=kept.embeds, logits=np.stack(kept.logits))
         answers = ["".join(session.chat(one, picture, max_new_tokens=MOST_TOKENS)) for one in QUESTIONS]

@@ -142,7 +142,7 @@ def test_answers_are_those_of_the_model(directory):
     with pretend():
         runner = open_runner(compile_here(directory))
         for past, stop in ((0, 5), (5, 6), (6, 200), (200, 255), (255, 256), (256, 257)):
-            assert np.abs(runner.decode(ROWS[past:stop], past) - wanted[stop - 1]).max() < 0.03
+            assert np.abs(np.asarray(runner.decode(ROWS[past:stop], past)) - wanted[stop - 1]).max() < 0.03
         assert runner.not_captured == ""
         runner.close()
 
@@ -177,7 +177,7 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same(directory, tmp_path, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pretend(), pytest.warns(UserWarning, match="compiled again at the next start"):
         runner = open_runner(compile_here(directory))
-        assert np.isfinite(runner.decode(ROWS[:5], 0)).all()
+        assert np.isfinite(np.asarray(runner.decode(ROWS[:5], 0))).all()
         runner.close()
 
 

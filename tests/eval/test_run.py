@@ -135,7 +135,7 @@ def test_a_finished_run_asks_nothing_again(data, bundle, by_engine, tmp_path, mo
     def refuse(*_, **__):
         raise BundleError("the stages cannot be opened")
 
-    monkeypatch.setattr("mobilevlm.runtime.session.open_runner", refuse)
+    monkeypatch.setattr("mobilevlm.runtime.decoder.open_runner", refuse)
     out, first = by_engine
     before = {path: path.stat().st_mtime_ns for path in out.rglob(WHOLE)}
     evaluate("--engine", bundle, "--data", data, "--out", out)

@@ -36,13 +36,13 @@ def test_vision_and_logits_match_the_original(name, bundles):
     """The stages one by one, with the runtime's runner: embeddings and prefill logits of the goldens."""
     golden = load_golden(name)
     with Session(bundles[name]) as session:
-        image_embeds = session._runner.encode_image(golden.arrays["pixel_values"])
+        image_embeds = session.decoder.encode_image(golden.arrays["pixel_values"])
         np.testing.assert_allclose(image_embeds[None], golden.arrays["projector_output"], atol=1e-4)
-        logits = session._runner.decode(golden.arrays["inputs_embeds"][0], past=0)
+        logits = session.decoder.decode(golden.arrays["inputs_embeds"][0], past=0)
         np.testing.assert_allclose(logits, golden.arrays["logits"][0, -1], atol=2e-4)
         for step, token in enumerate(golden.arrays["greedy_tokens"][:-1]):
             past = golden.arrays["inputs_embeds"].shape[1] + step
-            logits = session._runner.decode(session._rows(token), past)
+            logits = session.decoder.decode(session.decoder.embed([token]), past)
             np.testing.assert_allclose(logits, golden.arrays["greedy_step_scores"][step + 1], atol=2e-4)
 
 

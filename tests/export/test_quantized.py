@@ -145,12 +145,12 @@ def stage_outputs(bundle: Path) -> dict[str, np.ndarray]:
     with Session(bundle) as session:
         size = session.config.vision.image_size
         pixels = generator.standard_normal((1, 3, size, size)).astype(np.float32)
-        found = {"vision": session._runner.encode_image(pixels)}
+        found = {"vision": session.decoder.encode_image(pixels)}
         logits = []
         for start in range(40, 1000, 160):
-            rows = np.concatenate([session._rows(token) for token in range(start, start + 80)])
-            logits.append(session._runner.decode(rows, 0).copy())
-            logits.append(session._runner.decode(session._rows(7), len(rows)).copy())
+            rows = np.concatenate([session.decoder.embed([token]) for token in range(start, start + 80)])
+            logits.append(session.decoder.decode(rows, 0).copy())
+            logits.append(session.decoder.decode(session.decoder.embed([7]), len(rows)).copy())
         found["decoder"] = np.stack(logits)
     return found
 

@@ -59,10 +59,10 @@ def test_the_default_says_what_its_graphs_say_by_themselves(bundles):
     with Session(bundle.directory) as session:
         reply = session.chat(QUESTIONS[0], PICTURE, max_new_tokens=24)
         assert "".join(reply) == "The circle is red."
-        image = session._runner.encode_image(preprocess(load_image(PICTURE), spec))
+        image = session.decoder.encode_image(preprocess(load_image(PICTURE), spec))
         np.testing.assert_allclose(image, embeds, atol=0.02 * np.abs(embeds).max())
-        rows = np.concatenate([image, session._rows(5), session._rows(7)])
-        logits = session._runner.decode(rows, past=0)
+        rows = np.concatenate([image, session.decoder.embed([5]), session.decoder.embed([7])])
+        logits = session.decoder.decode(rows, past=0)
         np.testing.assert_allclose(logits, runs.decode(rows, past=0)[0], atol=0.02 * np.abs(logits).max())
 
 

@@ -128,7 +128,7 @@ def test_without_memory_for_it_the_decoder_runs_prompts(bundles, runners, monkey
     with Session(bundles[MIX]) as session:
         assert session.prompts_by == stages.DECODER
         _describe(session)
-        found = session._runner.decode(prompt, 0).copy()
+        found = session.decoder.decode(prompt, 0).copy()
     off, usual = (np.abs(runners[name].decode(prompt, 0) - found).mean() for name in (MIX, "int8"))
     assert 0 < off < 0.5 * usual
     assert "prompts: run by the decoder, for want of memory" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_the_benchmark_measures_it_without_the_cpus_limits(bundles):
 def test_a_newer_sdk_is_named(bundles):
     """The binary of a QAIRT from the future, whose refusal is the provider's own here for another reason."""
     with Session(bundles / "888") as session:
-        runner, here = session._runner, qnn.versions()
+        runner, here = session.decoder.runner, qnn.versions()
         session.bundle.manifest.compiled["qairt"] = "99.1.0"
         newer = runner._refusal("vision", "contextCreateFromBinary failed")
         session.bundle.manifest.compiled.update(here)

@@ -15,7 +15,7 @@ import pytest
 from mobilevlm.engines.bundle import Bundle, BundleError, seal_of
 from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.embeddings import Rows
+from mobilevlm.runtime.embeddings import Embeddings
 from mobilevlm.runtime.runner import open_runner
 from mobilevlm.runtime.tensorrt.pictures import PLACES, DeviceRows
 from tests.tensorrt_double import tiny
@@ -60,7 +60,7 @@ def compiled(prepared, tmp_path):
 def in_calls(runner, wanted, *stops: int, past: int = 0, tolerance: float = TOLERANCE["fp16"]) -> None:
     """Run the rows up to each stop in turn, and compare."""
     for stop in stops:
-        logits = runner.decode(ROWS[past:stop], past)
+        logits = np.asarray(runner.decode(ROWS[past:stop], past))
         assert np.abs(logits - wanted[stop - 1]).max() < tolerance, (past, stop)
         assert logits.argmax() == wanted[stop - 1].argmax()
         past = stop
@@ -90,13 +90,13 @@ def test_pieces_say_the_same(version, pieces, compiled, wanted):
         runner = open_runner(compiled(pieces))
         in_calls(runner, wanted, 150, 151, 152, 300, 301)
         double.settings.counts.clear()
-        found = runner.likeliest(ROWS[301:302], 301)
+        found = runner.decode(ROWS[301:302], 301)
         small = 2 * 512  # logits and their tokens, each from where an address may be
         assert double.settings.counts == {"graph launches": 1, "bytes to the host": small, "strided copies": pieces}
         wanted_order = np.argsort(-wanted[301], kind="stable")[: tiny.TOP]
         assert found.tokens.tolist() == wanted_order.tolist() and found.vocabulary == tiny.VOCABULARY
         assert np.abs(found.logits - wanted[301][wanted_order]).max() < TOLERANCE["fp16"]
-        everything = found.everything()
+        everything = found.fetch_all()
         assert np.abs(everything - wanted[301]).max() < TOLERANCE["fp16"]
         assert (everything[found.tokens] == found.logits).all()
         runner.close()
@@ -148,13 +148,13 @@ def test_image_embeddings_stay_on_the_gpu(version, compiled):
         for text, cut in ((0, 0), (3, 0), (126, 0), (127, 2), (125, 1), (252, 0)):
             parts = [ROWS[:text], shown[0], ROWS[text : text + 9], shown[1][cut:]]
             known = [ROWS[:text], on_host[0], ROWS[text : text + 9], on_host[1][cut:]]
-            rows, wanted = Rows(parts), tiny.reference(np.concatenate(known))
+            rows, wanted = Embeddings(parts), tiny.reference(np.concatenate(known))
             assert len(rows) == len(wanted)
-            assert np.abs(runner.likeliest(rows, 0).everything() - wanted[-1]).max() < TOLERANCE["fp16"]
-            runner.likeliest(rows[: text + 2], 0)
+            assert np.abs(runner.decode(rows, 0).fetch_all() - wanted[-1]).max() < TOLERANCE["fp16"]
+            runner.decode(rows[: text + 2], 0)
             for row in range(text + 2, len(rows)):  # one by one, the picture's too
-                found = runner.likeliest(rows[row : row + 1], row)
-                assert np.abs(found.everything() - wanted[row]).max() < TOLERANCE["fp16"]
+                found = runner.decode(rows[row : row + 1], row)
+                assert np.abs(found.fetch_all() - wanted[row]).max() < TOLERANCE["fp16"]
         runner.close()
         with pytest.raises(UserError, match="closed"):
             np.asarray(shown[0])

@@ -52,7 +52,7 @@ def talk(session: Session) -> list[tuple[str, list[int]]]:
     for number, question in enumerate(QUESTIONS):
         reply = dialogue.ask(question, None if number else PICTURE, max_new_tokens=24)
         said.append(("".join(reply), reply.tokens))
-    assert len(session._cached) > 256
+    assert len(session.decoder._cached) > 256
     return said
 
 
@@ -73,7 +73,7 @@ def test_it_says_the_same(version, precision, pieces, prepared, wanted, tmp_path
         bundle = compile_here(directory)
         assert len(bundle.manifest.parts) == pieces
         with Session(directory) as session:
-            assert session._runner.not_captured == ""
+            assert session.decoder.runner.not_captured == ""
             assert talk(session) == wanted
 
 

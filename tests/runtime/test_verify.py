@@ -54,12 +54,12 @@ def test_pytorch_is_followed_where_it_followed_another_answer(bundle_copy, monke
     with Session(bundle_copy, check=False) as session:
         found, *_ = verify(session)
         assert not all(one.is_good for one in found)
-        runner, ids = session._runner, golden["input_ids"]
+        decoder, ids = session.decoder, golden["input_ids"]
         embeds = golden["image_embeds"][0]
-        rows = [embeds if token == IMAGE_TOKEN_INDEX else session._rows(int(token)) for token in ids]
-        prompt = np.concatenate([*rows, *(session._rows(int(token)) for token in golden["answer"])])
+        rows = [embeds if token == IMAGE_TOKEN_INDEX else decoder.embed([int(token)]) for token in ids]
+        prompt = np.concatenate([*rows, *(decoder.embed([int(token)]) for token in golden["answer"])])
         first = len(prompt) - len(golden["answer"])
-        logits = [runner.decode(prompt[:end], 0).copy() for end in range(first, len(prompt) + 1)]
+        logits = [decoder.decode(prompt[:end], 0).copy() for end in range(first, len(prompt) + 1)]
         golden["logits"] = golden["built.logits"] = np.stack(logits)
         save_file(golden, path)
         found, *_ = verify(session)

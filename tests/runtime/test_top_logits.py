@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobilevlm.runtime.sampling import Sampler, Sampling
-from mobilevlm.runtime.top_logits import Likeliest
+from mobilevlm.runtime.sampling import Sampler, Sampling, top_suffice
+from mobilevlm.runtime.top_logits import TopLogits
 
 VOCABULARY, COUNT = 2000, 64
-# How the next token is chosen, and whether the likeliest are enough where some stand out, and where all are alike.
+# How the next token is chosen, and whether the largest logits are enough where some stand out, and where all are alike.
 CASES = {
     "greedy": (Sampling(), True, True),
     "top_k": (Sampling(temperature=1.0, top_k=40), True, True),
@@ -22,10 +22,10 @@ CASES = {
 }
 
 
-def sorted_out(logits: np.ndarray) -> tuple[Likeliest, list]:
+def sorted_out(logits: np.ndarray) -> tuple[TopLogits, list]:
     """As the device does it, and a list that grows when all logits are asked for."""
     tokens, asked = np.argsort(-logits, kind="stable")[:COUNT], []
-    return Likeliest(tokens, logits[tokens], len(logits), lambda: asked.append(1) or logits), asked
+    return TopLogits(tokens, logits[tokens], len(logits), lambda: asked.append(1) or logits), asked
 
 
 def drawn(kind: str, seed: int) -> np.ndarray:
@@ -44,8 +44,8 @@ def test_the_same_tokens_are_drawn(case, kind):
     some, every, asked = Sampler(seeded), Sampler(seeded), []
     for seed in range(60):
         logits = drawn(kind, seed)
-        likeliest, asked = sorted_out(logits)
-        assert some.sample(likeliest, [3, 5]) == every.sample(logits, [3, 5])
+        top, asked = sorted_out(logits)
+        assert some.sample(top, [3, 5]) == every.sample(logits, [3, 5])
         assert bool(asked) is not enough[kind == "flat"]
 
 
@@ -55,16 +55,16 @@ def test_of_equal_ones_the_first_is_taken_wherever_it_is(ties, enough):
     logits = np.zeros(VOCABULARY, np.float32)
     logits[100 : 100 + ties] = 5
     tokens = VOCABULARY - 1 - np.argsort(-logits[::-1], kind="stable")[:COUNT]  # the last of equal ones first
-    likeliest = Likeliest(tokens, logits[tokens], VOCABULARY, lambda: logits)
-    assert likeliest.decides(Sampling()) is enough
-    assert Sampler(Sampling()).sample(likeliest, []) == 100
+    top = TopLogits(tokens, logits[tokens], VOCABULARY, lambda: logits)
+    assert top_suffice(top, Sampling()) is enough
+    assert Sampler(Sampling()).sample(top, []) == 100
 
 
 def test_ties_with_the_last_of_top_k_need_all():
     logits = np.zeros(VOCABULARY, np.float32)
     logits[:10] = 5
-    assert sorted_out(logits)[0].decides(Sampling(temperature=1.0, top_k=10))
-    assert not sorted_out(logits)[0].decides(Sampling(temperature=1.0, top_k=11))
+    assert top_suffice(sorted_out(logits)[0], Sampling(temperature=1.0, top_k=10))
+    assert not top_suffice(sorted_out(logits)[0], Sampling(temperature=1.0, top_k=11))
 
 
 @pytest.mark.parametrize("wrong", (np.nan, np.inf))
@@ -73,11 +73,11 @@ def test_what_is_no_number_is_said_of_all(wrong):
     logits[9] = wrong
     tokens = np.arange(COUNT)
     with pytest.raises(RuntimeError, match="overflow"):
-        Sampler(Sampling()).sample(Likeliest(tokens, logits[tokens], VOCABULARY, lambda: logits), [])
+        Sampler(Sampling()).sample(TopLogits(tokens, logits[tokens], VOCABULARY, lambda: logits), [])
 
 
 def test_a_small_vocabulary_is_all_there_is():
     logits = drawn("flat", 2)[:COUNT]
-    likeliest, asked = sorted_out(logits)
+    top, asked = sorted_out(logits)
     sampling = Sampling(temperature=2.0, seed=1)
-    assert [Sampler(sampling).sample(likeliest, [])] == [Sampler(sampling).sample(logits, [])] and not asked
+    assert [Sampler(sampling).sample(top, [])] == [Sampler(sampling).sample(logits, [])] and not asked

@@ -1,0 +1,226 @@
+"""Embeddings in, logits out: a bundle's stages with its embedding table, image embeddings and kv cache.
+
+`prompt` puts a prompt together, `run_prompt` and `run_token` generate behind what the kv cache holds already. `embed`,
+`encode_image`, `decode` and `prefill` are the stages themselves, for checks and measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilevlm.commands import localized
+from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.embed_tokens import EmbedTokens
+from mobilevlm.engines.stages import EMBED_TOKENS_FILE
+from mobilevlm.errors import UserError
+from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
+
+from .embeddings import EmbeddingBlock, Embeddings
+from .kv_cache import CachedPrefix
+from .runner import Runner, open_runner
+from .top_logits import Logits
+
+IMAGES_KEPT = 8  # image embeddings of about a megabyte each
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt as the decoder takes it; S tokens, each image counted as its N.
+
+    Attributes:
+        input_ids: token ids, -200 where an image is.
+        inputs_embeds: (S, D), images in their places.
+        keys: S of them, equal for equal embeddings (see `kv_cache.CachedPrefix`).
+        image_encode_ms: milliseconds that the vision stage took.
+    """
+
+    input_ids: Sequence[int]
+    inputs_embeds: Embeddings
+    keys: Sequence[Hashable]
+    image_encode_ms: float
+
+
+class Decoder:
+    """An opened bundle between token ids and logits. Not for several threads at once.
+
+    Args:
+        bundle: what was opened.
+        table: its embedding table.
+        runner: of its stages; closed with the decoder.
+
+    Attributes:
+        bundle: as above.
+        max_context: tokens that the kv cache holds.
+        prompts_by: stage that runs long prompts.
+        full_logits: whether to hand out all logits, also where a device returns the largest alone: to compare the two.
+    """
+
+    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner):
+        self.bundle, self.max_context, self.prompts_by = bundle, runner.max_context, runner.prompts_by
+        self.full_logits = False
+        self._opened: tuple[EmbedTokens, Runner] | None = (table, runner)
+        self._cached = CachedPrefix()
+        self._running: Prompt | None = None
+        self._image_embeds: OrderedDict[str, EmbeddingBlock] = OrderedDict()
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the stages; `UserError` after `close`."""
+        return self._require_open()[1]
+
+    def close(self) -> None:
+        """Frees engines, kv cache and image embeddings."""
+        if self._opened is not None:
+            self._opened[1].close()
+        self._opened = self._running = None  # a runner's graphs go with the last reference to it
+        self._image_embeds.clear()
+
+    def embed(self, token_ids: Iterable[int]) -> np.ndarray:
+        """Returns the embeddings of S text tokens: (S, D) float32."""
+        return self._require_open()[0].rows(token_ids)
+
+    def encode_image(self, pixel_values: np.ndarray) -> EmbeddingBlock:
+        """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32, on the host or on the device."""
+        return self.runner.encode_image(pixel_values)
+
+    def decode(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
+        """Runs the decoder; an answer in progress cannot go on, and the next prompt is run from its first token.
+
+        Args:
+            inputs_embeds: (S, D) float32, S >= 1, past + S <= max_context.
+            past: tokens of the kv cache that stay; later ones are overwritten.
+
+        Returns:
+            Logits of the last token, valid until the next call.
+        """
+        self._forget()
+        return self._handed_out(self.runner.decode(inputs_embeds, past))
+
+    def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
+        """Runs tokens as `decode` runs a long prompt, however few they are.
+
+        Args:
+            inputs_embeds: as of `decode`.
+            past: as of `decode`.
+        """
+        self._forget()
+        return self._handed_out(self.runner.prefill(inputs_embeds, past))
+
+    def splice(self, input_ids: Iterable[int], image_embeds: Iterable[EmbeddingBlock]) -> Embeddings:
+        """Embeds a prompt: (S, D), image embeddings in their places.
+
+        Args:
+            input_ids: token ids, `IMAGE_TOKEN_INDEX` where an image is.
+            image_embeds: (N, D) each, in their order; no more are taken than there are places.
+        """
+        images = iter(image_embeds)
+        return Embeddings([next(images) if token == IMAGE_TOKEN_INDEX else self.embed([token]) for token in input_ids])
+
+    def prompt(self, input_ids: Sequence[int], images: Sequence[np.ndarray]) -> Prompt:
+        """Puts image embeddings into a prompt; images that were encoded lately are not encoded again.
+
+        Args:
+            input_ids: token ids, `IMAGE_TOKEN_INDEX` where an image is.
+            images: (1, 3, H, H) float32 each, in their order.
+        """
+        encoded = [self._encoded(pixel_values) for pixel_values in images]
+        inputs_embeds = self.splice(input_ids, [embeds for _, embeds, _ in encoded])
+        image_keys = ([(digest, index) for index in range(len(embeds))] for digest, embeds, _ in encoded)
+        keys: list[Hashable] = []
+        for token in input_ids:
+            keys += next(image_keys) if token == IMAGE_TOKEN_INDEX else [token]
+        return Prompt(input_ids, inputs_embeds, keys, sum(milliseconds for *_, milliseconds in encoded))
+
+    def run_prompt(self, prompt: Prompt) -> tuple[Logits, int]:
+        """Prefills what the kv cache does not hold yet; the cache belongs to this prompt until the next one.
+
+        Returns:
+            Logits of the prompt's last token, valid until the next call, and how many tokens were reused.
+        """
+        self._running = prompt
+        reused = self._cached.reusable(prompt.keys)
+        self._cached.keep(reused)
+        logits = self.runner.decode(prompt.inputs_embeds[reused:], reused)
+        self._cached.append(prompt.keys[reused:])
+        return self._handed_out(logits), reused
+
+    def run_token(self, prompt: Prompt, token: int) -> Logits:
+        """Appends a generated token to the kv cache.
+
+        Args:
+            prompt: that the token answers.
+            token: its id.
+
+        Returns:
+            Logits of the next token, valid until the next call.
+
+        Raises:
+            UserError: another answer was begun since, so that the cache holds its prompt.
+        """
+        if self._running is not prompt:
+            raise UserError(
+                "another answer was begun in this session: finish one before the next, or open two sessions"
+            )
+        logits = self.runner.decode(self.embed((token,)), len(self._cached))
+        self._cached.append((token,))
+        return self._handed_out(logits)
+
+    def _require_open(self) -> tuple[EmbedTokens, Runner]:
+        if self._opened is None:
+            raise UserError("this session is closed: open a new one")
+        return self._opened
+
+    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, EmbeddingBlock, float]:
+        """Returns an image's digest, its embeddings (N, D), and the milliseconds they took: 0 when they were kept."""
+        digest, milliseconds = hashlib.sha1(pixel_values.data).hexdigest(), 0.0
+        if digest not in self._image_embeds:
+            begin = time.perf_counter()
+            self._image_embeds[digest] = self.encode_image(pixel_values)
+            milliseconds = (time.perf_counter() - begin) * 1e3
+        self._image_embeds.move_to_end(digest)
+        embeds = self._image_embeds[digest]
+        if len(self._image_embeds) > IMAGES_KEPT:
+            self._image_embeds.popitem(last=False)
+        return digest, embeds, milliseconds
+
+    def _forget(self) -> None:
+        self._running = None
+        self._cached.keep(0)
+
+    def _handed_out(self, logits: Logits) -> Logits:
+        return np.asarray(logits) if self.full_logits else logits
+
+
+def open_table(bundle: Bundle) -> EmbedTokens:
+    """Opens a bundle's embedding table.
+
+    Raises:
+        BundleError: its shape is not that of the bundle's model.
+    """
+    table, config = EmbedTokens(bundle.path(EMBED_TOKENS_FILE)), bundle.config
+    if table.shape != (config.vocab_size, config.hidden_size):
+        raise BundleError(
+            f"{bundle.path(EMBED_TOKENS_FILE)} has shape {table.shape}, its model needs "
+            f"{(config.vocab_size, config.hidden_size)}. Build the bundle again: {localized(bundle.manifest.command)}"
+        )
+    return table
+
+
+def open_decoder(bundle: Bundle, on_cpu: bool = False) -> Decoder:
+    """Opens a bundle's stages.
+
+    Args:
+        bundle: what to run.
+        on_cpu: whether graphs for an NPU or TensorRT run on the CPU; those for a CPU do anyhow.
+
+    Raises:
+        BundleError: it is damaged, or not for this machine.
+    """
+    table = open_table(bundle)  # before the engines, which take longer to open
+    return Decoder(bundle, table, open_runner(bundle, on_cpu=on_cpu))
