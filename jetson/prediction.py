@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER
 
@@ -189,7 +190,7 @@ def _again(bundle: Bundle, options: Sequence[str]) -> str:
     if options[0] in words:
         index = words.index(options[0])
         words[index : index + 2] = []
-    return f"where PyTorch is: {shlex.join([*words, *options])}"
+    return f"where PyTorch is: {localized(shlex.join([*words, *options]))}"
 
 
 def gigabytes(size: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from safetensors.numpy import load_file
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.decibels import snr_db
 from mobilevlm.engines.machine import fingerprint
@@ -107,7 +108,7 @@ def run_sample(bundle: Bundle, runner: Runner, row: Callable[[int], np.ndarray])
     except (OSError, KeyError, ValueError, IndexError) as error:
         raise BundleError(
             f"the sample of {bundle.directory} cannot be run ({error}). Build the bundle again: "
-            f"{bundle.manifest.command}"
+            f"{localized(bundle.manifest.command)}"
         ) from None
     found = []
     for (stage, tensor), got in outputs.items():
@@ -193,6 +194,6 @@ def require(bundle: Bundle, found: list[Finding]) -> None:
     version = f", or with ONNX Runtime {built_with} (pip install onnxruntime=={built_with})" * ("onnxruntime" in other)
     raise BundleError(
         f"{bundle.directory} computes something else here than PyTorch and its build: {'; '.join(map(str, bad))}. "
-        f"{cause}Build it on this machine{version}: {bundle.manifest.command} (or with --precision fp32, which needs "
-        "no integer kernels). --no-check opens it all the same"
+        f"{cause}Build it on this machine{version}: {localized(bundle.manifest.command)} (or with --precision "
+        "fp32, which needs no integer kernels). --no-check opens it all the same"
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.embed_tokens import EmbedTokens
@@ -69,7 +70,7 @@ class Session:
             raise BundleError(
                 f"{self.bundle.path(stages.EMBED_TOKENS_FILE)} has shape {self._table.shape}, its model needs "
                 f"{(self.config.vocab_size, self.config.hidden_size)}. Build the bundle again: "
-                f"{self.bundle.manifest.command}"
+                f"{localized(self.bundle.manifest.command)}"
             )
         self._runner = open_runner(self.bundle, on_cpu=on_cpu)
         self.max_context = self._runner.max_context

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from safetensors.numpy import load_file
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import localized, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
 from mobilevlm.engines.embed_tokens import EmbedTokens
@@ -107,7 +107,9 @@ def _verify(options: argparse.Namespace) -> None:
         )
     require(bundle, found)
     if not found:
-        raise UserError(f"{options.engine} is of a version that recorded no figures: {bundle.manifest.command}")
+        raise UserError(
+            f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
@@ -75,7 +76,7 @@ def _floor_db(bundle: Bundle, stage: str) -> float:
     except KeyError:
         raise BundleError(
             f"{bundle.directory} notes no floor of its {stage}: it has none, or was built by another version. Build it "
-            f"again: {bundle.manifest.command}"
+            f"again: {localized(bundle.manifest.command)}"
         ) from None
 
 
