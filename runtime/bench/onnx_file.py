@@ -1,27 +1,41 @@
-"""The little of ONNX's file format that a device needs, which has no `onnx` package.
-
-Numbers of fields and types: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-"""
+"""ONNX models that are measured: one of a single product, and the bytes of a model's constants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
+from mobilevlm.engines.onnx_wire import (
+    FLOAT,
+    GRAPH_INITIALIZER,
+    GRAPH_NODE,
+    INT8,
+    INT32,
+    MODEL_GRAPH,
+    NODE_INPUT,
+    NODE_OPERATOR,
+    UINT8,
+    as_message,
+    as_number,
+    fields,
+    message,
+    read_graph,
+    repeated_numbers,
+    text,
+)
+
 # By operator: type of x, of the weight, of y.
 TYPES = {"MatMul": (FLOAT, FLOAT, FLOAT), "MatMulInteger": (UINT8, INT8, INT32)}
 # Bytes of an element in memory while a CPU computes, by type: 10 is float16, which ONNX Runtime expands at loading.
 BYTES = {FLOAT: 4.0, UINT8: 1.0, INT8: 1.0, INT32: 4.0, 7: 8.0, 9: 1.0, 10: 4.0, 11: 8.0, 16: 4.0, 21: 0.5, 22: 0.5}
 IR_VERSION, OPSET = 8, 17
-DTYPES = {FLOAT: np.float32, 7: np.int64, 10: np.float16}  # of the inputs and outputs of this project's graphs
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME = 1, 2, 8  # fields of TensorProto
 
 
 def matmul_model(op_type: str, rows: int, weight: np.ndarray) -> bytes:
-    """A model of one node, `y = x @ weight`, as ONNX Runtime takes it.
+    """Writes a model of one node, `y = x @ weight`, as ONNX Runtime takes it.
 
     Args:
         op_type: `MatMul`, all float32, or `MatMulInteger`, where x is uint8, `weight` int8 and y int32.
@@ -30,126 +44,49 @@ def matmul_model(op_type: str, rows: int, weight: np.ndarray) -> bytes:
     """
     x_type, weight_type, y_type = TYPES[op_type]
     inner, columns = weight.shape
-    tensor = _message((1, inner), (1, columns), (2, weight_type), (8, "weight"), (9, weight.tobytes()))
-    node = _message((1, "x"), (1, "weight"), (2, "y"), (4, op_type))
-    graph = _message(
+    tensor = message((1, inner), (1, columns), (2, weight_type), (8, "weight"), (9, weight.tobytes()))
+    node = message((1, "x"), (1, "weight"), (2, "y"), (4, op_type))
+    graph = message(
         (1, node),
         (2, op_type),
         (5, tensor),
         (11, _value("x", x_type, rows, inner)),
         (12, _value("y", y_type, rows, columns)),
     )
-    return _message((1, IR_VERSION), (7, graph), (8, _message((1, ""), (2, OPSET))))
+    return message((1, IR_VERSION), (MODEL_GRAPH, graph), (8, message((1, ""), (2, OPSET))))
 
 
 def weight_bytes(path: Path) -> int:
-    """Bytes of a model's constants while it computes; layouts stored for loading and padding are not counted.
+    """Returns the bytes of a model's constants while it computes; layouts stored for loading and padding do not count.
 
-    What `GroupQueryAttention` takes are tables of positions, of which a row is read: they are left out.
+    The tables that `GroupQueryAttention` takes hold positions, of which a row is read: they do not count either.
     """
-    graph = dict(_fields(memoryview(path.read_bytes())))[7]
-    sizes, tables = {}, set()
-    for number, value in _fields(graph):
-        if number == 5:
-            name, size = _constant(value)
+    sizes: dict[str, float] = {}
+    tables: set[str] = set()
+    for number, value in fields(read_graph(path)):
+        if number == GRAPH_INITIALIZER:
+            name, size = _constant(as_message(value))
             sizes[name] = size
-        elif number == 1:
-            node = list(_fields(value))
-            if any(field == 4 and bytes(text) == b"GroupQueryAttention" for field, text in node):
-                tables |= {bytes(text).decode() for field, text in node if field == 1}
+        elif number == GRAPH_NODE:
+            node = list(fields(as_message(value)))
+            if any(field == NODE_OPERATOR and one == b"GroupQueryAttention" for field, one in node):
+                tables |= {text(one) for field, one in node if field == NODE_INPUT}
     return int(sum(size for name, size in sizes.items() if name not in tables))
 
 
-def tensor_dtypes(path: Path) -> dict[str, type[np.generic]]:
-    """Dtypes of a model's inputs and outputs by name; its weights are not read.
-
-    Raises:
-        KeyError: a type that no graph of this project takes or hands out.
-    """
-    graph = dict(_fields(memoryview(path.read_bytes())))[7]
-    found = {}
-    for number, value in _fields(graph):
-        if number in (11, 12):  # input, output: a name, and a type that is a tensor's
-            named = dict(_fields(value))
-            tensor = dict(_fields(dict(_fields(named[2]))[1]))
-            found[bytes(named[1]).decode()] = DTYPES[tensor[1]]
-    return found
-
-
-def node_outputs(path: Path) -> dict[str, str]:
-    """What a model computes, in its order: names of its nodes' outputs to the operators that make them."""
-    graph = dict(_fields(memoryview(path.read_bytes())))[7]
-    found = {}
-    for number, value in _fields(graph):
-        if number == 1:
-            node = list(_fields(value))
-            operator = next(bytes(text).decode() for field, text in node if field == 4)
-            found |= {bytes(text).decode(): operator for field, text in node if field == 2}
-    return found
-
-
 def _constant(tensor: memoryview) -> tuple[str, float]:
-    """Name and bytes in memory."""
+    """Returns name and bytes in memory."""
     shape, name, kind = [], "", FLOAT
-    for number, value in _fields(tensor):
-        if number == 1:  # packed by some writers, one field for each dimension by others
-            shape += [value] if isinstance(value, int) else _varints(value)
-        elif number == 2:
-            kind = value
-        elif number == 8:
-            name = bytes(value).decode()
+    for number, value in fields(tensor):
+        if number == TENSOR_DIMS:
+            shape += repeated_numbers(value)
+        elif number == TENSOR_TYPE:
+            kind = as_number(value)
+        elif number == TENSOR_NAME:
+            name = text(value)
     return name, prod(shape) * BYTES[kind]
 
 
 def _value(name: str, element: int, *shape: int) -> bytes:
-    dimensions = _message(*((1, _message((1, size))) for size in shape))
-    return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
-
-
-def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
-    """A protobuf message of numbered fields: numbers, texts, and messages or bytes."""
-    parts = []
-    for number, value in fields:
-        if isinstance(value, int):
-            parts += [_varint(number << 3), _varint(value)]
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            parts += [_varint(number << 3 | 2), _varint(len(data)), data]
-    return b"".join(parts)
-
-
-def _varint(value: int) -> bytes:
-    low, high = value & 127, value >> 7
-    return bytes([low | 128]) + _varint(high) if high else bytes([low])
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of a message's fields: an int, or the bytes of anything longer."""
-    at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        if key & 7 == 0:
-            value, at = _read_varint(message, at)
-        else:
-            size, at = _read_varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            value = message[at : at + size]
-            at += size
-        yield key >> 3, value
-
-
-def _varints(message: memoryview) -> list[int]:
-    values, at = [], 0
-    while at < len(message):
-        value, at = _read_varint(message, at)
-        values.append(value)
-    return values
-
-
-def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number and where the next thing begins."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
+    dimensions = message(*((1, message((1, size))) for size in shape))
+    return message((1, name), (2, message((1, message((1, element), (2, dimensions))))))

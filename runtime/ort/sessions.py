@@ -165,5 +165,6 @@ def _session(
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with "
             f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: "
-            f"{localized(bundle.manifest.command)}. On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
+            f"{localized(bundle.manifest.command)}. "
+            "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
         ) from None

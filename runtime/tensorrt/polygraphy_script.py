@@ -14,11 +14,11 @@ import numpy as np
 
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.engines.onnx_wire import node_outputs
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
 from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 
-from ..bench.onnx_file import node_outputs
 from ..self_check import DEVICE_DB, TWICE_DB
 from .polygraphy_json import write_inputs, write_outputs
 from .sample_calls import SampleCall, sample_calls

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.onnx_wire import tensor_dtypes
 from mobilevlm.engines.stages import ATTENTION_MASK, DECODER, TOP_TOKENS, VISION, onnx_file
 from mobilevlm.engines.tensorrt.buckets import HIDDEN
 
-from ..bench.onnx_file import tensor_dtypes
 from ..self_check import require, run_sample
 from .on_cpu import GraphRunner
 
