@@ -1,7 +1,7 @@
-"""How rows are fed to a decoder of the `delta` lowering: the contract of export and runtime.
+"""Prompts and tokens in chunks of fixed sizes, for decoders of the `qnn` lowering: contract of export and runtime.
 
-A graph takes `chunk` rows at a time; fewer stand at its end, behind rows that nothing attends to, so that the last row
-is always the last. It reads a cache of `cache_rows` rows and hands out its own.
+A graph takes `chunk` rows at a time; fewer stand at its end, behind padding that nothing attends to, so that the last
+token is always in the last row. It reads a cache of `cache_rows` rows and returns the chunk's keys and values.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from mobilevlm.checkpoint.config import ModelConfig
 
 from . import stages
+from .attention_mask import causal_mask, token_positions
+from .rope import full_tables
 from .stages import (
     ATTENTION_MASK,
     CACHE_PARTS,
@@ -28,20 +30,34 @@ from .stages import (
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
-# Added to the scores of what is not to be seen. Softmax leaves nothing of e**-120, and the step of 16-bit scores, which
-# this is the range of, stays at some thousandths.
-HIDDEN = np.float32(-120)
+# Added to masked scores. Softmax leaves nothing of e**-120, and the scale of 16-bit scores, whose range this sets, is
+# still some thousandths.
+HIDDEN = -120.0
 PROMPT_ROWS = 128
 
 
 def cache_shape(config: ModelConfig, part: str, rows: Any) -> tuple[Any, ...]:
-    """(1, kv heads, head_dim, rows) of keys, (1, kv heads, rows, head_dim) of values."""
+    """Returns the shape of a layer's cached keys or values.
+
+    Args:
+        config: the model.
+        part: `key` or `value`.
+        rows: of the cache, a number or the name of a dynamic size.
+
+    Returns:
+        (1, kv heads, head_dim, rows) for keys, (1, kv heads, rows, head_dim) for values.
+    """
     last = (config.head_dim, rows) if part == "key" else (rows, config.head_dim)
     return 1, config.num_key_value_heads, *last
 
 
 def chunks(rows: int, chunk: int) -> Iterator[slice]:
-    """A prompt of `rows` rows, cut; the first piece is the short one."""
+    """Cuts a prompt into chunks; the first is the short one.
+
+    Args:
+        rows: tokens of the prompt.
+        chunk: most tokens of a chunk.
+    """
     stop = (rows - 1) % chunk + 1
     start = 0
     while start < rows:
@@ -50,40 +66,50 @@ def chunks(rows: int, chunk: int) -> Iterator[slice]:
 
 
 def filled(rows: np.ndarray, chunk: int) -> np.ndarray:
-    """(n, D) float32 rows as (1, chunk, D), zeros in front."""
+    """Pads rows to a whole chunk, with zeros in front.
+
+    Args:
+        rows: (n, D) float32.
+        chunk: rows of the result.
+
+    Returns:
+        (1, chunk, D) float32.
+    """
     out = np.zeros((1, chunk, rows.shape[1]), np.float32)
     out[0, chunk - len(rows) :] = rows
     return out
 
 
 def positions(config: ModelConfig, count: int, past: int, chunk: int, cache_rows: int) -> dict[str, np.ndarray]:
-    """Mask (1, 1, S, P + S) and RoPE's tables (1, 1, S, Dh) of a chunk of `count` rows behind `past` rows of the cache.
-
-    The second table has minus signs in its first half: a pair is turned by `x * cos + (x's halves swapped) * sin`.
-    """
-    empty = chunk - count
-    mask = np.full((1, 1, chunk, cache_rows + chunk), HIDDEN, np.float32)
-    mask[..., empty:, :past] = 0
-    ahead = np.triu(np.ones((count, count), bool), 1)
-    mask[0, 0, empty:, cache_rows + empty :] = np.where(ahead, HIDDEN, np.float32(0))
-    half = config.head_dim // 2
-    frequencies = 1.0 / config.rope_theta ** (np.arange(half) / half)
-    at = np.maximum(np.arange(chunk) - empty, 0) + past
-    angles = np.outer(at, frequencies)
-    cos, sin = np.cos(angles), np.sin(angles)
-    tables = {ROPE_COS: np.concatenate([cos, cos], 1), ROPE_SIN: np.concatenate([-sin, sin], 1)}
-    return {ATTENTION_MASK: mask} | {name: table[None, None].astype(np.float32) for name, table in tables.items()}
-
-
-class ChunkedDecoder:
-    """A decoder of the `delta` lowering, over whatever runs its graphs.
+    """Computes a chunk's attention mask and RoPE tables, by the names of the graph's inputs.
 
     Args:
         config: the model.
-        cache_rows: that the cache holds.
-        graphs: rows of a call to what runs them, in the order of their layers: by name from inputs to outputs.
-        layers: of each of these.
-        dtype: of the cache: uint8 codes, or float32 while a graph is still one of floats.
+        count: tokens in the chunk; they stand at its end.
+        past: tokens in the cache.
+        chunk: S, rows of a call.
+        cache_rows: P, rows of the cache.
+
+    Returns:
+        Mask (1, 1, S, P + S), cosines and sines (1, 1, S, head_dim), all float32, see `rope.full_tables`.
+    """
+    mask = causal_mask(count, past, chunk, cache_rows, HIDDEN)
+    cos, sin = full_tables(config, token_positions(count, past, chunk))
+    return {ATTENTION_MASK: mask, ROPE_COS: cos[None, None], ROPE_SIN: sin[None, None]}
+
+
+class ChunkedDecoder:
+    """A decoder of the `qnn` lowering, over whatever runs its graphs.
+
+    Args:
+        config: the model.
+        cache_rows: tokens that the cache holds.
+        graphs: rows of a call to functions that run its graphs in the order of their layers, inputs to outputs by name.
+        layers: of each of these graphs.
+        dtype: of the cache: uint8 quantised values, or float32 before a graph is quantised.
+
+    Attributes:
+        buffers: the kv cache, by layer and part; shapes are those of `cache_shape`.
     """
 
     def __init__(
@@ -96,11 +122,19 @@ class ChunkedDecoder:
     ):
         self._config, self._cache_rows, self._graphs, self._layers = config, cache_rows, graphs, layers
         parts = [(layer, part) for layer in range(config.num_hidden_layers) for part in CACHE_PARTS]
-        # What is behind the past is never looked at, but has to be a number.
+        # Rows behind the past are masked, but have to be numbers.
         self.buffers = {key: np.zeros(cache_shape(config, key[1], cache_rows), dtype) for key in parts}
 
     def decode(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run (S, D) float32 rows behind the first `past` of the cache, which get theirs: (V,) logits of the last."""
+        """Runs tokens behind those in the cache, and adds their keys and values to it.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens in the cache.
+
+        Returns:
+            (V,) float32 logits of the last token.
+        """
         chunk = 1 if len(inputs_embeds) == 1 else max(self._graphs)
         for piece in chunks(len(inputs_embeds), chunk):
             logits = self._run(chunk, inputs_embeds[piece], past + piece.start)
@@ -115,12 +149,13 @@ class ChunkedDecoder:
             outputs = run(where | {name: values} | {stages.past(*key): self.buffers[key] for key in caches})
             for key in caches:
                 _keep_rows(self.buffers[key], key[1], outputs[new_rows(*key)], past, count)
-            name, values = HIDDEN_STATES, outputs.get(NEXT_HIDDEN_STATES)
+            if NEXT_HIDDEN_STATES in outputs:
+                name, values = HIDDEN_STATES, outputs[NEXT_HIDDEN_STATES]
         return outputs[LOGITS][0]
 
 
 def _keep_rows(buffer: np.ndarray, part: str, rows: np.ndarray, past: int, count: int) -> None:
-    """Write the last `count` new rows of a chunk behind the past."""
+    """Writes keys or values of a chunk's last `count` rows into the cache."""
     if part == "key":
         buffer[..., past : past + count] = rows[..., rows.shape[3] - count :]
     else:

@@ -1,128 +1,155 @@
-"""Reads and writes the part of ONNX's file format (protobuf) that is needed on devices, which have no `onnx` package.
+"""Reads and writes ONNX files where there is no `onnx` package, as on a device: protobuf's wire format.
 
-Field numbers and element types: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+Wire format: https://protobuf.dev/programming-guides/encoding; numbers of fields and data types:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
-# Element types of x, weight and y of each operator.
-TYPES = {"MatMul": (FLOAT, FLOAT, FLOAT), "MatMulInteger": (UINT8, INT8, INT32)}
-# Bytes of an element in memory while a CPU computes: float16 (10) takes 4, ONNX Runtime expands it at loading.
-BYTES = {FLOAT: 4.0, UINT8: 1.0, INT8: 1.0, INT32: 4.0, 7: 8.0, 9: 1.0, 10: 4.0, 11: 8.0, 16: 4.0, 21: 0.5, 22: 0.5}
-IR_VERSION, OPSET = 8, 17
-# Element types of the inputs and outputs of this project's graphs.
-DTYPES: dict[int, type[np.generic]] = {FLOAT: np.float32, 7: np.int64, 10: np.float16}
+# onnx.TensorProto.DataType.
+FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16, INT4 = 1, 2, 3, 6, 7, 9, 10, 16, 22
+DTYPES: dict[int, type[np.generic]] = {FLOAT: np.float32, INT64: np.int64, FLOAT16: np.float16}  # of our graphs' values
+# Fields of ModelProto, GraphProto, NodeProto, ValueInfoProto, TypeProto and its Tensor.
+MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 7, 1, 5, 11, 12
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR = 1, 2, 4
+VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_ELEMENT = 1, 2, 1, 1
+# Wire types, the low bits of a field's key: a number, or bytes of a length that follows or is fixed.
+KEY_BITS, VARINT, LENGTH = 3, 0, 2
+FIXED_LENGTHS = {1: 8, 5: 4}
+
+Value = int | memoryview
 
 
-def matmul_model(op_type: str, rows: int, weight: np.ndarray) -> bytes:
-    """Serialises a model of one node, `y = x @ weight`.
+def read_graph(path: Path) -> memoryview:
+    """Returns the GraphProto of an ONNX file.
 
-    Args:
-        op_type: `MatMul`, all float32, or `MatMulInteger`, where x is uint8, `weight` int8 and y int32.
-        rows: number of rows of x, which is (rows, K).
-        weight: (K, N), a constant of the model.
+    Raises:
+        KeyError: the file holds none.
     """
-    x_type, weight_type, y_type = TYPES[op_type]
-    inner, columns = weight.shape
-    tensor = _message((1, inner), (1, columns), (2, weight_type), (8, "weight"), (9, weight.tobytes()))
-    node = _message((1, "x"), (1, "weight"), (2, "y"), (4, op_type))
-    graph = _message(
-        (1, node),
-        (2, op_type),
-        (5, tensor),
-        (11, _value("x", x_type, rows, inner)),
-        (12, _value("y", y_type, rows, columns)),
-    )
-    return _message((1, IR_VERSION), (7, graph), (8, _message((1, ""), (2, OPSET))))
-
-
-def weight_bytes(path: Path) -> int:
-    """Counts the bytes of a model's constants in memory while it computes.
-
-    Layouts that are stored only for loading, and padding, are not counted. Position tables of `GroupQueryAttention` are
-    left out: one row of them is read for a token.
-    """
-    sizes: dict[str, float] = {}
-    tables: set[str] = set()
-    for number, value in _submessages(_graph(path)):
-        if number == 5:
-            name, size = _constant(value)
-            sizes[name] = size
-        elif number == 1:
-            node = list(_submessages(value))
-            if any(field == 4 and bytes(text) == b"GroupQueryAttention" for field, text in node):
-                tables |= {bytes(text).decode() for field, text in node if field == 1}
-    return int(sum(size for name, size in sizes.items() if name not in tables))
+    return submessage(memoryview(path.read_bytes()), MODEL_GRAPH)
 
 
 def tensor_dtypes(path: Path) -> dict[str, type[np.generic]]:
-    """Reads the dtypes of a model's inputs and outputs, by name; its weights are not read.
+    """Returns the dtypes of a model's inputs and outputs by name; its weights are not read.
 
     Raises:
-        KeyError: an element type that no graph of this project has.
+        KeyError: a type that no graph of this project takes or returns.
     """
-    found: dict[str, type[np.generic]] = {}
-    for number, value in _submessages(_graph(path)):
-        if number in (11, 12):  # input, output: a name, and a type that is a tensor's
-            named = dict(_submessages(value))
-            tensor = dict(_submessages(named[2]))[1]
-            found[bytes(named[1]).decode()] = DTYPES[dict(_numbers(tensor))[1]]
+    found = {}
+    for number, value in fields(read_graph(path)):
+        if number in (GRAPH_INPUT, GRAPH_OUTPUT):
+            info = as_message(value)
+            tensor = submessage(submessage(info, VALUE_TYPE), TYPE_TENSOR)
+            found[text(dict(fields(info))[VALUE_NAME])] = DTYPES[as_number(dict(fields(tensor))[TENSOR_ELEMENT])]
     return found
 
 
 def node_outputs(path: Path) -> dict[str, str]:
-    """Maps the outputs of a model's nodes, in the graph's order, to the operators that compute them."""
+    """Returns the operators of a model, in its order, by the names of their outputs."""
     found: dict[str, str] = {}
-    for number, value in _submessages(_graph(path)):
-        if number == 1:
-            node = list(_submessages(value))
-            operator = next(bytes(text).decode() for field, text in node if field == 4)
-            found |= {bytes(text).decode(): operator for field, text in node if field == 2}
+    for number, value in fields(read_graph(path)):
+        if number == GRAPH_NODE:
+            node = list(fields(as_message(value)))
+            operator = next(text(one) for field, one in node if field == NODE_OPERATOR)
+            found |= {text(one): operator for field, one in node if field == NODE_OUTPUT}
     return found
 
 
-def _graph(path: Path) -> memoryview:
-    return dict(_submessages(memoryview(path.read_bytes())))[7]
+def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
+    """Yields number and value of a message's fields: an int, or the bytes of anything longer.
+
+    Raises:
+        IndexError: the message ends within a number.
+        KeyError: a wire type that protobuf no longer uses.
+    """
+    at = 0
+    while at < len(message):
+        key, at = _read_varint(message, at)
+        wire_type = key & (1 << KEY_BITS) - 1
+        value: Value
+        if wire_type == VARINT:
+            value, at = _read_varint(message, at)
+        else:
+            size, at = _read_varint(message, at) if wire_type == LENGTH else (FIXED_LENGTHS[wire_type], at)
+            value = message[at : at + size]
+            at += size
+        yield key >> KEY_BITS, value
 
 
-def _constant(tensor: memoryview) -> tuple[str, float]:
-    """Name of a constant and its bytes in memory."""
-    shape: list[int] = []
-    name, kind = "", FLOAT
-    for number, value in _fields(tensor):
-        if isinstance(value, int):
-            if number == 1:  # one field for each dimension by some writers
-                shape.append(value)
-            elif number == 2:
-                kind = value
-        elif number == 1:  # all dimensions packed into one by others
-            shape += _varints(value)
-        elif number == 8:
-            name = bytes(value).decode()
-    return name, prod(shape) * BYTES[kind]
+def submessage(message: memoryview, number: int) -> memoryview:
+    """Returns the message in a field, the last one where there are several.
+
+    Args:
+        message: that holds it.
+        number: of the field.
+
+    Raises:
+        KeyError: there is no such field.
+        TypeError: the field holds a number.
+    """
+    return as_message(dict(fields(message))[number])
 
 
-def _value(name: str, element: int, *shape: int) -> bytes:
-    dimensions = _message(*((1, _message((1, size))) for size in shape))
-    return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
+def as_message(value: Value) -> memoryview:
+    """Returns a field's bytes.
+
+    Raises:
+        TypeError: it is a number.
+    """
+    if isinstance(value, int):
+        raise TypeError(f"{value} is no message")
+    return value
 
 
-def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
-    """Serialises a message of numbered fields: numbers, texts, and messages or bytes."""
+def as_number(value: Value) -> int:
+    """Returns a field's number.
+
+    Raises:
+        TypeError: it is bytes.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"{len(value)} bytes are no number")
+    return value
+
+
+def text(value: Value) -> str:
+    """Returns a field's text.
+
+    Raises:
+        TypeError: it is a number.
+    """
+    return bytes(as_message(value)).decode()
+
+
+def repeated_numbers(value: Value) -> list[int]:
+    """Returns the numbers in a field: packed by some writers, in a field each by others."""
+    if isinstance(value, int):
+        return [value]
+    numbers, at = [], 0
+    while at < len(value):
+        number, at = _read_varint(value, at)
+        numbers.append(number)
+    return numbers
+
+
+def message(*numbered: tuple[int, int | str | bytes]) -> bytes:
+    """Writes a message.
+
+    Args:
+        numbered: number and value of its fields: a number, a text, bytes, or a message.
+    """
     parts = []
-    for number, value in fields:
+    for number, value in numbered:
         if isinstance(value, int):
-            parts += [_varint(number << 3), _varint(value)]
+            parts += [_varint(number << KEY_BITS | VARINT), _varint(value)]
         else:
             data = value.encode() if isinstance(value, str) else value
-            parts += [_varint(number << 3 | 2), _varint(len(data)), data]
+            parts += [_varint(number << KEY_BITS | LENGTH), _varint(len(data)), data]
     return b"".join(parts)
 
 
@@ -131,40 +158,8 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(high) if high else bytes([low])
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of a message's fields: an int, or the bytes of anything longer."""
-    at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        if key & 7 == 0:
-            value, at = _read_varint(message, at)
-            yield key >> 3, value
-        else:
-            size, at = _read_varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            yield key >> 3, message[at : at + size]
-            at += size
-
-
-def _submessages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields that are messages, texts or bytes."""
-    yield from ((number, value) for number, value in _fields(message) if not isinstance(value, int))
-
-
-def _numbers(message: memoryview) -> Iterator[tuple[int, int]]:
-    """The fields that are integers."""
-    yield from ((number, value) for number, value in _fields(message) if isinstance(value, int))
-
-
-def _varints(message: memoryview) -> list[int]:
-    values, at = [], 0
-    while at < len(message):
-        value, at = _read_varint(message, at)
-        values.append(value)
-    return values
-
-
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The integer that begins at an offset, and the offset behind it."""
+    """Returns a number and where the next field begins."""
     value = shift = 0
     while True:
         byte = message[at]

@@ -14,6 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.checkpoint.config import ConfigError, ModelConfig
+from mobilevlm.engines.rope import half_tables
 from mobilevlm.engines.stages import CACHE_PARTS, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past, present
 
 from ..split.graph import ORT_DOMAIN, Graph
@@ -76,10 +77,8 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 def rope(graph: Graph, config: ModelConfig, rows: int) -> list[str]:
     """Cosines and sines (rows, Dh / 2) of RoPE's angles."""
-    frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_dim, 2) / config.head_dim)
-    angles = np.outer(np.arange(rows), frequencies)
-    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
-    return [graph.initializer(f"rope.{name}", table.astype(np.float32)) for name, table in tables.items()]
+    cos, sin = half_tables(config, np.arange(rows))
+    return [graph.initializer("rope.cos", cos), graph.initializer("rope.sin", sin)]
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.engines.machine import available_bytes
-from mobilevlm.engines.onnx_wire import matmul_model
 
+from .onnx_file import matmul_model
 from .quiet import wait_until_quiet
 from .stopwatch import Stopwatch
 

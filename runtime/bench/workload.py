@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from mobilevlm.checkpoint.config import ModelConfig, projector_family
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.onnx_wire import weight_bytes
 from mobilevlm.engines.stages import DECODER, onnx_file
 from mobilevlm.engines.targets import has_int8_cache
 
 from ..kv_cache import empty_buffers
+from .onnx_file import weight_bytes
 
 
 def vision_operations(config: ModelConfig, image_tokens: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import require_memory
@@ -57,7 +58,7 @@ class OrtRunner:
         if missing := [part for parts in layers.values() for part in parts if not self._has(part)]:
             raise BundleError(
                 f"{bundle.directory} was built by another version, which wrote no {stages.onnx_file(missing[0])}. "
-                f"Build it again: {bundle.manifest.command}"
+                f"Build it again: {localized(bundle.manifest.command)}"
             )
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context

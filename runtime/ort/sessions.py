@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import available_bytes
@@ -82,7 +83,7 @@ def computed_places(bundle: Bundle) -> Places:
 def _not_computed(bundle: Bundle, error: Exception) -> BundleError:
     return BundleError(
         f"the prefill of {bundle.directory} cannot be computed from its decoder ({error}). Build the bundle again: "
-        f"{bundle.manifest.command}"
+        f"{localized(bundle.manifest.command)}"
     )
 
 
@@ -163,6 +164,7 @@ def _session(
         built_with = bundle.manifest.versions.get("onnxruntime")
         raise BundleError(
             f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with "
-            f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: {bundle.manifest.command}. "
+            f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: "
+            f"{localized(bundle.manifest.command)}. "
             "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
         ) from None

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.onnx_wire import node_outputs
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
@@ -69,7 +70,7 @@ def _floor_db(bundle: Bundle, stage: str) -> float:
     except KeyError:
         raise BundleError(
             f"{bundle.directory} notes no floor of its {stage}: it has none, or was built by another version. Build it "
-            f"again: {bundle.manifest.command}"
+            f"again: {localized(bundle.manifest.command)}"
         ) from None
 
 

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.onnx_wire import matmul_model, weight_bytes
 from mobilevlm.engines.stages import DECODER, VISION, onnx_file
 from mobilevlm.presets import PRESETS
+from mobilevlm.runtime.bench.onnx_file import matmul_model, weight_bytes
 from mobilevlm.runtime.bench.plan import Plan
 from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workload import decode_bytes, decoder_operations, vision_operations

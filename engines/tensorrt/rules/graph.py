@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-# Numbers of onnx.TensorProto.
-FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16, INT4 = 1, 2, 3, 6, 7, 9, 10, 16, 22
+from ...onnx_wire import BFLOAT16, BOOL, FLOAT, FLOAT16, INT4, INT8, INT32, INT64, UINT8
+
 NAMES = {FLOAT: "float32", UINT8: "uint8", INT8: "int8", INT32: "int32", INT64: "int64", BOOL: "bool"}
 NAMES |= {FLOAT16: "float16", BFLOAT16: "bfloat16", INT4: "int4"}
 NUMPY = {FLOAT: np.float32, INT8: np.int8, UINT8: np.uint8, INT32: np.int32, INT64: np.int64, FLOAT16: np.float16}
-EXTERNAL = 1  # TensorProto.EXTERNAL
+EXTERNAL = 1  # onnx.TensorProto.DataLocation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import BFLOAT16, BOOL, FLOAT, FLOAT16, INT4, INT8, INT32, INT64
+from ...onnx_wire import BFLOAT16, BOOL, FLOAT, FLOAT16, INT4, INT8, INT32, INT64
 
 OLDEST = (10, 3)
 FLOATS = (FLOAT, FLOAT16, BFLOAT16)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .graph import INT4, INT8, GraphView, Violation, attribute, label, operand
+from ...onnx_wire import INT4, INT8
+from .graph import GraphView, Violation, attribute, label, operand
 
 # Of a product or convolution, which axis of its weight is that of the outputs, and the weight's place.
 OUTPUT_AXIS = {"MatMul": 1, "Conv": 0}

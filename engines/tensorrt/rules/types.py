@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .graph import FLOAT16, INT8, INT64, NAMES, GraphView, Violation, attribute, label, operand
+from ...onnx_wire import FLOAT16, INT8, INT64
+from .graph import NAMES, GraphView, Violation, attribute, label, operand
 from .operators import Operator
 
 
