@@ -1,1 +1,1 @@
-"""Six benchmarks on a checkpoint or on an engine bundle, by the same code."""
+"""Evaluation: six benchmarks, by the same code on a checkpoint and on an engine bundle."""

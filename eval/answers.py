@@ -1,6 +1,6 @@
-"""Answer files: a line for each question in the original's form, written as it comes, safe against kill -9.
+"""Answer files: one line for each question in the original's form, written as soon as it is answered.
 
-A question's line is there or it is not: a run that was killed goes on after the last whole line.
+A run that was killed, also by kill -9, goes on after the last whole line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from uuid import NAMESPACE_OID, uuid5
 
 from mobilevlm.atomic_file import write_whole
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
 from .task import Answer, Question
@@ -22,27 +23,45 @@ OWN_FIELDS = ("question_id", "prompt", "text", "answer_id", "model_id", "metadat
 
 
 def shard_of(questions: Sequence[Question], shard: int, num_shards: int) -> Sequence[Question]:
-    """The questions of shard `shard` (from 1): contiguous parts of ceil(n / shards), as the original cuts them."""
+    """Questions of one shard: contiguous parts of ceil(n / num_shards), as the original cuts them.
+
+    Args:
+        questions: of all shards.
+        shard: from 1.
+        num_shards: how many there are.
+    """
     size = math.ceil(len(questions) / num_shards)
     return questions[(shard - 1) * size : shard * size]
 
 
 def shard_file(directory: Path, shard: int, num_shards: int) -> Path:
-    """Where a shard's answers go."""
+    """File of a shard's answers.
+
+    Args:
+        directory: of one benchmark.
+        shard: from 1.
+        num_shards: how many there are; with one, its file is the whole one.
+    """
     return directory / (WHOLE if num_shards == 1 else f"answers-{shard}-of-{num_shards}.jsonl")
 
 
 class AnswerFile:
-    """The answers to some questions in their order, so far.
+    """Answers to some questions so far, in the questions' order.
 
     Attributes:
-        done: how many questions have their line.
+        done: number of questions that have their line.
     """
 
     def __init__(self, path: Path, questions: Sequence[Question], model_id: str, batch_size: int = 1):
-        """Open or begin a file, for this process alone; what is left of a last line or batch is removed.
+        """Open or begin a file, for this process alone; an incomplete last line or batch is removed.
 
-        An answer may depend on the questions it was asked with, by rounding: a batch is asked whole or not at all.
+        By rounding, an answer may depend on the questions of its batch: a batch is asked whole or not at all.
+
+        Args:
+            path: of the file; its directory is made.
+            questions: in the order of the lines.
+            model_id: name of the model, for the lines.
+            batch_size: how many questions are asked at a time.
 
         Raises:
             UserError: another process writes it, or it answers other questions.
@@ -76,7 +95,13 @@ class AnswerFile:
         return len(lines)
 
     def append(self, question: Question, text: str, problem: str | None) -> None:
-        """Write the line of the next question."""
+        """Write the line of the next question.
+
+        Args:
+            question: the next one.
+            text: the answer.
+            problem: why the question could not be asked, or None.
+        """
         line = {
             "question_id": question.id,
             "prompt": question.saved_prompt,
@@ -92,15 +117,15 @@ class AnswerFile:
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
-    """The answers of a file.
+    """Answers of a file, in its order.
 
     Raises:
-        UserError: it is missing, or a line is none.
+        UserError: the file is missing, or a line is no answer.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run eval/run.py first") from None
+        raise UserError(f"{path} is missing: run `{command('eval/run.py')}` first") from None
     for number, line in enumerate(content.splitlines(), 1):
         row = _parsed(line, path, number)
         extra = {name: value for name, value in row.items() if name not in OWN_FIELDS}
@@ -109,7 +134,7 @@ def read_answers(path: Path) -> Iterator[Answer]:
 
 
 def merge(directory: Path, questions: Sequence[Question], num_shards: int) -> list[int]:
-    """Put the files of all shards into one, once each holds its answers.
+    """Join the files of all shards, once each holds its answers.
 
     Args:
         directory: of one benchmark.
@@ -117,7 +142,7 @@ def merge(directory: Path, questions: Sequence[Question], num_shards: int) -> li
         num_shards: how many there are.
 
     Returns:
-        The shards, from 1, that are not finished; where there are none the one file is written.
+        The unfinished shards, from 1; where there are none, the joined file is written.
 
     Raises:
         UserError: a shard's file answers other questions.
@@ -136,15 +161,15 @@ def merge(directory: Path, questions: Sequence[Question], num_shards: int) -> li
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
-    """The lines with their ends, without a last one that was cut off."""
+    """Lines with their ends, without a last one that was cut off."""
     return content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
 
 
 def _check_questions(lines: Sequence[bytes], questions: Sequence[Question], path: Path) -> None:
-    """See that line by line these are answers to these questions, as they are asked now.
+    """Check that each line answers its question, as it is asked now.
 
     Raises:
-        UserError: a line is none, or its question is another one or worded otherwise.
+        UserError: a line is no answer, or its question is another one or worded otherwise.
     """
     asked = [(question.id, question.saved_prompt) for question in questions]
     for number, line in enumerate(lines, 1):
@@ -157,6 +182,7 @@ def _check_questions(lines: Sequence[bytes], questions: Sequence[Question], path
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """Object of a line."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -167,6 +193,7 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
+    """Keep other processes from writing a file while it is open."""
     try:
         import fcntl
     except ImportError:  # Windows: there, two processes on one shard are not told apart

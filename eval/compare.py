@@ -1,10 +1,10 @@
-"""Sets runs of eval/run.py side by side: what did a precision cost?
+"""Compares evaluation runs: the accuracy that a precision costs.
 
 python eval/compare.py artifacts/eval/demo artifacts/eval/demo-int8 artifacts/eval/demo-int4
 
-The first is what the others are compared with: share of identical answers, difference of the scores, and the interval
-that 95 % of paired bootstrap samples of the questions put that difference into. Writes compare.md, compare.json and
-compare.png to --out, and a section into the `report.md` of every bundle among the others.
+The first run is the reference. For each other one: the share of identical answers, the difference of the scores, and
+the interval that holds this difference in 95 % of paired bootstrap samples of the questions. Writes compare.md,
+compare.json and compare.png to --out, and a section into the `report.md` of every bundle among the others.
 """
 
 from __future__ import annotations
@@ -13,61 +13,37 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import is_bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.eval.answers import WHOLE, read_answers
 from mobilevlm.eval.bootstrap import interval
 from mobilevlm.eval.compare_report import plot, render, tell_bundle
+from mobilevlm.eval.difference import Difference
 from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import read_run
 from mobilevlm.eval.task import Answer, Counts, Task
 from mobilevlm.eval.tasks import TASKS
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One run beside the reference, on one benchmark.
-
-    Attributes:
-        task, metric: what is compared.
-        run: name of the run.
-        n: questions the score is over, which both answered.
-        score: the run's.
-        agreement: part of all answers that are the reference's word for word.
-        difference: of the scores; 0 for the reference itself.
-        low, high: what 95 % of the bootstrap samples lie between.
-    """
-
-    task: str
-    metric: str
-    run: str
-    n: int
-    score: float
-    agreement: float
-    difference: float
-    low: float
-    high: float
-
-
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Command line of the comparison."""
     self = argparse.ArgumentParser(
         prog="compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("runs", nargs="+", metavar="RUN", help="directories written by eval/run.py; the reference first")
+    self.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs; the reference first")
     self.add_argument("--out", default="artifacts/compare", metavar="DIR", help="(default: %(default)s)")
     return self
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Compare, write, print the table.
+    """Compare runs, write the reports and print the table.
 
     Raises:
         UserError: fewer than two runs, runs that answered different questions or none, or matplotlib is missing.
@@ -100,12 +76,13 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """The directories' own names, longer where those are alike."""
+    """Names of the runs: those of their directories, or the whole paths where two names are the same."""
     short = [run.resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
 
 
 def _compare(task: Task, data: Path, runs: Sequence[Path], names: Sequence[str]) -> list[Difference]:
+    """Differences of all runs on one benchmark, the reference's own first."""
     answers = [list(read_answers(run / task.name / WHOLE)) for run in runs]
     for name, theirs in zip(names, answers, strict=True):
         if [(answer.id, answer.prompt) for answer in theirs] != [(answer.id, answer.prompt) for answer in answers[0]]:
@@ -115,7 +92,8 @@ def _compare(task: Task, data: Path, runs: Sequence[Path], names: Sequence[str])
             )
     counts = [task.counts(data, theirs) for theirs in answers]
     if not counts[0].ids:
-        raise UserError(f"{task.title}: there is no answer to compare yet: give eval/run.py the commands of both again")
+        again = command("eval/run.py")
+        raise UserError(f"{task.title}: there is no answer to compare yet: finish both runs of `{again}` first")
     each = zip(names, answers, counts, strict=True)
     return [_difference(task, name, answers[0], theirs, counts[0], own) for name, theirs, own in each]
 
@@ -123,6 +101,8 @@ def _compare(task: Task, data: Path, runs: Sequence[Path], names: Sequence[str])
 def _difference(
     task: Task, name: str, reference: Sequence[Answer], answers: Sequence[Answer], before: Counts, after: Counts
 ) -> Difference:
+    """Difference of one run from the reference, on one benchmark."""
+
     def headline(total: dict[str, float]) -> float:
         return task.metrics(total)[task.headline]
 
@@ -135,7 +115,7 @@ def _difference(
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     run_command(parser(), compare)
 
 

@@ -1,25 +1,27 @@
-"""A comparison as a table, as a plot, and in the reports of the bundles it is about."""
+"""Reports of a comparison: a table, a plot, and a section in the `report.md` of a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.stages import REPORT_FILE
 
+from .difference import Difference
 from .tasks import TASKS
-
-if TYPE_CHECKING:
-    from .compare import Difference
 
 HEADING = "## Accuracy"
 PLOT_WIDTH = 3.0  # inches for a benchmark
 
 
 def render(found: Sequence[Difference], names: Sequence[str]) -> str:
-    """A Markdown table: a row for each benchmark and run."""
+    """Markdown table with a row for each benchmark and run.
+
+    Args:
+        found: of all benchmarks and runs.
+        names: of the runs, the reference's first.
+    """
     rows = [
         f"| benchmark | run | n | score | difference from {names[0]} | 95 % interval | same answers |",
         "|---|---|---|---|---|---|---|",
@@ -32,7 +34,13 @@ def render(found: Sequence[Difference], names: Sequence[str]) -> str:
 
 
 def plot(found: Sequence[Difference], names: Sequence[str], path: Path) -> None:
-    """Draw the differences with their intervals, a panel for each benchmark."""
+    """Draw the differences with their intervals, a panel for each benchmark.
+
+    Args:
+        found: of all benchmarks and runs.
+        names: of the runs, the reference's first.
+        path: of the PNG file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,7 +68,13 @@ def plot(found: Sequence[Difference], names: Sequence[str], path: Path) -> None:
 
 
 def tell_bundle(bundle: Path, found: Sequence[Difference], reference: str) -> None:
-    """Write the comparison into a bundle's `report.md`, in place of an earlier one."""
+    """Write the comparison into a bundle's `report.md`, in place of an earlier one.
+
+    Args:
+        bundle: its directory.
+        found: of all benchmarks, the bundle's run and the reference's.
+        reference: name of the reference's run.
+    """
     path = bundle / REPORT_FILE
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     text = before.split(HEADING)[0].rstrip()

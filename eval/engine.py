@@ -1,12 +1,13 @@
-"""A checkpoint or an engine bundle behind one face: prompts and pixels in, greedy text out."""
+"""One interface to a checkpoint and to an engine bundle: prompts and `pixel_values` in, greedy text out."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -26,28 +27,32 @@ Asked = tuple[str, np.ndarray | None]
 
 
 class Engine(Protocol):
-    """What answers.
+    """A model that answers questions, see `PyTorchEngine` and `BundleEngine`.
 
     Attributes:
         config: of the model.
-        identity: what makes its answers its own: of the same identity, two runs can be one.
+        identity: what its answers depend on: answers of the same identity can be in one run.
     """
 
     config: ModelConfig
     identity: dict[str, str]
 
     def open(self) -> None:
-        """Load what answers, unless that is done.
+        """Load the model, unless that is done.
 
         Raises:
             UserError: it cannot be loaded here.
         """
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
-        """Greedy answers to single questions, each with a picture (1, 3, H, W) float32 or None; once opened.
+        """Answer single questions greedily.
+
+        Args:
+            asked: prompts without template, each with its image (1, 3, H, W) float32 or None.
+            max_new_tokens: upper bound on the length of each answer.
 
         Raises:
-            UserError: one of them cannot be asked, because its prompt is too long, say.
+            UserError: one of them cannot be asked, for example because its prompt is too long.
         """
 
 
@@ -55,7 +60,12 @@ class PyTorchEngine:
     """A checkpoint, run by PyTorch."""
 
     def __init__(self, model: str, conv_mode: str, dtype: str | None = None):
-        """Look at a checkpoint: on a GPU in float16 where there is one, else in float32; `dtype` says otherwise.
+        """Read a checkpoint's headers; its weights are loaded by `open`, onto a GPU where there is one.
+
+        Args:
+            model: directory or hub id.
+            conv_mode: name of the conversation template.
+            dtype: `fp32`, `fp16` or `bf16`; None for float16 on a GPU and float32 elsewhere.
 
         Raises:
             UserError: PyTorch is not installed, or see `open_checkpoint`.
@@ -75,23 +85,37 @@ class PyTorchEngine:
 
     def open(self) -> None:
         """See `Engine.open`."""
+        self._opened()
+
+    def _opened(self) -> MobileVLM:
         if self._model is None:
             from mobilevlm import MobileVLM
 
             self._model = MobileVLM.from_pretrained(self.identity["model"], dtype=self.dtype, device=self.device)
+        return self._model
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
-        """See `Engine.answer`; all at once."""
+        """Answer all questions in one batch, see `Engine.answer`.
+
+        Args:
+            asked: prompts without template, each with its image (1, 3, H, W) float32 or None.
+            max_new_tokens: upper bound on the length of each answer.
+        """
         from mobilevlm.model.batch import answer_batch
 
-        return answer_batch(self._model, asked, conv_mode=self.conv_mode, max_new_tokens=max_new_tokens)
+        return answer_batch(self._opened(), asked, conv_mode=self.conv_mode, max_new_tokens=max_new_tokens)
 
 
 class BundleEngine:
-    """A bundle for any target."""
+    """An engine bundle for any target, run by the runtime."""
 
     def __init__(self, directory: str, conv_mode: str, on_cpu: bool = False):
-        """Look at a bundle; `on_cpu` as `Session` has it.
+        """Read a bundle's manifest; its engines are loaded by `open`.
+
+        Args:
+            directory: of the bundle.
+            conv_mode: name of the conversation template.
+            on_cpu: run a bundle for another device on this CPU, see `Session`.
 
         Raises:
             BundleError: see `Bundle.open`.
@@ -109,29 +133,60 @@ class BundleEngine:
 
     def open(self) -> None:
         """See `Engine.open`."""
+        self._opened()
+
+    def _opened(self) -> Session:
         if self._session is None:
             from mobilevlm.runtime.session import Session
 
             self._session = Session(self.identity["engine"], on_cpu=self._on_cpu)
+        return self._session
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
-        """See `Engine.answer`; one after the other."""
-        options = {"conv_mode": self.conv_mode, "max_new_tokens": max_new_tokens}
-        return ["".join(self._session.chat(prompt, pixels, **options)) for prompt, pixels in asked]
+        """Answer one question after the other, see `Engine.answer`.
+
+        Args:
+            asked: prompts without template, each with its image (1, 3, H, W) float32 or None.
+            max_new_tokens: upper bound on the length of each answer.
+        """
+        chat = partial(self._opened().chat, conv_mode=self.conv_mode, max_new_tokens=max_new_tokens)
+        return ["".join(chat(prompt, pixels)) for prompt, pixels in asked]
 
 
 def open_engine(
     model: str | None, engine: str | None, conv_mode: str, dtype: str | None, on_cpu: bool = False
 ) -> Engine:
-    """Whichever of the two is given."""
-    return PyTorchEngine(model, conv_mode, dtype) if model else BundleEngine(engine, conv_mode, on_cpu)
+    """Engine of a checkpoint or of a bundle, whichever is given.
+
+    Args:
+        model: checkpoint, by directory or hub id.
+        engine: directory of a bundle.
+        conv_mode: name of the conversation template.
+        dtype: for a checkpoint, see `PyTorchEngine`.
+        on_cpu: for a bundle, see `BundleEngine`.
+
+    Raises:
+        UserError: neither is given, or what is given cannot be opened.
+    """
+    if model:
+        return PyTorchEngine(model, conv_mode, dtype)
+    if engine:
+        return BundleEngine(engine, conv_mode, on_cpu)
+    raise UserError("give a checkpoint or a bundle: --model or --engine")
 
 
 def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
-    """A question's picture as the model takes it, or None.
+    """Preprocessed image of a question.
+
+    Args:
+        question: perhaps with an image.
+        config: of a model that has vision, if there is an image.
+
+    Returns:
+        `pixel_values` (1, 3, H, W) float32, or None for a question without an image.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the image cannot be read.
     """
     if question.image is None:
         return None
@@ -142,34 +197,37 @@ def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
 
 
 def ask(engine: Engine, questions: Sequence[Question]) -> list[tuple[str, str | None]]:
-    """Answers to a few questions of like `max_new_tokens`: each with None, or with what was wrong and no text.
+    """Ask some questions in one batch, or each on its own where one of them cannot be asked.
 
     Args:
-        engine: opened, and with vision if there are pictures, so that what it refuses is a question.
-        questions: the few.
+        engine: opened, and with vision if there are images, so that what it refuses is a question.
+        questions: with the same `max_new_tokens`.
+
+    Returns:
+        For each question its answer and None, or "" and why it could not be asked.
     """
-    pictures: list[Any] = []
+    images: list[np.ndarray | ImageError | None] = []
     for question in questions:
         try:
-            pictures.append(pixels_of(question, engine.config))
+            images.append(pixels_of(question, engine.config))
         except ImageError as error:
-            pictures.append(error)
-    good = [i for i, picture in enumerate(pictures) if not isinstance(picture, ImageError)]
-    results: list[tuple[str, str | None]] = [("", str(picture)) for picture in pictures]
-    asked = [(questions[i].text, pictures[i]) for i in good]
+            images.append(error)
+    results: list[tuple[str, str | None]] = [("", str(image)) for image in images]
+    readable = {i: image for i, image in enumerate(images) if not isinstance(image, ImageError)}
+    asked = [(questions[i].text, image) for i, image in readable.items()]
     limit = max(question.max_new_tokens for question in questions)
     try:
         texts: list[tuple[str, str | None]] = [(text, None) for text in engine.answer(asked, limit)] if asked else []
     except UserError as error:
         # One has too long a prompt or no UTF-8 text: the others can be asked, each on its own.
-        texts = [("", str(error))] if len(asked) == 1 else [ask(engine, [questions[i]])[0] for i in good]
-    for i, result in zip(good, texts, strict=True):
+        texts = [("", str(error))] if len(asked) == 1 else [ask(engine, [questions[i]])[0] for i in readable]
+    for i, result in zip(readable, texts, strict=True):
         results[i] = result
     return results
 
 
 def _files_digest(directory: Path) -> str:
-    """Names, sizes and times of a checkpoint's files; the name alone where it is one on the hub."""
+    """SHA-256 of names, sizes and times of a checkpoint's files; the id itself where it is one of the hub."""
     if not directory.is_dir():
         return str(directory)
     files = sorted(path for path in directory.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Reading the official files of the benchmarks: JSON lines, JSON, and questions in the form that LLaVA gave them."""
+"""Reads the official files of the benchmarks: JSON lines, JSON, and questions in LLaVA's form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .task import Question
 
 
 def read_jsonl(path: Path, source: str) -> Iterator[dict[str, Any]]:
-    """The objects of a file with one JSON object on each line, UTF-8; blank lines are skipped.
+    """Objects of a UTF-8 file with one JSON object on each line; blank lines are skipped.
 
     Args:
         path: the file.
@@ -36,7 +36,15 @@ def read_jsonl(path: Path, source: str) -> Iterator[dict[str, Any]]:
 
 
 def read_json(path: Path, source: str) -> Any:
-    """What a JSON file in UTF-8 holds; arguments and errors as of `read_jsonl`."""
+    """Content of a JSON file in UTF-8.
+
+    Args:
+        path: the file.
+        source: who offers it, for the message if it is missing.
+
+    Raises:
+        UserError: the file cannot be read, or is no JSON.
+    """
     content = _content(path, source)
     try:
         return json.loads(content.decode("utf-8-sig"))
@@ -45,7 +53,7 @@ def read_json(path: Path, source: str) -> Any:
 
 
 def read_rows(files: DataSet, data: Path) -> list[dict[str, Any]]:
-    """The lines of a question file in LLaVA's form, each `{question_id, image, text, ...}`.
+    """Rows of a question file in LLaVA's form, each `{question_id, image, text, ...}`.
 
     Args:
         files: where they are, see `Task.files`.
@@ -64,7 +72,15 @@ def read_rows(files: DataSet, data: Path) -> list[dict[str, Any]]:
 
 
 def read_questions(files: DataSet, data: Path) -> list[Question]:
-    """The questions of such a file, to be asked as they stand; arguments and errors as of `read_rows`."""
+    """Questions of a question file in LLaVA's form, to be asked as they stand.
+
+    Args:
+        files: where they are, see `Task.files`.
+        data: the directory that has `benchmark_data`.
+
+    Raises:
+        UserError: as of `read_rows`.
+    """
     images = data / (files.images or "")
     return [
         Question(row["question_id"], row["text"], images / row["image"], prompt=row["text"])

@@ -1,4 +1,4 @@
-"""What evaluation needs beyond a device install."""
+"""Packages that evaluation needs beyond a device install."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from mobilevlm.errors import UserError
 
 
 def require(what: str, *packages: str, extra: str = "eval") -> None:
-    """Refuse what cannot work here, before it has begun.
+    """Refuse to begin where packages are missing.
+
+    Args:
+        what: what needs them, for the message.
+        *packages: by the names they are imported by.
+        extra: of this project, whose installation brings them.
 
     Raises:
         UserError: a package is not installed; the message has the command that brings it.

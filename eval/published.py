@@ -21,7 +21,7 @@ SCORES: dict[str, tuple[float, ...]] = {
 
 
 def published_for(config: ModelConfig) -> dict[str, float]:
-    """The published scores of the model of this form, by benchmark; empty where there are none."""
+    """Published scores of a model of these sizes, by benchmark; empty where there are none."""
     for name, scores in SCORES.items():
         preset = PRESETS[name]
         if _form(preset) == _form(config):
@@ -30,9 +30,10 @@ def published_for(config: ModelConfig) -> dict[str, float]:
 
 
 def average(scores: Mapping[str, float]) -> float:
-    """The paper's average of all six headline scores."""
+    """Average of all six headline scores, as the paper has it."""
     return sum(value / 20 if name == "mme" else value for name, value in scores.items()) / len(scores)
 
 
 def _form(config: ModelConfig) -> tuple[object, ...]:
+    """Sizes that tell the published models apart."""
     return (config.hidden_size, config.num_hidden_layers, config.mm_projector_type, config.vision is None)

@@ -1,4 +1,4 @@
-"""A run's own file, and its scores as a table for people and as JSON."""
+"""Reports of a run: the file that describes it, and its scores as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
 from .engine import Engine
@@ -24,11 +25,11 @@ class Score:
     Attributes:
         task: name of the benchmark.
         title: the paper's.
-        headline: which of the metrics the paper's table has.
-        n: questions the headline is over, see `Task.graded`.
-        answers: all of them.
-        failed: how many of the answers are to questions that could not be asked.
-        metrics: all of them.
+        headline: name of the metric in the paper's table.
+        n: number of questions that the headline is over, see `Task.graded`.
+        answers: number of answers.
+        failed: number of questions that could not be asked.
+        metrics: all metrics, by name.
     """
 
     task: str
@@ -41,10 +42,16 @@ class Score:
 
 
 def claim(out: Path, engine: Engine, conv_mode: str, data: Path) -> None:
-    """Make a directory this engine's, or see that it is.
+    """Begin a run in a directory, or check that the run in it is the same.
+
+    Args:
+        out: of the run; it is made.
+        engine: that answers.
+        conv_mode: name of the conversation template.
+        data: the directory that has `benchmark_data`.
 
     Raises:
-        UserError: it holds answers of another one.
+        UserError: the directory holds another run, or something else.
     """
     mine = dict(engine.identity) | {"conv_mode": conv_mode, "data": str(data.resolve())}
     path = out / RUN_FILE
@@ -53,7 +60,7 @@ def claim(out: Path, engine: Engine, conv_mode: str, data: Path) -> None:
     foreign = [child.name for child in out.iterdir() if not child.name.startswith(RUN_FILE)]
     if not path.is_file():
         if foreign:
-            raise UserError(f"{out} holds something else than a run of eval/run.py: give another --out")
+            raise UserError(f"{out} holds something else than a run of `{command('eval/run.py')}`: give another --out")
         write_whole(path, (json.dumps(mine, indent=2) + "\n").encode(), shared=True)
     theirs = read_run(out)
     changed = [name for name in {**theirs, **mine} if theirs.get(name) != mine.get(name)]
@@ -66,19 +73,30 @@ def claim(out: Path, engine: Engine, conv_mode: str, data: Path) -> None:
 
 
 def read_run(out: Path) -> dict[str, str]:
-    """What a run's file says.
+    """Description of a run: identity of its engine, template and data.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run in the directory.
     """
     try:
-        return json.loads((out / RUN_FILE).read_text())
+        described: dict[str, str] = json.loads((out / RUN_FILE).read_text())
     except (OSError, ValueError):
-        raise UserError(f"{out} is no run of eval/run.py: {RUN_FILE} is missing or damaged") from None
+        run = command("eval/run.py")
+        raise UserError(f"{out} is no run of `{run}`: {RUN_FILE} is missing or damaged") from None
+    return described
 
 
 def write_report(out: Path, scores: Sequence[Score], config: ModelConfig) -> str:
-    """Write `scores.json` and `scores.md`; the table."""
+    """Write `scores.json` and `scores.md`.
+
+    Args:
+        out: directory of the run.
+        scores: of the benchmarks that have one.
+        config: of the model, whose published scores are set beside.
+
+    Returns:
+        The table, in Markdown.
+    """
     published = published_for(config)
     rows = ["| benchmark | metric | n | score | published | difference |", "|---|---|---|---|---|---|"]
     for score in scores:
@@ -97,6 +115,7 @@ def write_report(out: Path, scores: Sequence[Score], config: ModelConfig) -> str
 
 
 def _beside(value: float, published: Mapping[str, float], name: str) -> str:
+    """Last columns of a row: the score, the published one and the difference."""
     if name not in published:
         return f"{value:.1f} | | "
     return f"{value:.1f} | {published[name]} | {value - published[name]:+.1f}"

@@ -1,11 +1,11 @@
-"""Asks a checkpoint or an engine bundle the questions of the six benchmarks and scores the answers like the original.
+"""Evaluates a checkpoint or an engine bundle on the six benchmarks, with the scores of the original.
 
 python eval/run.py --model mtgv/MobileVLM_V2-1.7B --tasks all
 python eval/run.py --engine artifacts/v2-host --tasks gqa,pope --limit 500
 python eval/run.py --model DIR --tasks gqa --num-shards 4 --shard 2      one of four processes, or machines
 
-Answers are written as they come; the same command goes on where it was stopped. A run whose questions all have their
-answers asks nothing and only scores.
+Answers are written as they come; the same command goes on where it was stopped. A run in which all questions are
+answered is only scored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.eval.answers import WHOLE, AnswerFile, merge, read_answers, shard_file, shard_of
 from mobilevlm.eval.engine import Engine, ask, open_engine
@@ -34,13 +34,13 @@ BENCHMARKS = "benchmark_data"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Command line of the evaluation."""
     self = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     which = self.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a checkpoint, run by PyTorch")
-    which.add_argument("--engine", metavar="DIR", help="a bundle, made by export/build_engines.py")
+    which.add_argument("--engine", metavar="DIR", help=f"a bundle, made by `{command('export/build_engines.py')}`")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--tasks", default="all", metavar="NAMES", help=f"all, or some of {','.join(TASKS)}")
     self.add_argument("--data", default="data", metavar="DIR", help="has benchmark_data/ in it (default: %(default)s)")
@@ -55,13 +55,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Ask what is not answered yet, then score.
+    """Ask the questions that are not answered yet, then score all answers.
 
     Raises:
         UserError: options that contradict each other, files that are missing or damaged, a model without vision, one
             that cannot be loaded, or an `--out` of another run; also what `_report` raises.
     """
-    require("eval/run.py", "tqdm")
+    require("evaluation", "tqdm")
     _check(args)
     tasks = _tasks(args.tasks)
     data = data_directory(args.data)
@@ -81,12 +81,13 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def data_directory(name: str) -> Path:
-    """The directory that has `benchmark_data`; that one itself may be named as well."""
+    """Directory that has `benchmark_data`; that one itself may be named as well."""
     path = user_path(name)
     return path.resolve().parent if path.name == BENCHMARKS and not (path / BENCHMARKS).is_dir() else path
 
 
 def _check(args: argparse.Namespace) -> None:
+    """Raises UserError for options that are out of range or contradict each other."""
     for option in ("limit", "num_shards", "batch_size"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -101,6 +102,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _tasks(names: str) -> dict[str, Task]:
+    """Benchmarks that `--tasks` names."""
     chosen = list(TASKS) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in chosen if name not in TASKS]
     if unknown or not chosen:
@@ -109,10 +111,10 @@ def _tasks(names: str) -> dict[str, Task]:
 
 
 def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
-    """The questions to ask. A few pictures that are missing are wrong answers; without any there is nothing to ask.
+    """Questions to ask. Those whose image is missing count as wrong; without any image there is nothing to ask.
 
     Raises:
-        UserError: a file that scoring needs or all pictures are missing, or `Task.questions` cannot read its files.
+        UserError: a file that scoring needs or all images are missing, or `Task.questions` cannot read its files.
     """
     for file, source in ((task.files.annotations, task.files.source), *task.files.also.items()):
         if not (data / file).is_file():
@@ -121,7 +123,7 @@ def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
     named = list(dict.fromkeys(question.image for question in questions if isinstance(question.image, Path)))
     missing = [path for path in named if not path.is_file()]
     if missing:
-        where = f"pictures of {task.title} are missing, e.g. {', '.join(map(str, missing[:IMAGES_NAMED]))}"
+        where = f"images of {task.title} are missing, e.g. {', '.join(map(str, missing[:IMAGES_NAMED]))}"
         source = f"they come from {task.files.folders['']}"
         if len(missing) == len(named):
             raise UserError(f"all {len(named)} {where}: {source}")
@@ -130,8 +132,9 @@ def _questions(task: Task, data: Path, limit: int | None) -> Sequence[Question]:
 
 
 def _check_vision(engine: Engine, task: Task, questions: Sequence[Question]) -> None:
+    """Raises UserError for questions with images to a model without vision."""
     if engine.config.vision is None and any(question.image is not None for question in questions):
-        raise UserError(f"{task.title} asks about pictures, and this is a text-only model: give one with vision")
+        raise UserError(f"{task.title} asks about images, and this is a text-only model: give one with vision")
 
 
 def _rehearse(task: Task, data: Path, questions: Sequence[Question]) -> None:
@@ -152,7 +155,7 @@ def _rehearse(task: Task, data: Path, questions: Sequence[Question]) -> None:
 def _answer(
     engine: Engine, task: Task, questions: Sequence[Question], directory: Path, name: str, args: argparse.Namespace
 ) -> bool:
-    """Ask this shard's questions; whether those of all shards are answered now."""
+    """Ask this shard's questions; return whether those of all shards are answered now."""
     from tqdm import tqdm
 
     part = shard_of(questions, args.shard, args.num_shards)
@@ -179,7 +182,7 @@ def _answer(
 
 
 def _report(tasks: Iterable[Task], data: Path, out: Path, engine: Engine) -> None:
-    """Score every benchmark that can be, and write and print the table of these.
+    """Score every benchmark that can be scored, and write and print the table.
 
     Raises:
         UserError: one could not be scored; raised after the table.
@@ -196,6 +199,7 @@ def _report(tasks: Iterable[Task], data: Path, out: Path, engine: Engine) -> Non
 
 
 def _score(task: Task, data: Path, directory: Path) -> Score:
+    """Score one benchmark and write its submission."""
     answers = list(read_answers(directory / WHOLE))
     total = task.counts(data, answers).total()
     failed = sum(answer.failed for answer in answers)
@@ -205,7 +209,7 @@ def _score(task: Task, data: Path, directory: Path) -> Score:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     run_command(parser(), evaluate)
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark is: questions out of its official files, and a score out of the answers.
+"""Interface of a benchmark: questions from its official files, and scores of the answers.
 
 A new benchmark is a file in `tasks/` with a class like those there.
 """
@@ -25,11 +25,11 @@ class Question:
 
     Attributes:
         id: the official one.
-        text: what the model is told, without the image token, which comes before it.
+        text: the prompt, without template and without the image token, which comes before it.
         image: a file, the bytes of one, or None.
-        prompt: what the answer file calls the prompt, where that is not `text`.
-        square: the picture's centre is cropped where the model would pad it, as the original does here.
-        max_new_tokens: longest answer.
+        prompt: `prompt` of the answer's line, where that is not `text`.
+        square: the image's centre is cropped where the model would pad it, as the original does here.
+        max_new_tokens: upper bound on the answer's length.
         extra: further fields of the answer's line.
     """
 
@@ -43,19 +43,19 @@ class Question:
 
     @property
     def saved_prompt(self) -> str:
-        """The prompt as the answer's line has it."""
+        """`prompt` of the answer's line."""
         return self.prompt or self.text
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of an answer file, as far as scoring reads it.
+    """One line of an answer file: the fields that scoring reads.
 
     Attributes:
         id: the question's.
         prompt: see `Question.saved_prompt`.
-        text: what the model said.
-        failed: the question could not be asked (a broken picture, say): counts as wrong whatever the rule.
+        text: of the model.
+        failed: the question could not be asked (for example, its image is broken): it counts as wrong.
         extra: the question's further fields.
     """
 
@@ -68,14 +68,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a score is made of, so that it can be computed for any part of the questions.
+    """Counts from which a score is computed, for any part of the questions.
 
-    A score is a function of sums: of right answers, of true positives, of pictures with both answers right.
+    A score is a function of sums: of right answers, of true positives, of images with both answers right.
 
     Attributes:
-        ids: one for each unit that stands or falls together (a question; in MME a picture, in MMBench all rotations).
+        ids: one for each unit that is graded as a whole (a question; in MME an image, in MMBench all rotations).
         names: of the columns.
-        rows: (units, columns) float64; their sum over all units goes into `Task.metrics`.
+        rows: (units, columns) float64; their sum over all units is the argument of `Task.metrics`.
     """
 
     ids: list[str]
@@ -83,7 +83,7 @@ class Counts:
     rows: np.ndarray
 
     def total(self) -> dict[str, float]:
-        """The columns summed up."""
+        """Sum of each column, by name."""
         return dict(zip(self.names, self.rows.sum(0).tolist(), strict=True))
 
 
@@ -91,9 +91,9 @@ class Task(ABC):
     """A benchmark.
 
     Attributes:
-        name: as `--tasks` takes it.
-        title: as the paper's table has it.
-        headline: the metric of that table.
+        name: for `--tasks`.
+        title: in the paper's table.
+        headline: name of the metric in that table.
     """
 
     name: str
@@ -102,16 +102,16 @@ class Task(ABC):
 
     @property
     def files(self) -> DataSet:
-        """Where its files are below the data directory, and who offers them."""
+        """Paths of its files below the data directory, and who offers them."""
         return next(item for item in DATA_SETS if item.name == f"benchmark/{self.name}")
 
     def folder(self, data: Path) -> Path:
-        """Its own directory below the data directory."""
+        """Directory of its files, below the data directory."""
         return data / Path(self.files.annotations).parent
 
     @abstractmethod
     def questions(self, data: Path) -> list[Question]:
-        """All questions, in the official order.
+        """Read all questions, in the official order.
 
         Args:
             data: the directory that has `benchmark_data`.
@@ -122,7 +122,11 @@ class Task(ABC):
 
     @abstractmethod
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
-        """Grade answers by the official rules. Questions nobody answered count as the official scripts count them.
+        """Grade answers by the official rules.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
 
         Raises:
             UserError: answers to questions that the official files do not have.
@@ -130,20 +134,20 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
-        """The scores out of `Counts.total`, `headline` among them; percentages where the paper has them."""
+        """Scores of a `Counts.total`, `headline` among them; in percent where the paper's are."""
 
     @abstractmethod
     def graded(self, total: Mapping[str, float]) -> int:
-        """How many questions the headline is over, out of `Counts.total`."""
+        """Number of questions that the headline is over, of a `Counts.total`."""
 
     @abstractmethod
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """Write the answers as the official scorer or server takes them.
+        """Write the answers in the form of the official scorer or server.
 
         Args:
             data: the directory that has `benchmark_data`.
-            answers: as of `counts`.
-            out: a directory, which is there.
+            answers: to some or all of the questions.
+            out: an existing directory.
 
         Returns:
             The files written.

@@ -49,7 +49,7 @@ def is_clone() -> bool:
 
 
 def command(script: str, *arguments: object) -> str:
-    """The command line that runs a script, in the form that the reader has: a file in a clone, or a console script.
+    """Command line that runs a script, in the form that the reader has: a file in a clone, or a console script.
 
     Args:
         script: its path in a clone, a key of `CONSOLE_SCRIPTS`.
@@ -60,7 +60,7 @@ def command(script: str, *arguments: object) -> str:
 
 
 def localized(text: str) -> str:
-    """A text with the `python FOLDER/SCRIPT.py` of a clone in the form that the reader has.
+    """Text in which each `python FOLDER/SCRIPT.py` of a clone has the form that the reader has.
 
     Args:
         text: help with examples, or a command line that was recorded in a bundle.
@@ -77,15 +77,15 @@ def run_command(
 
     Its help shows examples in the form that the reader has (`localized`).
 
-    Status 0 when done; 2 and one line on stderr for a `UserError` or what the system refuses (a full disk, a file that
-    may not be read); 130 after Ctrl-C; a traceback and 1 for anything else, which is our bug.
+    Exit status 0 when done; 2 and one line on stderr for a `UserError` or what the system refuses (a full disk, a file
+    that may not be read); 130 after Ctrl-C; a traceback and 1 for anything else, which is our bug.
+
+    Args:
+        parser: of the command line.
+        work: what the command does with the parsed options.
+        arguments: the command line; None for that of the process.
     """
-    # `kill` unwinds like Ctrl-C, so that half-written files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback.
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not when the caller closed or replaced it
-            stream.reconfigure(errors="replace")
+    _prepare_process()
     if parser.description:
         parser.description = localized(parser.description)
     if not is_clone():
@@ -109,6 +109,17 @@ def run_command(
         sys.exit(_fail(parser.prog, f"{problem}: {error.filename or 'while writing'}"))
 
 
+def _prepare_process() -> None:
+    """Set what happens on `kill`, and to characters that a terminal cannot show."""
+    # `kill` unwinds like Ctrl-C, so that half-written files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not when the caller closed or replaced it
+            stream.reconfigure(errors="replace")
+
+
 def _fail(prog: str, message: str) -> int:
+    """Print a message in one line; return the exit status."""
     print(f"{prog}: {message}", file=sys.stderr)
     return 2

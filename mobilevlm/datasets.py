@@ -1,4 +1,4 @@
-"""The published data sets as a table: which files the recipes and benchmarks read, and who offers them.
+"""Table of the published data sets: the files that recipes and benchmarks read, and who offers them.
 
 The tree is the one the original project describes; all paths start from the directory that `--data` names.
 """
@@ -29,7 +29,7 @@ class DataSet:
     """One annotation file and the images that it names.
 
     Attributes:
-        name: as `--for` takes it; benchmarks are `benchmark/NAME`.
+        name: for `--for`; benchmarks are `benchmark/NAME`.
         annotations: the file.
         source: who offers the file.
         form: what a row has to look like. "plain" and "v1" are conversations for that template; "any" conversations
@@ -48,7 +48,7 @@ class DataSet:
     also: dict[str, str] = field(default_factory=dict)
 
     def home_of(self, folder: str) -> str:
-        """The longest of `folders` that a folder below `images` is or lies in; "" if none."""
+        """Longest of `folders` that a folder below `images` is or lies in; "" if none."""
         fitting = [home for home in self.folders if home in ("", folder) or folder.startswith(f"{home}/")]
         return max(fitting, key=len, default="")
 
@@ -156,6 +156,8 @@ DATA_SETS = (
         also=("TextVQA_0.5.1_val.json",),
     ),
 )
-GROUPS = {item.name: (item,) for item in DATA_SETS if not item.name.startswith("benchmark/")}
+GROUPS: dict[str, tuple[DataSet, ...]] = {
+    item.name: (item,) for item in DATA_SETS if not item.name.startswith("benchmark/")
+}
 GROUPS["benchmark"] = tuple(item for item in DATA_SETS if item.name.startswith("benchmark/"))
 GROUPS["all"] = DATA_SETS

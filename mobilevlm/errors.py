@@ -1,4 +1,4 @@
-"""The one kind of error a command reports in a line instead of a traceback, and paths as people type them."""
+"""The error that a command reports in one line instead of a traceback, and paths as people type them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """Something the person at the keyboard can mend: commands print it and exit with 2. Anything else is a bug (1)."""
+    """A mistake that the user can correct: commands print it and exit with 2. Any other error is a bug (1)."""
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as typed, with `~` expanded.
+    """Path as typed, with `~` expanded.
 
     Raises:
         UserError: there is no such user.

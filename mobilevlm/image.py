@@ -1,7 +1,7 @@
-"""Any picture a user has, to the `pixel_values` the vision stage was trained on.
+"""Loads an image file and preprocesses it into `pixel_values`, as the vision stage was trained on.
 
-Device side: numpy and Pillow only. `preprocess` gives the pixels of `CLIPImageProcessor` (after LLaVA's
-`expand2square` where the checkpoint pads) exactly, but in bounded memory for every shape of picture.
+Needs numpy and Pillow only. `preprocess` gives exactly the pixels of `CLIPImageProcessor` (after LLaVA's
+`expand2square` where the checkpoint pads), in bounded memory for images of every shape.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError),
     *(RuntimeError, ImportError, MemoryError, struct.error, zlib.error),
 )
-_TO_UPRIGHT = {
+_TO_UPRIGHT = {  # by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -43,12 +43,12 @@ _TO_UPRIGHT = {
 
 
 class ImageError(UserError):
-    """A picture that cannot be used; the message names it, the problem and the remedy."""
+    """An image that cannot be used; the message names it, the problem and the remedy."""
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """How a checkpoint's vision tower wants its pictures.
+    """Preprocessing of images for a checkpoint's vision tower.
 
     Attributes:
         image_size: edge of the square the tower sees, in pixels.
@@ -69,8 +69,8 @@ class ImageSpec:
 
     @classmethod
     def of(cls, config: ModelConfig) -> ImageSpec:
-        """How a model that has a vision tower wants its pictures."""
-        vision = config.vision
+        """Preprocessing of a model; ConfigError for one without a vision tower."""
+        vision = config.tower
         return cls(
             image_size=vision.image_size,
             mean=vision.image_mean,
@@ -91,29 +91,29 @@ class ImageSpec:
 
 
 def as_list(image: Any) -> list[Any]:
-    """None, one image or a list of images, as a list."""
+    """List of the given images: none for None, one for a single image."""
     if image is None:
         return []
     return list(image) if isinstance(image, (list, tuple)) else [image]
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Read a picture the way a viewer shows it: first frame, upright, transparency on white, RGB.
+    """Read an image as a viewer shows it: first frame, upright, transparency on white, RGB.
 
     16-bit gray is scaled to 8 bit. Float gray is taken as 0..1 if all of it lies there, else as 0..255, clipped.
 
     Args:
-        source: a file, the bytes of a file, or an opened picture; of the last, the current frame counts.
+        source: a file, the bytes of a file, or an opened image; of the last, the current frame counts.
 
     Returns:
-        A decoded picture of mode RGB; `source` itself where nothing had to change.
+        A decoded image of mode RGB; `source` itself where nothing had to change.
 
     Raises:
-        ImageError: missing, empty, damaged, not a picture, or more than MAX_PIXELS (found before decoding).
+        ImageError: missing, empty, damaged, not an image, or more than MAX_PIXELS (found before decoding).
     """
     name = str(source) if isinstance(source, (str, Path)) else f"The given {type(source).__name__}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata: both are handled here
+        warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata: both are handled here
         try:
             if isinstance(source, Image.Image):
                 return _decode(source, name)
@@ -125,41 +125,41 @@ def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
             problem = str(error).split(",")[0]  # "Image size (N pixels) exceeds limit of M pixels"
             raise ImageError(f"{name} is too large: {problem}. Shrink it first.") from error
         except UnidentifiedImageError as error:
-            raise ImageError(f"{name} is no picture Pillow can read. Convert it to JPEG or PNG.") from error
+            raise ImageError(f"{name} is no image that Pillow can read. Convert it to JPEG or PNG.") from error
         except _PILLOW_ERRORS as error:
             raise ImageError(f"{name} cannot be read: {error}. Copy it again or save it anew as PNG.") from error
 
 
 def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:
-    """Resize, crop and normalise one picture for the vision stage.
+    """Resize, crop and normalise one image for the vision stage.
 
     Args:
         image: mode RGB, as `load_image` returns it.
-        spec: what the tower wants.
+        spec: of the vision tower.
 
     Returns:
         (1, 3, image_size, image_size) float32, C-contiguous, (value / 255 - mean) / std.
 
     Raises:
-        ImageError: the picture is not RGB or has no pixels.
+        ImageError: the image is not RGB or has no pixels.
     """
     if image.mode != "RGB" or 0 in image.size:
-        raise ImageError(f"The picture is {image.mode} {image.size}, not RGB with pixels: use load_image first.")
+        raise ImageError(f"The image is {image.mode} {image.size}, not RGB with pixels: use load_image first.")
     pixels = np.asarray(_resize_and_crop(_tame(image, spec), spec), dtype=np.float32) / 255
-    normalised = (pixels - np.float32(spec.mean)) / np.float32(spec.std)
+    normalised = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 
 
 def _openable(source: str | Path | bytes, name: str) -> Path | BytesIO:
-    """What `Image.open` takes, once the mistakes Pillow words badly are ruled out."""
-    path = None if isinstance(source, bytes) else Path(source)
-    if path and path.is_dir():
-        raise ImageError(f"{name} is a directory. Name one picture in it.")
-    if path and not path.exists():
+    """Argument for `Image.open`, once the mistakes are ruled out whose messages in Pillow do not help."""
+    opened: Path | BytesIO = BytesIO(source) if isinstance(source, bytes) else Path(source)
+    if isinstance(opened, Path) and opened.is_dir():
+        raise ImageError(f"{name} is a directory. Name one image in it.")
+    if isinstance(opened, Path) and not opened.exists():
         raise ImageError(f"{name} does not exist. Check the path, it starts from {Path.cwd()}.")
-    if (path.stat().st_size if path else len(source)) == 0:
+    if (opened.stat().st_size if isinstance(opened, Path) else opened.getbuffer().nbytes) == 0:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again.")
-    return path or BytesIO(source)
+    return opened
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
@@ -172,7 +172,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     image.load()
     # Not ImageOps.exif_transpose: it also rewrites the EXIF block, which fails where an unrelated tag is damaged.
     try:
-        turn = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _PILLOW_ERRORS:
         turn = None
     image = _to_rgb(image)
@@ -180,7 +180,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Mode RGB; where the picture is transparent, white shows through."""
+    """Convert to mode RGB; where the image is transparent, white shows through."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_gray_to_8_bit(image).convert("RGB")
     if not image.has_transparency_data:
@@ -204,10 +204,10 @@ def _deep_gray_to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Cut the work for pictures beyond the exact limits; all others pass unchanged.
+    """Reduce images beyond the exact limits, to bound the work; all others pass unchanged.
 
     Padded, a whole-number box reduction comes first: the 70-fold resize that follows hides it. Cropped, both ends go
-    in whole squares, which keeps the resize grid up to a fraction of one output pixel in the whole picture's length.
+    in whole squares, which keeps the resize grid up to a fraction of one output pixel over the length of the image.
     """
     short, long = sorted(image.size)
     if spec.aspect_ratio == "pad":
@@ -235,8 +235,8 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
 def _resize_width(image: Image.Image, padded: int, resized: int, kept: int, fill: tuple[int, ...]) -> Image.Image:
     """One pass of the resize: pad rows to `padded` with `fill`, resize to `resized`, keep the middle `kept` pixels.
 
-    Goes strip by strip, so neither the padded nor the resized picture, over 0.9 GB for 20,000 x 10, exists whole. Rows
-    do not mix in this pass and one flat colour stays itself, so the result is that of the whole picture.
+    Goes strip by strip, so neither the padded nor the resized image, over 0.9 GB for 20,000 x 10, exists whole. Rows
+    do not mix in this pass and one flat colour stays itself, so the result is that of the whole image.
     """
     left = (resized - kept) // 2
     rows = max(1, _STRIP_PIXELS // max(padded, resized))

@@ -11,7 +11,7 @@ from .model.model import MobileVLM
 
 
 def inference_once(args: Namespace) -> str:
-    """The original's quick start: loads a model, answers once, prints and returns the answer.
+    """Load a model, answer one question, print and return the answer: the original's quick start.
 
     Args:
         args: `model_path`, `image_file`, `prompt`, `conv_mode`, `temperature`, `top_p`, `num_beams`,

@@ -1,7 +1,4 @@
-"""MMBench's table with pictures in it, as pandas reads it for the original. Evaluation and prepare_data read it here.
-
-Needs no PyTorch.
-"""
+"""Reads MMBench's table, which has images in it, as pandas reads it for the original. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ _MISSING |= {"", "#N/A N/A"}
 
 
 class TableError(UserError):
-    """A table, or a picture in it, that cannot be read; the message does not name the file."""
+    """A table, or an image in it, that cannot be read; the message does not name the file."""
 
 
 def read_table(path: Path) -> dict[int, Row]:
-    """The rows by their index, in the order of the file; a missing cell is None.
+    """Rows by their index, in the order of the file; a missing cell is None.
 
     Args:
         path: values in UTF-8 separated by tabs, under a line of names, those of `COLUMNS` among them.
@@ -62,20 +59,26 @@ def read_table(path: Path) -> dict[int, Row]:
 
 
 def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:
-    """The file in a row's `image`; in some releases of MMBench a copy has the index of the row that has it instead.
+    """Image file of a row, decoded from its `image` cell or from that of the row which the cell names.
+
+    Some releases of MMBench hold each image once: copies of a question have the index of the row that has it.
+
+    Args:
+        index: of the row.
+        rows: of the whole table, see `read_table`.
 
     Raises:
-        TableError: it is neither.
+        TableError: the cell is neither base64 nor the index of a row.
     """
     cell = rows[index]["image"] or ""
     if cell.isdecimal() and len(cell) <= _LONGEST_REFERENCE:
         if int(cell) not in rows:
-            raise TableError(f"its picture is that of row {cell}, which is not there")
+            raise TableError(f"its image is that of row {cell}, which is not there")
         cell = rows[int(cell)]["image"] or ""
     try:
         content = base64.b64decode(cell)
     except ValueError:
         content = b""
     if not content:
-        raise TableError("its picture is no base64")
+        raise TableError("its image is no base64")
     return content

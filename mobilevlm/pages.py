@@ -1,7 +1,7 @@
-"""Memory of mapped files: given back while they are not needed, in large pages where the system has them.
+"""Memory of mapped files: gives pages back while they are not needed, and asks for large pages where there are any.
 
-A page of 2 MiB is found by the CPU with one entry of its tables where small ones take 512, so that weights are read
-quicker, and is given back and mapped again at next to no cost. A file has them when it was read under that hint.
+A page of 2 MiB takes one entry of the CPU's page tables where small pages take 512: weights are read faster, and the
+page is given back and mapped again at next to no cost. A file has large pages when it was read under that hint.
 System call: https://man7.org/linux/man-pages/man2/madvise.2.html
 """
 
@@ -22,10 +22,10 @@ MAPPING = re.compile(r"(?P<begin>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<allowed>\S+) 
 
 
 class Pages:
-    """Where a file is mapped into this process, looked up once: it takes the system as long as a layer to run.
+    """The ranges at which a file is mapped into this process, looked up once: that takes as long as running a layer.
 
-    A mapping that was written to is left alone: its pages are nowhere else. Only where the system tells what is mapped
-    (Linux); elsewhere there is nothing to give back.
+    A mapping that was written to is left alone: its pages are nowhere else. Works on Linux; on other systems `size` is
+    0 and nothing is given back.
     """
 
     def __init__(self, path: Path):
@@ -45,11 +45,11 @@ class Pages:
 
     @property
     def size(self) -> int:
-        """Bytes that are mapped."""
+        """Number of bytes that are mapped."""
         return sum(length for _, length in self._ranges)
 
     def release(self, size: int | None = None) -> None:
-        """Take `size` bytes or a little more, None for all, out of this process: reading them brings them back."""
+        """Give back `size` bytes or a little more, None for all; reading them maps them again."""
         left = self.size if size is None else size
         for begin, length in self._ranges:
             if left <= 0:
@@ -59,9 +59,9 @@ class Pages:
 
 
 def read_in_large_pages(path: Path) -> None:
-    """Have the system read a file once more, in large pages: what was written or copied lies in small ones.
+    """Make the system read a file again in large pages: what was written or copied lies in small ones.
 
-    Where there are none, or the file cannot be let go, it stays as it is.
+    Where there are no large pages, or the file's cache cannot be dropped, nothing changes.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE") or (size := path.stat().st_size) < WINDOW:
         return
@@ -75,7 +75,7 @@ def read_in_large_pages(path: Path) -> None:
 
 
 def is_in_memory(path: Path) -> bool:
-    """Whether the middle of a file is; it is said to be where the system does not tell."""
+    """Whether the middle of a file is in the system's file cache; True where the system does not tell."""
     if not hasattr(os, "RWF_NOWAIT"):
         return True
     with path.open("rb") as file:
@@ -89,14 +89,15 @@ def is_in_memory(path: Path) -> bool:
 
 
 def trim_heap() -> None:
-    """Give back what was freed on the C library's heap, where that is GNU's: elsewhere it stays for what comes next."""
+    """Give freed memory of the C library's heap back to the system, where that library is GNU's."""
     if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
         _libc().malloc_trim(0)
 
 
 def _written(path: Path) -> set[int]:
-    """Where mappings of a file begin that have pages of their own."""
-    found, begin = set(), None
+    """Addresses at which mappings of a file begin that have private, written pages."""
+    found: set[int] = set()
+    begin: int | None = None
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if (mapping := MAPPING.fullmatch(line)) is not None:
             begin = int(mapping["begin"], 16) if mapping["path"] == str(path) else None

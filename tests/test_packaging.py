@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mobilevlm.commands import CONSOLE_SCRIPTS
 from tests.conftest import BENCHMARK, BUILD, CHAT, ROOT, run
 
 JETSON_COMMANDS = ("benchmark", "compare", "doctor", "limits")
+NOT_FOR_HELP = ("torch", "transformers", "accelerate", "peft", "onnx", "matplotlib", "openpyxl")
 
 
 def call(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
@@ -47,6 +49,7 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"mobilevlm"}
     assert len({name.split("/")[0] for name in names}) == 2  # the package and its metadata
     for part in (
+        "py.typed",
         "export/split/small_tokenizer.model",
         "export/phone/run.sh",
         "runtime/tensorrt/polygraphy.sh",
@@ -57,14 +60,37 @@ def test_only_mobilevlm_lands_in_site_packages(wheel):
         assert f"mobilevlm/{part}" in names
 
 
-def test_the_commands_run_from_anywhere(wheel, tmp_path):
-    """Installed without its dependencies: --help of each needs none of them but Pillow, numpy and SentencePiece."""
-    bin_dir = clean_environment(sys.executable, tmp_path / "venv")
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """Folder of the console scripts of an install that sees this environment's packages, but not `NOT_FOR_HELP`."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    bin_dir = clean_environment(sys.executable, place)
     call(bin_dir / "python", "-m", "pip", "install", "-q", "--no-deps", wheel)
-    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
+    site = next(place.glob("lib/python*/site-packages"))
     import numpy
 
-    (site / "dependencies.pth").write_text(str(Path(numpy.__file__).parents[1]))
+    block = f"import sys; sys.modules.update(dict.fromkeys({NOT_FOR_HELP}))"
+    (site / "dependencies.pth").write_text(f"{Path(numpy.__file__).parents[1]}\n{block}\n")
+    return bin_dir
+
+
+def test_every_script_has_its_command(installed):
+    made = {path.name for path in installed.glob("mobilevlm-*")}
+    assert made == set(CONSOLE_SCRIPTS.values())
+
+
+@pytest.mark.parametrize("script", CONSOLE_SCRIPTS)
+def test_every_command_has_help(installed, script, tmp_path):
+    """Also where what does the work is not installed; its examples are commands that an install has."""
+    name = CONSOLE_SCRIPTS[script]
+    help_text = call(installed / name, "--help", cwd=tmp_path).stdout
+    assert help_text.startswith(f"usage: {name} ")
+    assert f"python {script}" not in help_text
+
+
+def test_the_commands_run_from_anywhere(installed, tmp_path):
+    """--help of each needs none of the dependencies but Pillow, numpy and SentencePiece."""
+    bin_dir, site = installed, next(installed.parent.glob("lib/python*/site-packages"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     help_text = call(bin_dir / "mobilevlm-build-engines", "--help", cwd=elsewhere).stdout

@@ -15,7 +15,7 @@ from torch.distributed import get_world_size, is_initialized
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionModel
 
 from mobilevlm.checkpoint.config import VisionConfig
-from mobilevlm.model.model import clip_config
+from mobilevlm.model.configuration import clip_config
 
 from .regions import RegionHead, RegionVocabulary
 

@@ -1,8 +1,8 @@
-"""Contractions without their apostrophes, as the scorer of VQA and TextVQA mends them."""
+"""Table of contractions without their apostrophes, which the scorer of VQA and TextVQA corrects."""
 
 from __future__ import annotations
 
-# Mended when all apostrophes are missing. That the official table lacks some (she'll, for one) is part of the score.
+# Corrected when all apostrophes are missing. That the official table lacks some (she'll, for one) is part of the score.
 _ALL_MISSING = """
     ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's I'm
     I've isn't it'd it'll ma'am might've mightn't must've mustn't needn't not've o'clock oughtn't shan't should've
@@ -11,7 +11,7 @@ _ALL_MISSING = """
     where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're
     you've
 """
-# Mended when one of several is missing, each form after the right one.
+# Corrected when one of several is missing, each form after the right one.
 _ONE_MISSING = {
     "couldn't've": "couldn'tve couldnt've",
     "hadn't've": "hadnt've hadn'tve",

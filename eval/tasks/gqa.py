@@ -25,7 +25,7 @@ class Gqa(Task):
     headline = "accuracy"
 
     def questions(self, data: Path) -> list[Question]:
-        """See `Task.questions`."""
+        """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
@@ -33,6 +33,10 @@ class Gqa(Task):
 
         The official script refuses a file that lacks a balanced question. Here, a partial run is graded over what
         was asked: only questions among `answers` count.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
 
         Raises:
             UserError: an answer to a question that the official file does not have, or a second one to the same.
@@ -51,15 +55,21 @@ class Gqa(Task):
         return Counts(list(graded), ("right", "questions"), rows)
 
     def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
-        """The accuracy in percent, 0 where nothing was asked."""
+        """`accuracy` in percent, 0 where nothing was asked."""
         return {"accuracy": 100 * total["right"] / (total["questions"] or 1)}
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The balanced questions that were answered."""
+        """Number of balanced questions that were answered."""
         return int(total["questions"])
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """Write the file that eval.py of GQA takes; the prediction of a failed answer is empty."""
+        """Write the file for eval.py of GQA; the prediction of a failed answer is empty.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
+        """
         rows = [
             {"questionId": str(answer.id), "prediction": "" if answer.failed else prediction(answer.text)}
             for answer in answers
@@ -69,7 +79,7 @@ class Gqa(Task):
         return [path]
 
     def _truths(self, data: Path) -> dict[str, str | None]:
-        """The right answer by question id; None where the question is not balanced."""
+        """Right answer by question id; None where the question is not balanced."""
         path = self.folder(data) / TRUTHS
         source = self.files.also[path.relative_to(data).as_posix()]
         entries = read_json(path, source)
@@ -83,5 +93,5 @@ class Gqa(Task):
 
 
 def prediction(text: str) -> str:
-    """What LLaVA's convert_gqa_for_eval.py makes of a model's answer: no dots at the end, lower case."""
+    """Prediction of an answer as LLaVA's convert_gqa_for_eval.py has it: no dots at the end, lower case."""
     return text.rstrip(".").lower()

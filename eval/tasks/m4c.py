@@ -1,4 +1,4 @@
-"""The soft accuracy of TextVQA: answers made alike as the EvalAI server does, then compared with ten people's.
+"""Soft accuracy of TextVQA: answers are normalised as on the EvalAI server, then compared with ten people's.
 
 Slips of the official program are kept, since published scores were made with them.
 """
@@ -23,7 +23,7 @@ _MOST_POINTS = 32  # re.UNICODE, given where `sub` takes the number of replaceme
 
 
 def normalise(text: str) -> str:
-    """An answer in the form in which answers are compared: lower case, no punctuation or articles, digits for numbers.
+    """Normalise an answer for comparison: lower case, no punctuation or articles, digits for numbers.
 
     Of the contractions, those with a capital I are never mended: the text is in lower case by then.
     """
@@ -40,7 +40,7 @@ def normalise(text: str) -> str:
 
 
 def soft_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """How far ten people agree with an answer, 0 to 1.
+    """Soft accuracy of an answer, 0 to 1: agreement with ten people's answers.
 
     Officially the mean over the ten of min(1, matches among the other nine / 3). With n matches, n of the ten see n - 1
     of them and the others n: together n(n - 1)/3 + (10 - n)n/3 = 3n while n is at most 3, and 10 above.

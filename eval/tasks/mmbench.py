@@ -19,8 +19,10 @@ WORKBOOK = "predictions.xlsx"
 NO_CATEGORY = "no category"
 _OF = " of "
 # What may stand before and behind a letter, in the order in which the public scorer tries it.
-_FORMS = (("", ""), ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
-_FORMS += ((":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."))
+_FORMS = (
+    *(("", ""), ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ").")),
+    *((":", ""), (":", ","), (":", "."), (":", ")"), (":", ").")),
+)
 
 
 class MmBench(Task):
@@ -36,15 +38,19 @@ class MmBench(Task):
     headline = "accuracy"
 
     def questions(self, data: Path) -> list[Question]:
-        """Every row once, with its own order of options; see `Task.questions`."""
+        """Questions of all rows, each with its own order of options; see `Task.questions`."""
         rows = self._rows(data)
         return [self._question(index, rows, data) for index in rows]
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the questions of which any copy was answered; see the class.
 
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+
         Raises:
-            UserError: also, two answers to one row, or a row whose right answer is none of its options.
+            UserError: as of `Task.counts`; also, two answers to one row, or a row whose right answer is no option.
         """
         rows = self._rows(data)
         right: dict[int, bool] = {}
@@ -62,7 +68,7 @@ class MmBench(Task):
         return Counts([str(base) for base in right], tuple(names), table)
 
     def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
-        """`accuracy` and that of each category of which anything was asked, under its name; in percent."""
+        """`accuracy`, and that of each category of which anything was asked, by its name; in percent."""
         scores = {"accuracy": 0.0}
         for column, asked in total.items():
             what, _, category = column.partition(_OF)
@@ -72,11 +78,17 @@ class MmBench(Task):
         return scores
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The questions, each with all its copies."""
+        """Number of questions, each with all its copies."""
         return int(total["asked"])
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """The workbook of the original's conversion, which MMBench's server also takes."""
+        """Write the workbook of the original's conversion, which MMBench's server also takes.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
+        """
         rows = self._rows(data)
         predictions = {index: answer.text for index, answer in self._by_index(answers, rows).items()}
         write_workbook(rows, predictions, out / WORKBOOK)
@@ -94,8 +106,12 @@ class MmBench(Task):
     def _question(self, index: int, rows: Mapping[int, Row], data: Path) -> Question:
         row = rows[index]
         options = options_of(row)
-        lines = [] if says_nothing(row["hint"]) else [row["hint"]]
-        lines += [row["question"], *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))]
+        hint = content_of(row["hint"])
+        lines = [] if hint is None else [hint]
+        lines += [
+            row["question"] or "",
+            *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)),
+        ]
         prompt = "\n".join(lines)
         try:
             image = picture_of(index, rows)
@@ -127,26 +143,34 @@ class MmBench(Task):
 
 
 def options_of(row: Row) -> list[str]:
-    """A row's options: those before the first that is missing or says that there is none."""
+    """Options of a row: those before the first that is missing."""
     options: list[str] = []
     for letter in LETTERS:
-        if says_nothing(row[letter]):
+        option = content_of(row[letter])
+        if option is None:
             break
-        options.append(row[letter])
+        options.append(option)
     return options
 
 
-def says_nothing(cell: str | None) -> bool:
-    """Whether the original takes a cell for an empty one."""
-    return cell is None or cell.lower() in ("nan", "none")
+def content_of(cell: str | None) -> str | None:
+    """Text of a cell; None where the original takes it for an empty one."""
+    return None if cell is None or cell.lower() in ("nan", "none") else cell
 
 
 def letter_in(text: str, options: Sequence[str]) -> str | None:
-    """The letter that an answer chooses among those of the options; None if that cannot be made out.
+    """Letter that an answer chooses, by MMBench's rule.
 
-    It is the only letter that stands among the blanks alone, or else with a point, bracket, comma or colon, one form
-    after the other; or else the letter of the only option whose text is in the answer, in whatever case. A lone "A"
-    among more than three words may be the article.
+    The forms of a letter are tried in turn: alone between blanks, then with a point, bracket, comma or colon. The first
+    form that exactly one letter has decides; "A" alone among more than three words may be the article. Otherwise it is
+    the only option whose text is in the answer, in any case.
+
+    Args:
+        text: the answer.
+        options: texts of the options, A first.
+
+    Returns:
+        One of the options' letters; None if the rule finds none.
     """
     letters, words = LETTERS[: len(options)], text.split()
     for before, behind in _FORMS:

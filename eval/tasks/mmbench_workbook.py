@@ -1,4 +1,4 @@
-"""The workbook that MMBench's scorer and server take."""
+"""Writes the workbook for MMBench's scorer and server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ _PREDICTION_COLUMN = 6
 
 
 def write_workbook(rows: Mapping[int, Row], predictions: Mapping[int, str], path: Path) -> None:
-    """Write what the original's conversion writes: an .xlsx with the table and what was answered to each row.
+    """Write an .xlsx with the table and the answer to each row, as the original's conversion does.
+
+    Args:
+        rows: of the table, by index, see `read_table`.
+        predictions: answers by index.
+        path: of the file.
 
     Raises:
         UserError: openpyxl is not installed.

@@ -1,4 +1,4 @@
-"""MME: two questions to each picture, one to be answered yes and one no, in fourteen categories."""
+"""MME: two questions about each image, one to be answered yes and one no, in fourteen categories."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COLUMNS = ("questions", "right", "pictures", "both")
 # How the official questions end; LLaVA has another ending in its place.
 ENDING = "Please answer yes or no."
 
-# Category, the picture's name with .txt, question.
+# Category, the image's name with .txt, question.
 Key = tuple[str, str, str]
 
 
 class Mme(Task):
-    """MME: the score of a category is accuracy plus acc+ (pictures with both answers right), each in percent.
+    """MME: the score of a category is accuracy plus acc+ (images with both answers right), each in percent.
 
     The headline is the sum over the ten categories of perception, 2000 at best. As calculation.py of MME has it, after
     LLaVA's conversion of the answers.
@@ -47,20 +47,24 @@ class Mme(Task):
     headline = "perception"
 
     def questions(self, data: Path) -> list[Question]:
-        """See `Task.questions`."""
+        """Questions of LLaVA's file, see `Task.questions`."""
         questions = read_questions(self.files, data)
         for number, question in enumerate(questions):
             _category(question.id, f"{data / self.files.annotations}, row {number}: ")
         return questions
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
-        """Grade answers; neither yes nor no is wrong. A unit is one picture.
+        """Grade answers; neither yes nor no is wrong. A unit is one image.
 
-        A partial run is graded over what was asked: a picture with one of its two answers counts in the accuracy, but
+        A partial run is graded over what was asked: an image with one of its two answers counts in the accuracy, but
         not in acc+.
 
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+
         Raises:
-            UserError: an answer to a question or category that MME does not have, or more than two to a picture.
+            UserError: an answer to a question or category that MME does not have, or more than two to an image.
         """
         right: dict[str, list[bool]] = {}
         for (*_, truth), answer in self._with_truth(data, answers):
@@ -69,15 +73,15 @@ class Mme(Task):
         rows = np.zeros((len(right), len(names)))
         for row, (picture, both) in zip(rows, right.items(), strict=True):
             if len(both) > 2:
-                raise UserError(f"picture {picture} of MME has {len(both)} answers, it can have two")
+                raise UserError(f"image {picture} of MME has {len(both)} answers, it can have two")
             first = names.index(f"{_category(picture)}_{COLUMNS[0]}")
             row[first : first + len(COLUMNS)] = len(both), sum(both), len(both) == 2, sum(both) == 2
         return Counts(list(right), names, rows)
 
     def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
-        """The two sums, and the score of each category that was asked (0 to 200); the others add nothing to the sums.
+        """`perception` and `cognition`, the sums, and the score of each category that was asked (0 to 200).
 
-        acc+ is 0 where no picture has both answers.
+        acc+ is 0 where no image has both answers.
         """
         scores = {}
         for category in CATEGORIES:
@@ -91,11 +95,17 @@ class Mme(Task):
         return sums | scores
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The questions of perception."""
+        """Number of questions of perception."""
         return int(sum(total[f"{category}_questions"] for category in PERCEPTION))
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """Write a file for calculation.py of MME for each category that was asked; a failed answer is empty there."""
+        """Write a file for calculation.py of MME for each category that was asked; a failed answer is empty there.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
+        """
         lines = defaultdict(list)
         # A tab or line break in an answer would be one column or line more.
         blanks = str.maketrans("\t\r\n", "   ")
@@ -120,10 +130,10 @@ class Mme(Task):
             yield (*key, truths[category][key]), answer
 
     def _truths(self, data: Path, category: str) -> dict[Key, str]:
-        """The right answers of a category, from the images' folder or from MME as it is published beside that."""
+        """Right answers of a category, from the images' folder or from MME as it is published beside that."""
         source = self.files.folders[""]
         roots = [data / str(self.files.images), self.folder(data) / "MME_Benchmark_release_version"]
-        truths = {}
+        truths: dict[Key, str] = {}
         for folder in (root / category for root in roots):
             inner = folder / "questions_answers_YN"
             for path in sorted((inner if inner.is_dir() else folder).glob("*.txt")):
@@ -134,7 +144,13 @@ class Mme(Task):
 
 
 def official_key(picture: str, prompt: str, known: Container[Key]) -> Key:
-    """Where MME's own files have a question: LLaVA's ending is exchanged for theirs, after one space or else two."""
+    """Key of a question in MME's own files: LLaVA's ending is replaced by theirs, after one space or else two.
+
+    Args:
+        picture: id of the question, which is the image's path below the benchmark's images.
+        prompt: LLaVA's.
+        known: keys that the files have.
+    """
     category, name = picture.split("/")[0], picture.split("/")[-1].split(".")[0]
     question = prompt
     if SHORT_ANSWER.strip() in question:
@@ -147,7 +163,7 @@ def official_key(picture: str, prompt: str, known: Container[Key]) -> Key:
 
 
 def said(text: str) -> str:
-    """The official reading of an answer: yes, no or other, by its first four characters."""
+    """Answer as the official script reads it: yes, no or other, by its first four characters."""
     start = text.lower()[:4]
     return next((word for word in ("yes", "no") if word in start), "other")
 

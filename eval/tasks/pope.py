@@ -1,4 +1,4 @@
-"""POPE: is there such a thing in the picture, yes or no; the wrong things are likely ones, to provoke hallucination."""
+"""POPE: is an object in the image, yes or no; the absent objects are likely ones, to provoke hallucination."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from mobilevlm.errors import UserError
 from ..jsonl import read_jsonl, read_questions, read_rows
 from ..task import Answer, Counts, Question, Task
 
-# How the things that are not there were chosen.
+# How the absent objects were chosen.
 CATEGORIES = ("adversarial", "popular", "random")
 CELLS = ("tp", "fp", "tn", "fn")  # "yes" is positive
 SCORES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
@@ -48,7 +49,7 @@ class Pope(Task):
     headline = "f1"
 
     def questions(self, data: Path) -> list[Question]:
-        """See `Task.questions`."""
+        """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
@@ -56,6 +57,10 @@ class Pope(Task):
 
         A partial run is graded over what was asked. Where several questions have the same id, the answers to that id
         belong to them in the order of the question file.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
 
         Raises:
             UserError: labels do not fit the questions, or there are more answers to an id than questions.
@@ -70,7 +75,7 @@ class Pope(Task):
         return Counts([f"{labelled.number}/{labelled.row_id}" for labelled, _ in pairs], names, rows)
 
     def metrics(self, total: Mapping[str, float]) -> dict[str, float]:
-        """All in percent: per category, where it was asked, and the means over these of accuracy, F1 and yes ratio.
+        """Scores in percent: of each category that was asked, and the means of accuracy, F1 and yes ratio over these.
 
         Precision, recall and F1 are 0 where they are 0/0, and so are the means where nothing was asked.
         """
@@ -80,8 +85,8 @@ class Pope(Task):
             if asked := tp + fp + tn + fn:
                 precision, recall = tp / (tp + fp or 1), tp / (tp + fn or 1)
                 f1 = 2 * tp / (2 * tp + fp + fn or 1)  # as from precision and recall, but defined where these are 0
-                values = ((tp + tn) / asked, precision, recall, f1, (tp + fp) / asked)
-                found |= {f"{category}_{name}": 100 * value for name, value in zip(SCORES, values, strict=True)}
+                scores = ((tp + tn) / asked, precision, recall, f1, (tp + fp) / asked)
+                found |= {f"{category}_{name}": 100 * score for name, score in zip(SCORES, scores, strict=True)}
         means = {}
         for name in ("f1", "accuracy", "yes_ratio"):
             values = [found[key] for key in (f"{category}_{name}" for category in CATEGORIES) if key in found]
@@ -89,13 +94,18 @@ class Pope(Task):
         return means | found
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The questions of all categories."""
+        """Number of questions of all categories."""
         return int(sum(total.values()))
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
         """Write a file for evaluate.py of POPE for each category that was asked, in the order of the labels.
 
         A failed answer is written as the opposite of its label, so that the official script counts it as here.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
         """
         lines = defaultdict(list)
         for labelled, answer in sorted(self._paired(data, answers), key=lambda pair: pair[0].number):
@@ -119,9 +129,9 @@ class Pope(Task):
             yield waiting[str(answer.id)].popleft(), answer
 
     def _labelled(self, data: Path) -> Iterator[_Labelled]:
-        """The rows of the question file with their labels, which are matched by order within a category."""
+        """Rows of the question file with their labels, matched by order within a category."""
         path = data / self.files.annotations
-        by_category: dict[str, list[dict]] = {category: [] for category in CATEGORIES}
+        by_category: dict[str, list[dict[str, Any]]] = {category: [] for category in CATEGORIES}
         rows = read_rows(self.files, data)
         for number, row in enumerate(rows):
             if row.get("category") not in CATEGORIES:
@@ -136,10 +146,10 @@ class Pope(Task):
             yield _Labelled(number, str(row["question_id"]), row["category"], question, label["label"] == "yes")
 
     def _labels(self, data: Path, category: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """The labels of a category, one for each of its rows.
+        """Labels of a category, one for each of its rows.
 
         Raises:
-            UserError: they do not belong together. There are releases of POPE with other pictures in another order.
+            UserError: labels and rows do not belong together: other releases of POPE have other images.
         """
         path = self.folder(data) / f"coco/coco_pope_{category}.json"
         source = self.files.also[path.relative_to(data).as_posix()]
@@ -160,11 +170,11 @@ class Pope(Task):
 
 
 def says_yes(text: str) -> bool:
-    """The official reading of an answer: no if its first sentence has the word no, No or not, otherwise yes."""
+    """Answer as the official script reads it: no if its first sentence has the word no, No or not, otherwise yes."""
     words = text.split(".")[0].replace(",", "").split(" ")
     return not {"No", "not", "no"} & set(words)
 
 
 def _spelt(text: str) -> str:
-    """POPE once wrote "imange" wherever it wrote "an", and LLaVA's file has kept that."""
+    """Text without a slip of POPE: it once had "imange" for "image", and LLaVA's file has kept that."""
     return text.replace("imange", "image")

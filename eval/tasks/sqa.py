@@ -1,4 +1,4 @@
-"""ScienceQA, test split: multiple choice, about half of it with a picture. The paper's SQA-I is the half with one."""
+"""ScienceQA, test split: multiple choice, about half of it with an image. The paper's SQA-I is that half."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SENTENCE = re.compile(r"The answer is ([A-Z]).")  # the point stands for any ch
 
 
 class Sqa(Task):
-    """Accuracy over the questions with a picture and over all; which have one is told by the answers' prompts.
+    """Accuracy over the questions with an image and over all; the answers' prompts say which have one.
 
     The official script counts a question of the split that nobody answered as wrong. Here only those asked count, so
     that a part of the questions can be graded; for a whole run both are the same.
@@ -34,7 +34,7 @@ class Sqa(Task):
     headline = "image_accuracy"
 
     def questions(self, data: Path) -> list[Question]:
-        """As LLaVA's file has them, each asked for a letter; see `Task.questions`."""
+        """Questions of LLaVA's file, each asked for a letter; see `Task.questions`."""
         path = data / self.files.annotations
         rows = read_json(path, self.files.source)
         if not isinstance(rows, list):
@@ -56,8 +56,12 @@ class Sqa(Task):
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given.
 
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+
         Raises:
-            UserError: also, two answers to one question.
+            UserError: as of `Task.counts`; also, two answers to one question.
         """
         graded = self._graded(data, answers)
         rows = [[item["right"], 1, item["right"] and item["is_multimodal"], item["is_multimodal"]] for item in graded]
@@ -72,11 +76,17 @@ class Sqa(Task):
         }
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The questions with a picture."""
+        """Number of questions with an image."""
         return int(total["asked_with_image"])
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """What the official script writes: right and wrong answers in one file, the sums and choices in the other."""
+        """Write what the official script does: right and wrong answers in one file, sums and choices in the other.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
+        """
         graded = self._graded(data, answers)
         right = sum(item["right"] for item in graded)
         result = {
@@ -95,7 +105,7 @@ class Sqa(Task):
         return [out / OUTPUT, out / RESULT]
 
     def _graded(self, data: Path, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        """The answered questions in the official order: the fields of the official output, `right` and `choice`."""
+        """Answered questions in the official order: the fields of the official output, `right` and `choice`."""
         by_id = {str(answer.id): answer for answer in answers}
         if len(by_id) < len(answers):
             twice = next(name for name in by_id if sum(str(answer.id) == name for answer in answers) > 1)
@@ -124,7 +134,7 @@ class Sqa(Task):
         return graded
 
     def _problems(self, data: Path) -> dict[str, tuple[int, int]]:
-        """How many choices each question of the test split has, and which is right, from 0; in the official order."""
+        """Number of choices of each question of the test split and index of the right one, in the official order."""
         (splits, source), (problems, _) = self.files.also.items()
         split = read_json(data / splits, source)
         content = read_json(data / problems, source)
@@ -134,17 +144,18 @@ class Sqa(Task):
         for name in split["test"]:
             row = content.get(name) if isinstance(content, dict) else None
             choices, truth = (row.get("choices"), row.get("answer")) if isinstance(row, dict) else (None, None)
-            if not isinstance(choices, list) or truth not in range(min(len(choices), len(LETTERS))):
+            count = len(choices) if isinstance(choices, list) else 0
+            if not isinstance(truth, int) or truth not in range(min(count, len(LETTERS))):
                 raise UserError(
                     f"{data / problems}, question {name}: answer {truth!r} of choices {choices!r}. "
                     f"Download it again: {source}"
                 )
-            found[name] = (len(choices), truth)
+            found[name] = (count, truth)
         return found
 
 
 def letter_in(text: str) -> str | None:
-    """The letter that an answer chooses; None if it is not in one of the three official forms.
+    """Letter that an answer chooses; None if it is in none of the three official forms.
 
     They are the bare letter, "B. and so on", and a single "The answer is B." anywhere, with any capital.
     """
@@ -157,4 +168,5 @@ def letter_in(text: str) -> str | None:
 
 
 def _percent(part: float, whole: float) -> float:
+    """Percentage, 0 of nothing."""
     return 100 * part / whole if whole else 0.0

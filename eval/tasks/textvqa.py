@@ -1,4 +1,4 @@
-"""TextVQA, validation set: questions about text in pictures; LLaVA's prompt has the words that an OCR program read."""
+"""TextVQA, validation set: questions about text in images; LLaVA's prompt has the words that an OCR program read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBMISSION = "textvqa_evalai.json"
 class TextVqa(Task):
     """Soft accuracy: an answer counts fully if four of ten people gave it.
 
-    A question's id is its picture's, and several questions share one: they are told apart by their text.
+    A question's id is its image's, and several questions share one: they are told apart by their text.
     """
 
     name = "textvqa"
@@ -30,21 +30,25 @@ class TextVqa(Task):
     headline = "accuracy"
 
     def questions(self, data: Path) -> list[Question]:
-        """As LLaVA's file has them; see `Task.questions`."""
+        """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given, as the official script: questions without an answer count nothing.
 
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+
         Raises:
-            UserError: also, an answer's prompt has not the form of the questions.
+            UserError: as of `Task.counts`; also, an answer's prompt has not the form of the questions.
         """
         references = self._annotations(data)
         rows: dict[str, list[float]] = {}
         for answer in answers:
             key = _key(answer)
             score = 0.0 if answer.failed else soft_accuracy(answer.text, _entry(references, key)["answers"])
-            # The same question twice about one picture is one unit: the official script cannot tell them apart.
+            # The same question twice about one image is one unit: the official script cannot tell them apart.
             sums = rows.setdefault("/".join(key), [0.0, 0.0])
             sums[0] += score
             sums[1] += 1
@@ -55,13 +59,18 @@ class TextVqa(Task):
         return {"accuracy": 100 * total["score"] / total["asked"] if total["asked"] else 0.0}
 
     def graded(self, total: Mapping[str, float]) -> int:
-        """The questions that were answered."""
+        """Number of questions that were answered."""
         return int(total["asked"])
 
     def submission(self, data: Path, answers: Sequence[Answer], out: Path) -> list[Path]:
-        """A list of `{question_id, answer}` with the data set's own ids, as the TextVQA challenge on EvalAI takes it.
+        """Write a list of `{question_id, answer}` with the data set's own ids, for the TextVQA challenge on EvalAI.
 
         The offline scorer of the original reads the answer file itself.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            answers: to some or all of the questions.
+            out: an existing directory.
         """
         entries = self._annotations(data)
         rows = [{"question_id": _entry(entries, _key(item))["question_id"], "answer": item.text} for item in answers]
@@ -70,7 +79,7 @@ class TextVqa(Task):
         return [path]
 
     def _annotations(self, data: Path) -> dict[tuple[str, str], dict[str, Any]]:
-        """The official entries by picture and question in lower case; of two alike the last, as officially."""
+        """Official entries by image and question in lower case; of two alike the last, as officially."""
         ((file, source),) = self.files.also.items()
         path = data / file
         content = read_json(path, source)
@@ -85,7 +94,7 @@ class TextVqa(Task):
 
 
 def question_in(prompt: str) -> str | None:
-    """The question in a prompt, in lower case; None if the prompt has not the form of LLaVA's questions.
+    """Question of a prompt, in lower case; None if the prompt has not the form of LLaVA's questions.
 
     It is the first of two lines (the other asks for a short answer), or of three when one has the OCR tokens, which may
     also come first.
@@ -105,14 +114,12 @@ def _key(answer: Answer) -> tuple[str, str]:
 
 def _entry(entries: Mapping[tuple[str, str], dict[str, Any]], key: tuple[str, str]) -> dict[str, Any]:
     if key not in entries:
-        raise UserError(
-            f"TextVQA has no question {key[1]!r} about picture {key[0]}: these answers are of something else"
-        )
+        raise UserError(f"TextVQA has no question {key[1]!r} about image {key[0]}: these answers are of something else")
     return entries[key]
 
 
 def _problem(row: object) -> str | None:
-    """What is wrong with an entry of the official file."""
+    """Problem of an entry of the official file, or None."""
     if not isinstance(row, dict):
         return "it is no object"
     for name, kinds in {"image_id": str | int, "question": str, "question_id": str | int}.items():

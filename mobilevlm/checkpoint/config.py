@@ -1,4 +1,4 @@
-"""What a checkpoint is: the published `config.json` and the vision tower it names.
+"""A model's configuration: the published `config.json`, with the vision tower that it names.
 
 Free of PyTorch, because a device reads the same description out of its bundle. Keys that the published files carry but
 that mean nothing (lit-gpt leftovers such as `n_head: 16` in the 3B files) are ignored: only the fields below are read.
@@ -11,68 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .config_types import ConfigError, check_types, read_json
+from .vision_config import KNOWN_TOWERS, VisionConfig
 
 __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """A CLIP vision tower and the preprocessing that belongs to it (the names are those of its own files)."""
-
-    hidden_size: int = 1024
-    intermediate_size: int = 4096
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
-    image_size: int = 336
-    patch_size: int = 14
-    layer_norm_eps: float = 1e-5
-    hidden_act: str = "quick_gelu"
-    image_mean: tuple[float, float, float] = CLIP_MEAN
-    image_std: tuple[float, float, float] = CLIP_STD
-    shortest_edge: int | None = None
-
-    @property
-    def grid(self) -> int:
-        """Patches per side."""
-        return self.image_size // self.patch_size
-
-    @classmethod
-    def from_files(cls, config: dict[str, Any], preprocessor: dict[str, Any] | None = None) -> VisionConfig:
-        """Read a tower's `config.json` (a CLIP or a CLIP vision one) and, if it has one, `preprocessor_config.json`."""
-        known = {f.name for f in fields(cls)}
-        config = config.get("vision_config") or config
-        values = {key: value for key, value in config.items() if key in known and value is not None}
-        if preprocessor:
-            values |= _preprocessing(preprocessor)
-        return cls.from_dict(values)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> VisionConfig:
-        """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
-        check_types(cls, values, "the vision tower's configuration")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
-    crop, size = raw.get("crop_size"), raw.get("size")
-    values = {
-        "image_mean": raw.get("image_mean"),
-        "image_std": raw.get("image_std"),
-        "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
-        "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
-    }
-    return {key: value for key, value in values.items() if value is not None}
-
-
-# What the files of these hub ids say (https://huggingface.co/openai/clip-vit-large-patch14-336), so that a checkpoint
-# that names one of them loads with no network.
-KNOWN_TOWERS = {
-    "clip-vit-large-patch14-336": VisionConfig(),
-    "clip-vit-large-patch14": VisionConfig(image_size=224),
-}
 
 
 @dataclass(frozen=True)
@@ -107,10 +48,21 @@ class ModelConfig:
     mm_use_im_patch_token: bool = True
     vision: VisionConfig | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.head_dim:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
         _check(self)
+
+    @property
+    def tower(self) -> VisionConfig:
+        """The vision tower, for what only a model with vision does.
+
+        Raises:
+            ConfigError: this is a text-only model.
+        """
+        if self.vision is None:
+            raise ConfigError("this is a text-only model: config.json names no mm_vision_tower")
+        return self.vision
 
     @property
     def uses_checkpoint_tower(self) -> bool:
@@ -127,15 +79,15 @@ class ModelConfig:
 
     @property
     def num_vision_layers(self) -> int:
-        """CLIP blocks that are needed: those up to the hidden state `mm_vision_select_layer` points at."""
-        layers = self.vision.num_hidden_layers
+        """Number of CLIP blocks that are needed: those up to the hidden state `mm_vision_select_layer` points at."""
+        layers = self.tower.num_hidden_layers
         select = self.mm_vision_select_layer
         return select if select >= 0 else layers + 1 + select
 
     @property
     def num_patches(self) -> int:
-        """Rows the tower hands to the projector."""
-        return self.vision.grid**2 + (self.mm_vision_select_feature == "cls_patch")
+        """Number of patch features per image that the projector receives."""
+        return self.tower.grid**2 + (self.mm_vision_select_feature == "cls_patch")
 
     def to_published(self) -> dict[str, Any]:
         """The `config.json` of the published layout."""
@@ -202,6 +154,7 @@ class ModelConfig:
 
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
+    """Raises ConfigError for a `config.json` whose model computes something that is not implemented here."""
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
         raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
@@ -218,7 +171,7 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
 
 
 def projector_family(mm_projector_type: str) -> str:
-    """The projector a type names, by the original's order: `linear`, `mlp`, `ldpnetv2` or `ldpnet`.
+    """Projector file of an `mm_projector_type`, in the original's order: `linear`, `mlp`, `ldpnetv2` or `ldpnet`.
 
     Raises:
         ConfigError: the type is none of them.
@@ -237,6 +190,7 @@ def projector_family(mm_projector_type: str) -> str:
 
 
 def _check(config: ModelConfig) -> None:
+    """Raises ConfigError where fields contradict each other or the vision tower."""
     if config.num_attention_heads % config.num_key_value_heads:
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")

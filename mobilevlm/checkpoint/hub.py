@@ -1,4 +1,4 @@
-"""The model hub, asked only for files that are not on this machine."""
+"""Downloads from the Hugging Face hub, for files that are not on this machine."""
 
 from __future__ import annotations
 

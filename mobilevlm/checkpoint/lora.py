@@ -1,4 +1,4 @@
-"""LoRA directories of the original: an adapter, the fully trained projector beside it, merged while they are read."""
+"""Merges a LoRA directory of the original, an adapter and the fully trained projector, while its tensors are read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ def is_lora(directory: Path) -> bool:
 
 
 def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
-    """The base's tensors with the adapter's product added and the non-LoRA trainables put in, each when it is read.
+    """Merge a LoRA: each tensor is computed when it is read, as base + scale * (B @ A) in float32.
 
-    The sum is taken in float32.
+    Args:
+        base: tensors of the model that the LoRA was trained on.
+        directory: holds the adapter's weights and perhaps `non_lora_trainables.bin`, whose tensors replace the base's.
+        adapter: the parsed `adapter_config.json`.
+
+    Returns:
+        The base's tensors with the LoRA in them; the changed ones are float32.
 
     Raises:
         CheckpointError: the adapter is of a kind the original does not write, or does not fit the base.
@@ -54,6 +60,7 @@ UNSUPPORTED = ("fan_in_fan_out", "use_dora", "use_rslora", "rank_pattern", "alph
 
 
 def _scale(directory: Path, adapter: dict[str, Any]) -> float:
+    """Factor of B @ A: lora_alpha / r."""
     where = directory / "adapter_config.json"
     used = [name for name in UNSUPPORTED if adapter.get(name)]
     if adapter.get("peft_type") != "LORA" or adapter.get("bias", "none") != "none" or used:
@@ -85,6 +92,7 @@ def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
 
 
 def _non_lora_entries(directory: Path) -> dict[str, Entry]:
+    """Tensors that were trained whole beside the adapter, by their published names."""
     path = directory / "non_lora_trainables.bin"
     if not path.is_file():
         return {}

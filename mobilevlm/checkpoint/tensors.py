@@ -1,8 +1,7 @@
 """A checkpoint's weights as a mapping from published name to tensor, read when asked for and never all at once.
 
-Everything that needs weights reads them through this: the PyTorch model, the export that streams them into ONNX, the
-streamed reference of its verification. Files are memory-mapped, so holding a `Tensors` costs nothing, and what was read
-leaves memory again.
+The PyTorch model, the export to ONNX and its verification all read weights through this. Files are memory-mapped: a
+`Tensors` holds no weights in memory, and the pages of what was read are given back.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ WEIGHT_NAMES = (
 # Buffers that some transformers versions wrote into checkpoints and every model recomputes.
 STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
-# Bytes read of a file until its pages are given back: to look up where they are takes some 15 ms.
+# Bytes read from a file until its pages are given back: looking up where they are takes some 15 ms.
 RELEASE_BYTES = 2**27
 BYTE_DEVIATION = 73.9  # standard deviation of a random int8
 
@@ -42,7 +42,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a checkpoint: its shape, known without reading it, and how to read it."""
+    """One tensor of a checkpoint: its shape, known without reading it, and the function that reads it."""
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
@@ -67,20 +67,20 @@ class Tensors(Mapping[str, torch.Tensor]):
         return name in self._entries  # Mapping's own would read the tensor
 
     def entry(self, name: str) -> Entry:
-        """A tensor's shape and reader."""
+        """Shape and reader of a tensor."""
         return self._entries[name]
 
     def replaced(self, changes: Mapping[str, Entry]) -> Tensors:
-        """A mapping in which `changes` win over what is here."""
+        """Mapping in which `changes` replace or join these tensors."""
         return Tensors(self._entries | dict(changes))
 
     def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
-        """A mapping under new names; a tensor renamed to None is left out."""
+        """Mapping under new names; a tensor renamed to None is left out."""
         pairs = ((rename(name), entry) for name, entry in self._entries.items())
         return Tensors({name: entry for name, entry in pairs if name is not None})
 
     def converted(self, dtype: torch.dtype) -> Tensors:
-        """A mapping whose tensors are rounded to `dtype` as they are read."""
+        """Mapping whose tensors are rounded to `dtype` as they are read."""
 
         def rounded(entry: Entry) -> Entry:
             return Entry(entry.shape, lambda: entry.read().to(dtype))
@@ -109,16 +109,16 @@ def open_file(path: Path) -> Tensors:
 
 
 class _Mapped:
-    """A mapped file, whose pages leave memory as its tensors are read: they would stay for as long as it is open.
+    """A mapped file that gives its pages back as its tensors are read: otherwise they stay while the file is open.
 
-    Tensors that are still held read theirs again, mostly from the system's own cache of the file.
+    A tensor that is still held faults its pages in again, mostly from the system's file cache.
     """
 
     def __init__(self, path: Path):
         self._path, self._read = path.resolve(), 0  # as the system names what is mapped, also behind links
 
     def entry(self, shape: Sequence[int], read: Callable[[], torch.Tensor]) -> Entry:
-        """A tensor of this file."""
+        """Tensor of this file, whose reading counts towards giving pages back."""
 
         def counted() -> torch.Tensor:
             if self._read > RELEASE_BYTES:
@@ -132,6 +132,7 @@ class _Mapped:
 
 
 def _open_safetensors(path: Path) -> Tensors:
+    """Tensors of a `.safetensors` file."""
     file, mapped = safe_open(path, framework="pt", device="cpu"), _Mapped(path)
 
     def entry(name: str) -> Entry:
@@ -141,6 +142,7 @@ def _open_safetensors(path: Path) -> Tensors:
 
 
 def _open_bin(path: Path) -> Tensors:
+    """Tensors of a file that `torch.save` wrote."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
@@ -150,7 +152,11 @@ def _open_bin(path: Path) -> Tensors:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError("it holds something other than a dictionary of tensors")
     mapped = _Mapped(path)
-    return Tensors({name: mapped.entry(value.shape, lambda value=value: value) for name, value in state.items()})
+
+    def entry(tensor: torch.Tensor) -> Entry:
+        return mapped.entry(tensor.shape, lambda: tensor)
+
+    return Tensors({name: entry(tensor) for name, tensor in state.items()})
 
 
 def open_directory(directory: Path) -> Tensors:
@@ -166,6 +172,7 @@ def open_directory(directory: Path) -> Tensors:
 
 
 def _open_sharded(index: Path) -> Tensors:
+    """Tensors of all shards that an index lists."""
     try:
         weight_map = dict(json.loads(index.read_text())["weight_map"])
         shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
@@ -184,10 +191,14 @@ def _open_sharded(index: Path) -> Tensors:
 
 
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tensors:
-    """Weights of the given shapes that keep activations near unit size, each drawn anew from its name when it is read.
+    """Random float32 weights that keep activations near unit variance, drawn from seed and name when they are read.
 
-    Matrices and convolutions are uniform with variance 1 / fan-in, norm weights one, biases about 0.02, so that the
-    difference of two implementations on them says something.
+    Matrices and convolutions are uniform with variance 1 / fan-in, norm weights one, biases about 0.02, so that a
+    difference between two implementations shows.
+
+    Args:
+        shapes: of the tensors, by their published names.
+        seed: another seed gives other weights.
     """
 
     def draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -195,12 +206,10 @@ def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tens
             return torch.ones(shape)
         # One random byte a weight: ten times quicker than normal deviates, minutes of a 7B build.
         generator = np.random.Generator(np.random.SFC64(zlib.crc32(f"{seed}.{name}".encode())))
-        steps = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
+        values = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
         fan_in = math.prod(shape[1:]) if len(shape) > 1 else 2500
         deviation = 1.0 if "embed_tokens" in name else fan_in**-0.5
         # Bytes reach further below zero than above: a quantiser would cut the same end off every block of weights.
-        return torch.from_numpy(steps.astype(np.float32)).add_(0.5).mul_(deviation / BYTE_DEVIATION)
+        return torch.from_numpy(values.astype(np.float32)).add_(0.5).mul_(deviation / BYTE_DEVIATION)
 
-    return Tensors(
-        {name: Entry(shape, lambda name=name, shape=shape: draw(name, shape)) for name, shape in shapes.items()}
-    )
+    return Tensors({name: Entry(shape, partial(draw, name, shape)) for name, shape in shapes.items()})

@@ -1,12 +1,9 @@
-"""One question to the PyTorch model, and the original project's quick-start call.
-
-from mobilevlm.inference import inference_once
-"""
+"""Answers one question with the PyTorch model: prompt, generation, and what of the text is the answer."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
@@ -14,34 +11,89 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from ..errors import UserError
 from ..image import ImageSpec, as_list, load_image, preprocess
 from ..text.prompt import Conversation, StopRule, template
+from ..text.tokenizer import Tokenizer
+from .configuration import MobileVLMConfig
 from .projectors import num_image_tokens
 
-if TYPE_CHECKING:
-    from .model import MobileVLM
+
+class ChatModel(Protocol):
+    """What a question needs of a model, see `MobileVLM`."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def config(self) -> MobileVLMConfig:
+        """Sizes, and how images are preprocessed."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights and of `pixel_values`."""
+
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, images: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """Generate, see `MobileVLM.generate`.
+
+        Args:
+            inputs: (1, T) int64 prompt, -200 where an image goes.
+            *args: transformers' own.
+            images: (B, 3, H, W), one for each -200, or None.
+            **kwargs: transformers' own.
+
+        Returns:
+            Token ids: (1, new) with images, (1, T + new) without.
+        """
 
 
 class StopAtKeyword(StoppingCriteria):
-    """The template's stop rule inside transformers' generate; `prompt_length` ids of each row are not new."""
+    """A template's stop rule, for transformers' generate.
+
+    Args:
+        rule: of the template.
+        prompt_length: number of ids at the start of each sequence that are the prompt's.
+    """
 
     def __init__(self, rule: StopRule, prompt_length: int):
         self.rule, self.prompt_length = rule, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Which rows of (B, T) ids have ended: (B,) bool."""
+        """Which sequences of `input_ids` (B, T) have ended: (B,) bool."""
         done = [self.rule.stops(ids[self.prompt_length :].tolist()) for ids in input_ids]
         return torch.tensor(done, device=input_ids.device)
 
 
-def prompt_ids(model: MobileVLM, prompt: str, num_images: int, conv_mode: str) -> torch.Tensor:
-    """The prompt of a one-question conversation: (1, T) int64, -200 where an image goes."""
+def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str) -> torch.Tensor:
+    """Token ids of a conversation of one question, up to where the answer begins.
+
+    Args:
+        model: whose tokenizer and device.
+        prompt: what the user says, taken literally.
+        num_images: how many images the question is about; they come first.
+        conv_mode: name of the conversation template.
+
+    Returns:
+        (1, T) int64 on the model's device, -200 where an image goes.
+
+    Raises:
+        UserError: there is no such template, or the prompt is no UTF-8 text.
+    """
     conversation = Conversation(template(conv_mode))
     conversation.ask(prompt, num_images)
     segments = conversation.segments(start_end=model.config.model_config.mm_use_im_start_end)
     return torch.tensor([model.tokenizer.encode(segments)], device=model.device)
 
 
-def check_prompt(model: MobileVLM, input_ids: torch.Tensor, num_images: int) -> None:
-    """Refuse what the model cannot take.
+def check_prompt(model: ChatModel, input_ids: torch.Tensor, num_images: int) -> None:
+    """Refuse a prompt that the model cannot take.
+
+    Args:
+        model: whose context length.
+        input_ids: (1, T), each image one id.
+        num_images: how many of them are images.
 
     Raises:
         UserError: an image for a model without vision, or a prompt longer than the context.
@@ -56,7 +108,7 @@ def check_prompt(model: MobileVLM, input_ids: torch.Tensor, num_images: int) -> 
 
 
 def answer(
-    model: MobileVLM,
+    model: ChatModel,
     prompt: str,
     image: Any = None,
     *,
@@ -78,30 +130,36 @@ def answer(
         num_beams: beam search width.
         max_new_tokens: upper bound on the answer's length.
 
+    Returns:
+        The answer, without the template's stop string and without whitespace around it.
+
     Raises:
         UserError: an image for a model without vision, an unreadable image, or a prompt longer than the context.
     """
     images = as_list(image)
-    _check_options(temperature, top_p, num_beams, max_new_tokens)
+    options = _generation_options(temperature, top_p, num_beams, max_new_tokens)
     input_ids = prompt_ids(model, prompt, len(images), conv_mode)
     check_prompt(model, input_ids, len(images))
-    spec = ImageSpec.of(model.config.model_config) if images else None
-    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
     rule = StopRule(model.tokenizer, template(conv_mode))
     new_from = 0 if images else input_ids.shape[1]
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
     output = model.generate(
         input_ids,
-        images=torch.cat(pixels).to(model.device, model.dtype) if pixels else None,
-        num_beams=num_beams,
-        max_new_tokens=max_new_tokens,
+        images=_pixel_values(model, images) if images else None,
         stopping_criteria=StoppingCriteriaList([StopAtKeyword(rule, new_from)]),
-        **({"do_sample": False} | sampling),
+        **options,
     )
     return rule.finish(model.tokenizer.decode(output[0, new_from:].tolist()))
 
 
-def _check_options(temperature: float, top_p: float | None, num_beams: int, max_new_tokens: int) -> None:
+def _pixel_values(model: ChatModel, images: list[Any]) -> torch.Tensor:
+    """Preprocessed images (B, 3, H, W), on the model's device and in its dtype."""
+    spec = ImageSpec.of(model.config.model_config)
+    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
+    return torch.cat(pixels).to(model.device, model.dtype)
+
+
+def _generation_options(temperature: float, top_p: float | None, num_beams: int, max_new_tokens: int) -> dict[str, Any]:
+    """Arguments of transformers' generate; UserError for a value out of its range."""
     ranges = {
         "temperature": (temperature, 0 <= temperature < math.inf, "0 or more"),
         "top_p": (top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
@@ -111,3 +169,5 @@ def _check_options(temperature: float, top_p: float | None, num_beams: int, max_
     for name, (value, good, allowed) in ranges.items():
         if not good:
             raise UserError(f"{name} is {value}; it must be {allowed}")
+    options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+    return options | ({"temperature": temperature, "top_p": top_p} if temperature > 0 else {})

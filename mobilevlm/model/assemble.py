@@ -1,4 +1,4 @@
-"""Puts together what training starts from: a language model or a MobileVLM, a vision tower, and a projector.
+"""Assembles the model that training starts from: a language model or a MobileVLM, a vision tower, and a projector.
 
 Any part may be new: the tower comes from another directory, the projector from a file of stage 1, or from nothing with
 PyTorch's initial values.
@@ -16,8 +16,9 @@ from ..checkpoint.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import Entry, open_file
 from ..errors import UserError
-from .model import MobileVLM, empty_model, expected_shapes, fill
+from .model import MobileVLM, empty_model, expected_shapes
 from .projectors import PREFIX, projector_class
+from .weights import fill
 
 
 def assemble(
@@ -26,7 +27,7 @@ def assemble(
     changes: dict[str, Any] | None = None,
     projector: Path | None = None,
 ) -> MobileVLM:
-    """Load what training starts from, in float32 on the CPU.
+    """Assemble and load the model that training starts from, in float32 on the CPU.
 
     Args:
         model: a MobileLLaMA or MobileVLM, by directory or hub id.
@@ -53,7 +54,7 @@ def assemble(
 
 
 def _with_projector(checkpoint: Checkpoint, file: Path | None) -> Checkpoint:
-    """The checkpoint with a projector of the configured type: from the file, its own, or a new one."""
+    """Checkpoint with a projector of the configured type: from the file, its own, or a new one."""
     shapes = {f"{PREFIX}{name}": tuple(shape) for name, shape in _projector_shapes(checkpoint.config).items()}
     own = {name: checkpoint.tensors.entry(name) for name in checkpoint.tensors if name.startswith(PREFIX)}
     if file:
@@ -68,12 +69,15 @@ def _with_projector(checkpoint: Checkpoint, file: Path | None) -> Checkpoint:
 
 
 def _projector_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Shapes of a projector's tensors, by name."""
     with torch.device("meta"):
         return {name: value.shape for name, value in projector_class(config)(config).state_dict().items()}
 
 
 def _new_projector(config: ModelConfig) -> dict[str, Entry]:
-    state = projector_class(config)(config).state_dict()
-    return {
-        PREFIX + name: Entry(tuple(value.shape), lambda value=value: value.detach()) for name, value in state.items()
-    }
+    """Tensors of a projector with PyTorch's initial values."""
+
+    def entry(tensor: torch.Tensor) -> Entry:
+        return Entry(tuple(tensor.shape), tensor.detach)
+
+    return {PREFIX + name: entry(value) for name, value in projector_class(config)(config).state_dict().items()}

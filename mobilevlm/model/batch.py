@@ -1,9 +1,8 @@
-"""Several single questions to the PyTorch model at once, greedily."""
+"""Answers several independent questions with the PyTorch model in one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +10,8 @@ from transformers import StoppingCriteriaList
 
 from ..text.prompt import StopRule, template
 from .answer import StopAtKeyword, check_prompt, prompt_ids
+from .model import MobileVLM
 from .splice import splice
-
-if TYPE_CHECKING:
-    from .model import MobileVLM
 
 Asked = tuple[str, np.ndarray | None]
 
@@ -23,18 +20,18 @@ Asked = tuple[str, np.ndarray | None]
 def answer_batch(
     model: MobileVLM, asked: Sequence[Asked], *, conv_mode: str = "v1", max_new_tokens: int = 512
 ) -> list[str]:
-    """Greedy answers to questions that have nothing to do with each other.
+    """Answer independent questions greedily.
 
-    Shorter prompts are padded on the left and masked, so an answer is that of its question alone but for rounding.
+    Shorter prompts are padded on the left and masked: an answer is that of its question alone, up to rounding.
 
     Args:
         model: a loaded model.
-        asked: what the user says, taken literally, and a picture (1, 3, H, W) float32 from `image.preprocess` or None.
+        asked: what the user says, taken literally, and an image (1, 3, H, W) float32 from `image.preprocess` or None.
         conv_mode: the conversation template.
-        max_new_tokens: longest answer.
+        max_new_tokens: upper bound on the length of each answer.
 
     Raises:
-        UserError: a prompt is longer than the context, or there is a picture and the model takes none.
+        UserError: a prompt is longer than the context, or there is an image and the model takes none.
     """
     rows = []
     for text, pixels in asked:
@@ -60,5 +57,5 @@ def answer_batch(
 
 
 def _until_end(ids: list[int], rule: StopRule) -> list[int]:
-    """Without the padding that waits for longer answers."""
+    """Ids up to the end of the answer, without the padding up to the longest one."""
     return next((ids[:end] for end in range(1, len(ids)) if rule.stops(ids[:end])), ids)

@@ -1,8 +1,8 @@
 """Calls PyTorch's elementwise functions once, on one number, before anything is computed with them.
 
-In its builds for Intel and AMD, the first call of each, when two threads make it at once, may run a kernel with half of
-float32's bits for one thread's share (https://github.com/pytorch/pytorch/issues/188792). RoPE's cosines are such a
-first call: a reference was off by 9e-5 of its largest value in every other process, and right in the next.
+In its builds for Intel and AMD, the first call of each function may compute one thread's share at half of float32's
+precision, when two threads make it at once (https://github.com/pytorch/pytorch/issues/188792). RoPE's cosines are such
+a first call: in every other process, a reference was off by 9e-5 of its largest value.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FUNCTIONS = (torch.cos, torch.sin, torch.exp, torch.log, torch.log2, torch.sqrt,
 
 
 def settle() -> None:
-    """Let the library choose its kernels, of float32 and float64; the work of one number is not shared out."""
+    """Make PyTorch choose its kernels for float32 and float64: one number is computed by one thread."""
     for function in FUNCTIONS:
         for dtype in (torch.float32, torch.float64):
             function(torch.ones(1, dtype=dtype))

@@ -1,7 +1,7 @@
-"""From a conversation to a prompt, and from generated tokens to an answer, as the original words and cuts them.
+"""Conversations as prompts, and answers out of generated tokens, as the original has both.
 
-A prompt is made of segments (see `tokenizer`): what a template adds may be a control token, what a person or the model
-said is text, whatever it says.
+A prompt is a list of segments (see `tokenizer`): a template adds text and control tokens; what a person or the model
+said is always text.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ SENTENCE_TOKENS = ("<s>", "</s>")
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: what was said, and how many images were shown with it."""
+    """One turn of a conversation: its text, and the number of images before it."""
 
     text: str
     num_images: int = 0
 
     def segments(self, start_end: bool) -> list[Segment]:
-        """The images, each on a line of its own, then the text; nothing for an empty message."""
-        image = [IM_START, IMAGE, IM_END] if start_end else [IMAGE]
+        """Segments of the turn: each image on a line of its own, then the text; none for an empty message."""
+        image: list[Segment] = [IM_START, IMAGE, IM_END] if start_end else [IMAGE]
         return [*image, "\n"] * self.num_images + ([self.text] if self.text else [])
 
 
 @dataclass
 class Conversation:
-    """A dialogue in a template's wording.
+    """A conversation, and the prompt that a template makes of it.
 
     Attributes:
-        template: the wording.
+        template: system prompt, roles and separators.
         messages: questions and answers in turn, a question first.
     """
 
@@ -64,7 +64,11 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
 
     def ask(self, text: str, num_images: int = 0) -> None:
-        """Add a question, asked about `num_images` images.
+        """Add a question.
+
+        Args:
+            text: what the user says, without template; taken literally.
+            num_images: how many images it is about.
 
         Raises:
             UserError: the previous question has no answer yet, or the text came from bytes that are not UTF-8.
@@ -86,7 +90,7 @@ class Conversation:
         self.messages.append(Message(text))
 
     def segments(self, start_end: bool = False) -> list[Segment]:
-        """The prompt. After a question it ends where the answer has to begin.
+        """Segments of the prompt. After a question it ends where the answer has to begin.
 
         As in the original, an empty message leaves only its role, without a separator.
 
@@ -99,19 +103,20 @@ class Conversation:
         return _LAYOUTS.get(self.template.style, _with_roles)(self.template, turns)
 
     def prompt(self, start_end: bool = False) -> str:
-        """The prompt as one string: to read, not to tokenise, because text and control tokens look alike in it."""
+        """Prompt as one string: to read, not to tokenise, because text and control tokens look alike in it."""
         return "".join(segment.name if isinstance(segment, Token) else segment for segment in self.segments(start_end))
 
 
 def _separator(text: str) -> Segment:
+    """Segment of a separator: a control token where it names one."""
     return Token(text) if text in SENTENCE_TOKENS else text
 
 
 def _with_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
-    """SINGLE, TWO, MPT: the system prompt, then every turn behind its role."""
+    """Segments in the styles SINGLE, TWO, MPT: the system prompt, then every turn behind its role."""
     colon, space = ("", "") if layout.style is Style.MPT else (":", " ")
     ends = (_separator(layout.sep), _separator(layout.sep2 or layout.sep))
-    segments = [layout.system, ends[0]]
+    segments: list[Segment] = [layout.system, ends[0]]
     for number, turn in enumerate(turns):
         segments.append(layout.roles[number % 2] + colon)
         segments += [space, *turn, ends[number % 2]] if turn else []
@@ -119,7 +124,7 @@ def _with_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
 
 
 def _without_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
-    """PLAIN: the turns alone. Where the original fails, without a `sep2` for an answer, `sep` ends it."""
+    """Segments in the style PLAIN: the turns alone. Without `sep2`, where the original fails, `sep` ends an answer."""
     ends = (_separator(layout.sep), _separator(layout.sep2 or layout.sep))
     segments: list[Segment] = [layout.system]
     for number, turn in enumerate(turns):
@@ -128,7 +133,7 @@ def _without_roles(layout: Template, turns: list[list[Segment]]) -> list[Segment
 
 
 def _in_brackets(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
-    """LLAMA_2: `[INST] question [/INST] answer </s><s>[INST] ...`; the first `<s>` is left to the tokenizer."""
+    """Segments in the style LLAMA_2: `[INST] question [/INST] answer </s><s>[INST] ...`, without the first BOS."""
     begin, end = _separator(layout.sep), _separator(layout.sep2 or layout.sep)
     system = f"<<SYS>>\n{layout.system}\n<</SYS>>\n\n"
     segments: list[Segment] = []
@@ -147,7 +152,11 @@ _LAYOUTS: dict[Style, Callable[[Template, list[list[Segment]]], list[Segment]]] 
 
 
 class StopRule:
-    """When generation is over, and what of its text is the answer.
+    """Rule that says when generation ends, and which part of its text is the answer.
+
+    Args:
+        tokenizer: of the model that generates.
+        template: of the conversation.
 
     Attributes:
         keyword: the template's stop string: what ends an answer in TWO, what ends any turn otherwise.
@@ -166,10 +175,10 @@ class StopRule:
         return generated_ids[-1] == self._tokenizer.eos_id or self.has_keyword(generated_ids)
 
     def has_keyword(self, generated_ids: Sequence[int]) -> bool:
-        """Whether the newest ids are the keyword's, or as many of them as it has spell it some other way."""
+        """Whether the newest ids are the keyword's, or the same number of them decodes to a text that has it."""
         newest = [int(index) for index in generated_ids[-len(self._ids) :]]
         return newest == self._ids or self.keyword in self._tokenizer.decode(newest)
 
     def finish(self, text: str) -> str:
-        """The answer in decoded text: without the keyword at its end, and without whitespace around it."""
+        """Answer in decoded text: without the keyword at its end, and without whitespace around it."""
         return text.strip().removesuffix(self.keyword).strip()

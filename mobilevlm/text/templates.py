@@ -9,7 +9,7 @@ from ..errors import UserError
 
 
 class Style(Enum):
-    """How a template strings turns together."""
+    """Order of roles, turns and separators in a prompt."""
 
     SINGLE = "single"  # one separator after every turn
     TWO = "two"  # one after questions, another after answers
@@ -98,10 +98,10 @@ MORE_TEMPLATES: dict[str, Template] = {
 
 
 def template(name: str) -> Template:
-    """Look a template up.
+    """Prompt template of a name.
 
     Raises:
-        UserError: there is none of that name; the message lists those there are.
+        UserError: there is no such template; the message lists those there are.
     """
     known = TEMPLATES | MORE_TEMPLATES
     if name not in known:

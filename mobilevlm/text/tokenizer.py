@@ -1,10 +1,10 @@
-"""Text to token ids and back, exactly as the original's tokenizer does it: the slow LLaMA one of transformers 4.33.
+"""Tokenizer without PyTorch or transformers: gives the ids of the slow LLaMA tokenizer of transformers 4.33.
 
-Not transformers itself, because a device has none, and because its later versions tokenise differently around control
-tokens, which moves a prompt away from what the model was trained on.
+That is the original's. Later versions of transformers tokenise differently around control tokens, which moves a prompt
+away from what the model was trained on.
 
 Control tokens and text are kept apart. A prompt is a list of segments: `Token` for what a template puts there, plain
-`str` for everything else. Text stays text, so a user who types `</s>` or `<image>` sends those characters.
+`str` for everything else. Text stays text: a user who types `</s>` or `<image>` sends those characters.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class Tokenizer:
         ids = {role: self.token_to_id(name) for role, name in files.roles.items()}
         self.bos_id, self.eos_id = ids.get("bos_token"), ids.get("eos_token")
         self.unk_id, self.pad_id = ids.get("unk_token"), ids.get("pad_token")
-        self.special_ids = frozenset(self.token_to_id(name) for name in self._special)
+        self.special_ids = frozenset(map(self._control_id, self._special))
 
     def __len__(self) -> int:
-        """Pieces of the model plus added tokens: the rows an embedding needs."""
+        """Number of token ids, added ones included: the rows that an embedding needs."""
         return self._num_pieces + len(self._added)
 
     def add_tokens(self, names: Sequence[str]) -> None:
@@ -78,14 +78,14 @@ class Tokenizer:
         self._control = re.compile("|".join(map(re.escape, longest_first)))
 
     def token_to_id(self, name: str) -> int | None:
-        """The id of a piece or an added token, None for a name that is neither (`<image>` has no id)."""
+        """Id of a piece or an added token, None for a name that is neither (`<image>` has no id)."""
         if name in self._added:
             return self._added[name]
         index = self._model.piece_to_id(name)
         return index if self._model.id_to_piece(index) == name else None
 
     def parse(self, text: str) -> list[Segment]:
-        """Read a flat prompt as the original does: every `<image>` and control token name in it is that token.
+        """Split a flat prompt as the original does: every `<image>` and control token name in it is that token.
 
         For trusted text only (the original's own prompts, training data). A user's text goes to `encode` as it is.
         """
@@ -142,7 +142,7 @@ class Tokenizer:
         return " ".join(parts)
 
     def _join(self, pieces: list[str]) -> str:
-        """Text of one or more pieces; special tokens stand verbatim between runs that are decoded separately."""
+        """Text of one or more pieces: special tokens stand verbatim between runs that are decoded separately."""
         text = ""
         run: list[str] = []
         after_text = False
@@ -158,17 +158,24 @@ class Tokenizer:
         return text + self._model.decode(run)
 
     def _encode_chunk(self, chunk: list[Segment]) -> list[int]:
-        """Ids of what stands between two images, framed by BOS and EOS as the files say."""
+        """Token ids of what stands between two images, framed by BOS and EOS as the files say."""
         self._check_tokens(chunk)
         if chunk and not self.legacy:
             chunk = _with_leading_space(chunk)
         chunk = self._strip_around_tokens(chunk)
         if not self.legacy and chunk[:1] == [SPACE] and self._is_special(chunk[1:2]):
             chunk = chunk[1:]
-        ids = [self.bos_id] if self._add_bos else []
+        ids = _frame("bos_token", self.bos_id) if self._add_bos else []
         for segment in chunk:
-            ids += [self.token_to_id(segment.name)] if isinstance(segment, Token) else self._encode_text(segment)
-        return ids + ([self.eos_id] if self._add_eos else [])
+            ids += [self._control_id(segment.name)] if isinstance(segment, Token) else self._encode_text(segment)
+        return ids + (_frame("eos_token", self.eos_id) if self._add_eos else [])
+
+    def _control_id(self, name: str) -> int:
+        """Id of a control token, which is in the vocabulary or was added to it."""
+        index = self.token_to_id(name)
+        if index is None:
+            raise TokenizerError(f"the tokenizer has no token {name}: add_tokens() it first")
+        return index
 
     def _is_special(self, chunk: list[Segment]) -> bool:
         return any(isinstance(segment, Token) and segment.name in self._special for segment in chunk)
@@ -212,8 +219,17 @@ class Tokenizer:
                 )
 
 
+def _frame(role: str, index: int | None) -> list[int]:
+    """Id that every text begins or ends with."""
+    if index is None:
+        raise TokenizerError(
+            f"the tokenizer files have add_{role} true and no {role}: copy them from the checkpoint again"
+        )
+    return [index]
+
+
 def _between_images(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Split at `<image>`, joining neighbouring texts and dropping empty ones."""
+    """Chunks of a prompt between its images, with neighbouring texts joined and empty ones dropped."""
     chunks: list[list[Segment]] = [[]]
     for segment in segments:
         chunk = chunks[-1]
@@ -227,6 +243,6 @@ def _between_images(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 def _with_leading_space(chunk: list[Segment]) -> list[Segment]:
-    """Put the space SentencePiece no longer adds in front of the chunk, be it text or a control token."""
+    """Chunk with the space in front that SentencePiece no longer adds, before text and control tokens alike."""
     chunk = [segment.replace(SPACE, " ") if isinstance(segment, str) else segment for segment in chunk]
     return [SPACE + chunk[0], *chunk[1:]] if isinstance(chunk[0], str) else [SPACE, *chunk]

@@ -1,7 +1,7 @@
 """Reads the tokenizer files of a checkpoint, with the meaning transformers 4.33 gives them.
 
-That meaning is subtler than the files look: the same name written as a plain string or as an object, or in another of
-the files, takes whitespace away from the text beside it or leaves it alone.
+Where and how a special token is written decides whether it strips whitespace from the text beside it: as a plain string
+or as an object, in one file or in another.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from ..checkpoint.config import read_json
 from ..errors import UserError
+from ..json_files import read_json
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
@@ -34,7 +34,7 @@ class TokenizerError(UserError):
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What the files say.
+    """Contents of the tokenizer files.
 
     Attributes:
         model: the SentencePiece model, adding no space of its own in front of a text unless `legacy`.
@@ -100,7 +100,7 @@ def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
 
 
 def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[str, list[Entry]]:
-    """Special token entries per role, in the order that decides which id a missing one gets."""
+    """Entries of special tokens by role, in the order that decides which id a missing one gets."""
     roles = {role: config.get(role, DEFAULTS.get(role)) for role in ROLES}
     # For these roles 4.33 turns a plain string of tokenizer_config.json, but not of special_tokens_map.json, into an
     # object: one that leaves whitespace alone.
@@ -111,7 +111,7 @@ def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[st
 
 
 def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
-    """A plain string strips both sides, an object the sides it names; if a name has both, the object counts."""
+    """Whitespace that each token strips, left and right: a plain string both; an object, which wins, what it names."""
     strips: dict[str, tuple[bool, bool]] = {}
     for entry in entries:
         if isinstance(entry, str):

@@ -129,7 +129,7 @@ def test_what_is_no_answer_is_refused(tmp_path):
     (tmp_path / WHOLE).write_text('{"question_id": "q0"}\n')
     with pytest.raises(UserError, match="line 1 is no answer"):
         AnswerFile(tmp_path / WHOLE, QUESTIONS, "model")
-    with pytest.raises(UserError, match="is missing: run eval/run.py first"):
+    with pytest.raises(UserError, match="is missing: run `python eval/run.py` first"):
         list(read_answers(tmp_path / "none.jsonl"))
 
 

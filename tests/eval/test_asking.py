@@ -190,7 +190,7 @@ def test_what_one_benchmark_lacks_does_not_take_the_others_score(run, data, tmp_
 
 
 def test_a_text_only_model_is_not_shown_pictures(run, tmp_path):
-    with pytest.raises(UserError, match="GQA asks about pictures, and this is a text-only model"):
+    with pytest.raises(UserError, match="GQA asks about images, and this is a text-only model"):
         run(Stub(vision=False), "--tasks", "gqa")
     assert not (tmp_path / "out").exists()
 
@@ -199,7 +199,7 @@ def test_a_missing_picture_is_counted_once(run, data, capsys):
     """Two questions are about it."""
     (data / "benchmark_data/gqa/images/1.png").unlink()
     out = run(Stub(), "--tasks", "gqa")
-    assert capsys.readouterr().err.startswith("1 of 5 pictures of GQA are missing, e.g. ")
+    assert capsys.readouterr().err.startswith("1 of 5 images of GQA are missing, e.g. ")
     assert [answer.failed for answer in read_answers(out / "gqa" / WHOLE)] == [n in (2, 3) for n in range(QUESTIONS)]
 
 

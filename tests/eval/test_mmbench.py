@@ -234,9 +234,9 @@ BAD_ROWS = {
     "no index": ([ROWS[1], row("", ["a"], "A", question="q")], "line 3: index '' is none"),
     "the same index": ([ROWS[1], ROWS[1]], "line 3: index '8' is none or a second one"),
     "no question": ([row(3, ["a"], "A")], "line 2: index '3' .* has no question"),
-    "no picture": ([row(3, ["a"], "A", question="q")], "index 3: its picture is no base64"),
-    "damaged picture": ([row(3, ["a"], "A", question="q", image="abcde")], "index 3: its picture is no base64"),
-    "no such picture": ([row(3, ["a"], "A", question="q", image="12")], "its picture is that of row 12, which is not"),
+    "no picture": ([row(3, ["a"], "A", question="q")], "index 3: its image is no base64"),
+    "damaged picture": ([row(3, ["a"], "A", question="q", image="abcde")], "index 3: its image is no base64"),
+    "no such picture": ([row(3, ["a"], "A", question="q", image="12")], "its image is that of row 12, which is not"),
 }
 
 

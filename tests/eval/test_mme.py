@@ -183,7 +183,7 @@ def test_categories_and_questions_that_mme_does_not_have_are_refused(tmp_path):
         TASK.counts(tmp_path, [Answer("smells/1.png", "", "yes")])
     with pytest.raises(UserError, match="the answers have count/0001.png, 'Is it blue.', which MME does not ask"):
         TASK.counts(tmp_path, [Answer("count/0001.png", "Is it blue?", "yes")])
-    with pytest.raises(UserError, match="picture count/0001.png of MME has 4 answers, it can have two"):
+    with pytest.raises(UserError, match="image count/0001.png of MME has 4 answers, it can have two"):
         TASK.counts(tmp_path, answers(tmp_path, "yes", "no") * 2)
     write(tmp_path, ["count/1.png", "smells/1.png"])
     with pytest.raises(UserError) as error:

@@ -225,7 +225,7 @@ def test_no_pictures_at_all_stop_the_run(data, bundle, tmp_path):
     copy = shutil.copytree(data, tmp_path / "data")
     shutil.rmtree(copy / "benchmark_data/gqa/images")
     done = run(RUN, "--engine", bundle, "--data", copy, "--out", tmp_path / "out", "--tasks", "gqa")
-    assert done.returncode == 2 and "pictures of GQA are missing" in done.stderr and "cs.stanford.edu" in done.stderr
+    assert done.returncode == 2 and "images of GQA are missing" in done.stderr and "cs.stanford.edu" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

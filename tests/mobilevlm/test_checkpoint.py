@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mobilevlm import MobileVLM
-from mobilevlm.checkpoint.checkpoint import TOWER_PREFIX, check_tensors, open_checkpoint
+from mobilevlm.checkpoint.checkpoint import check_tensors, open_checkpoint
+from mobilevlm.checkpoint.tower import TOWER_PREFIX
 from mobilevlm.errors import UserError
 from mobilevlm.model.model import expected_shapes
 from mobilevlm.presets import PRESETS

@@ -342,15 +342,15 @@ def broken_files(directory: Path) -> dict[str, tuple[Path, str]]:
         "letter.jpg": (b"Dear Sir or Madam, this is no picture.", "Convert"),
         "cut.jpg": (encoded(picture, "JPEG")[:-2000], "truncated"),
         "cut.png": (encoded(picture, "PNG")[:-4000], "truncated"),
-        "cut.webp": (encoded(picture, "WEBP")[:-900], "cannot be read|no picture"),
+        "cut.webp": (encoded(picture, "WEBP")[:-900], "cannot be read|no image"),
         "cut.gif": (encoded(picture.quantize(), "GIF")[:-1500], "truncated"),
         "flipped.png": (flipped(encoded(picture, "PNG"), 2000), "cannot be read"),
-        "header.png": (encoded(picture, "PNG")[:20], "cannot be read|no picture"),
+        "header.png": (encoded(picture, "PNG")[:20], "cannot be read|no image"),
     }
     for name, (data, _) in contents.items():
         (directory / name).write_bytes(data)
     (directory / "album").mkdir()
-    others = {"album": "Name one picture", "nowhere.png": "does not exist", "x" * 5000: "cannot be read", "a\0b": "."}
+    others = {"album": "Name one image", "nowhere.png": "does not exist", "x" * 5000: "cannot be read", "a\0b": "."}
     words_of = {name: words for name, (_, words) in contents.items()} | others
     return {name: (directory / name, words) for name, words in words_of.items()}
 
@@ -371,7 +371,7 @@ def test_unusable_bytes_and_pictures():
     closed = Image.open(io.BytesIO(encoded(Image.new("RGB", (4, 4)), "PNG")))
     closed.close()
     flat = Image.new("L", (0, 3))
-    for source, words in [(b"", "0 bytes"), (b"hello", "no picture"), (flat, "0 x 3"), (closed, "cannot be read")]:
+    for source, words in [(b"", "0 bytes"), (b"hello", "no image"), (flat, "0 x 3"), (closed, "cannot be read")]:
         with pytest.raises(ImageError, match=words):
             load_image(source)
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from mobilevlm import MobileVLM
 from mobilevlm.checkpoint.tensors import open_directory
 from mobilevlm.model.answer import answer
-from mobilevlm.model.model import as_dtype
+from mobilevlm.model.weights import as_dtype
 from tests.conftest import GOLDEN, GOLDEN_MODELS, load_golden
 
 LOGITS_ATOL = 2e-4

@@ -98,7 +98,7 @@ def bad_pictures():
     return {
         "truncated": ("a.jpg", lambda path: jpeg(path, 3000), "cannot be read"),
         "empty": ("a.jpg", lambda path: jpeg(path, 0), "0 bytes"),
-        "text": ("a.png", lambda path: path.write_text("hello"), "no picture"),
+        "text": ("a.png", lambda path: path.write_text("hello"), "no image"),
         "huge": ("a.png", lambda path: Image.new("1", (20000, 20000)).save(path), "too large"),
         "directory": ("a.png", lambda path: path.mkdir(), "is a directory"),
     }

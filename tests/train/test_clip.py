@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
 from mobilevlm.checkpoint.config import VisionConfig
-from mobilevlm.model.model import clip_config
+from mobilevlm.model.configuration import clip_config
 from mobilevlm.train.clip import ImageTextModel, contrastive_loss
 from mobilevlm.train.regions import RegionVocabulary
 from mobilevlm.train.tower_files import save_tower

@@ -240,8 +240,8 @@ def test_full_finds_pictures_that_do_not_open(tree):
     image = f"{tree}/pretrain_data/images/1.jpg"
     assert lines[0] == "v1_stage1: 1 image broken (2 rows, 2 images)"
     assert "1 of the 2 images cannot be opened. Get them from images.zip of LLaVA-Pretrain" in lines[1]
-    assert lines[2] == f"    row 1 (id -1): 1.jpg: {image} is no picture Pillow can read. Convert it to JPEG or PNG."
-    assert "    row 2 (id 8): its picture: The given bytes is no picture" in done.stdout
+    assert lines[2] == f"    row 1 (id -1): 1.jpg: {image} is no image that Pillow can read. Convert it to JPEG or PNG."
+    assert "    row 2 (id 8): its picture: The given bytes is no image" in done.stdout
     assert "2 of 7 data sets not ready: v1_stage1, benchmark/mmbench" in done.stderr
 
 
@@ -251,8 +251,8 @@ def test_a_table_without_a_picture(tree):
     table.write_text(table.read_text() + table_row(8, "What?", "") + table_row(9, "What?", "12"))
     done = prepare(tree, "benchmark")
     assert done.returncode == 2
-    assert "    row 2 (id 8): its picture is no base64" in done.stdout
-    assert "    row 3 (id 9): its picture is that of row 12, which is not there" in done.stdout
+    assert "    row 2 (id 8): its image is no base64" in done.stdout
+    assert "    row 3 (id 9): its image is that of row 12, which is not there" in done.stdout
 
 
 def test_benchmarks_need_their_other_files(tree):

@@ -3,7 +3,7 @@
 import torch
 from transformers import CLIPVisionModel
 
-from mobilevlm.model.model import clip_config
+from mobilevlm.model.configuration import clip_config
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.tower_start import sine_positions, start_mimetic
 
