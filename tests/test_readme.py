@@ -1,112 +1,159 @@
-"""What README.md and the page on target rtx say exists: every path, command with its flags, and link."""
+"""What README.md and the pages of docs/ say exists: every path, command with its flags, and link."""
 
+import importlib
 import re
 import shlex
 
 import pytest
 
-from mobilevlm.engines import compile as compile_engines
-from mobilevlm.engines import judge
+from mobilevlm.commands import CONSOLE_SCRIPTS
 from mobilevlm.engines.targets import TARGETS
-from mobilevlm.eval import compare
-from mobilevlm.eval import run as evaluation
-from mobilevlm.export import build_engines, phone_kit
-from mobilevlm.jetson import benchmark as jetson_benchmark
-from mobilevlm.jetson import compare as jetson_compare
-from mobilevlm.jetson import doctor, limits
-from mobilevlm.runtime import benchmark, chat, choose, smoke, verify
-from mobilevlm.train import finetune, language_pretrain, merge_lora, prepare_data, vision_pretrain
-from mobilevlm.train.demo import make_benchmarks, train_demo
 from tests.conftest import ROOT
+from tests.documents import BLOCKS, INLINE, PAGES
 
-TEXT = (ROOT / "README.md").read_text()
-RTX_PAGE = ROOT / "docs" / "rtx.md"
-PAGES = TEXT + RTX_PAGE.read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGES, re.DOTALL)
-COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line.strip()]
-INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", PAGES, flags=re.DOTALL))
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+LONGEST = 150  # lines of README.md
+FIRST_SCREEN = 60
+COMMANDS = sorted({line for block in BLOCKS if block.kind == "bash" for line in block.lines})
+INLINE_COMMANDS = sorted({text for _, text in INLINE if text.startswith(("python ", "bash ", "mobilevlm-"))})
 PATHS = sorted(
-    {text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|json|toml|txt|model))", text)}
+    {
+        text
+        for _, text in INLINE
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sh|md|jpg|png|json|toml|txt|model|yml|cff))", text)
+    }
 )
-PARSERS = {
-    "engines/compile.py": compile_engines.parser,
-    "engines/judge.py": judge.parser,
-    "eval/compare.py": compare.parser,
-    "eval/run.py": evaluation.parser,
-    "export/build_engines.py": build_engines.parser,
-    "export/phone_kit.py": phone_kit.parser,
-    "jetson/benchmark.py": jetson_benchmark.parser,
-    "jetson/compare.py": jetson_compare.parser,
-    "jetson/doctor.py": doctor.parser,
-    "jetson/limits.py": limits.parser,
-    "runtime/benchmark.py": benchmark.parser,
-    "runtime/chat.py": chat.parser,
-    "runtime/choose.py": choose.parser,
-    "runtime/smoke.py": smoke.parser,
-    "runtime/verify.py": verify.parser,
-    "train/finetune.py": finetune.parser,
-    "train/language_pretrain.py": language_pretrain.parser,
-    "train/merge_lora.py": merge_lora.parser,
-    "train/prepare_data.py": prepare_data.parser,
-    "train/vision_pretrain.py": vision_pretrain.parser,
-    "train/demo/make_benchmarks.py": make_benchmarks.parser,
-    "train/demo/train_demo.py": train_demo.parser,
+# Scripts that have no console script of their own.
+DEMO_SCRIPTS = ("train/demo/make_benchmarks.py", "train/demo/train_demo.py", "train/demo/judge.py")
+# Files that are in bundles, checkpoints, runs and kits, not in this repository.
+MADE = {
+    *("report.md", "bundle.json", "config.json", "adapter_config.json", "train_summary.json", "candidates.json"),
+    *("choice.md", "prefill.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "README.txt"),
+    *("report.json", "inputs.json", "outputs.json", "layers.json", "layers-inputs.json", "polygraphy.sh"),
+    *(".seen.json", ".checked.json", "data/benchmark_data"),
 }
+# Written beside these pages; the file comes with it.
+AWAITED = {"tests/test_one_file_additions.py"}
+# What a line may begin with besides a program of ours.
+OTHERS = ("git", "cd", "pip", "source", "docker", "mkdocs", "polygraphy", "grep", "sudo", "pre-commit")
+
+
+def parser_of(script):
+    """The argparse parser of a script, by its path in a clone."""
+    module = "mobilevlm." + script.removesuffix(".py").replace("/", ".")
+    return importlib.import_module(module).parser()
 
 
 def words_of(command):
-    return shlex.split(command, comments=True)
+    """A line's words, without what is put in front of a program (`/usr/bin/time -v`, `accelerate launch`)."""
+    words = shlex.split(command, comments=True)
+    if words[:2] in (["/usr/bin/time", "-v"], ["accelerate", "launch"]):
+        words = [word for word in words[2:] if word != "--multi_gpu"]
+        words = words if words[0] == "python" else ["python", *words]
+    return words[1:] if words[:1] == ["sudo"] else words
 
 
-@pytest.mark.parametrize("command", COMMANDS + [text for text in INLINE if text.startswith(("python ", "bash "))])
+@pytest.mark.parametrize("command", COMMANDS + INLINE_COMMANDS)
 def test_commands_parse(command):
     """The real parsers take every command as it stands."""
     words = words_of(command)
-    if words[:2] == ["bash", "run.sh"]:
-        assert re.search(
-            rf"^    ([\w.]+ \| )*{re.escape(words[2])}( \| [\w.]+)*\)", (ROOT / "run.sh").read_text(), re.MULTILINE
-        )
-    elif words[0] == "bash" and words[1].startswith("artifacts/"):  # in a folder that phone_kit.py writes
-        assert (ROOT / "export" / "phone" / words[1].split("/")[-1]).is_file()
+    if "…" in words:  # an excerpt: the program and the options around it
+        words = [word for word in words if word != "…"][:2]
+        assert (ROOT / words[1]).is_file()
+    elif words[:2] == ["bash", "run.sh"]:
+        verbs = re.findall(r"^    ((?:[\w.]+ \| )*[\w.]+)\)", (ROOT / "run.sh").read_text(), re.MULTILINE)
+        assert words[2] in {verb for line in verbs for verb in line.split(" | ")}
+    elif words[0] == "bash" and words[1].startswith(("artifacts/", "FOLDER/")):  # in a folder that a command writes
+        name = words[1].split("/")[-1]
+        assert (ROOT / "export" / "phone" / name).is_file() or (ROOT / "runtime" / "tensorrt" / name).is_file()
     elif words[:2] == ["bash", "jetson/setup.sh"]:
         assert set(words[2:]) <= set(re.findall(r"^ +(--[\w-]+)\)", (ROOT / words[1]).read_text(), re.MULTILINE))
-    elif words[0] == "python" and words[1] in PARSERS:
-        PARSERS[words[1]]().parse_args(words[2:])
+    elif words[0] == "python" and (words[1] in CONSOLE_SCRIPTS or words[1] in DEMO_SCRIPTS):
+        if len(words) > 2 or command in COMMANDS:  # inline, a script may stand for itself
+            parser_of(words[1]).parse_args(words[2:])
+    elif words[:2] in (["python", "-m"], [".venv/bin/python", "-m"]):
+        assert words[2] in ("venv", "pytest") or importlib.util.find_spec(words[2])
+    elif words[0] in CONSOLE_SCRIPTS.values() and len(words) > 1:
+        script = next(path for path, name in CONSOLE_SCRIPTS.items() if name == words[0])
+        parser_of(script).parse_args(words[1:])
+    elif words[0] == "python" and words[1].startswith("tests/"):
+        assert (ROOT / words[1]).is_file()
     else:
-        assert words[0] in ("git", "cd", "pip"), f"README shows {command!r}, which no test understands"
+        assert words[0] in OTHERS or words[0] in CONSOLE_SCRIPTS.values() or words[0] == "mobilevlm-…", command
 
 
 def test_there_are_commands():
-    assert {"bash run.sh demo", "bash run.sh test"} <= {" ".join(words_of(command)) for command in COMMANDS}
+    assert {"bash run.sh demo", "bash run.sh test"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_paths_exist(path):
-    inside_something_made = ("report.md", "bundle.json", "config.json", "adapter_config.json", "train_summary.json")
-    assert (ROOT / path).exists() or path in inside_something_made or path.startswith("artifacts/"), path
+    here = ROOT / path.replace("NAME", "ort")  # a folder of any backend's
+    assert here.exists() or path in MADE or path in AWAITED or path.startswith(("artifacts/", "data/")), path
 
 
-def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", RTX_PAGE):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text()):
-            assert (page.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    """To files that exist, and to headings that do."""
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors_of(there), f"{target}#{anchor}"
+
+
+def anchors_of(page):
+    """The names that headings have as links, by the rule of GitHub and MkDocs alike."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()).strip() for heading in headings]
+    return {re.sub(r"\s+", "-", heading) for heading in plain}
 
 
 def test_every_target_and_precision_is_described():
+    """In README.md, and in the table of docs/precisions.md."""
+    precisions = (ROOT / "docs" / "precisions.md").read_text(encoding="utf-8")
     for target in TARGETS.values():
-        assert f"`{target.name}`" in TEXT
+        assert f"`{target.name}`" in TEXT and f"`{target.name}`" in precisions
         for precision in {*target.default_precision.values()}.union(*target.precisions.values()):
-            assert f"`{precision}`" in TEXT
+            assert f"`{precision}`" in TEXT or re.search(rf"`[^`\n]*={precision}\b", TEXT), precision
+            assert f"| `{precision}`" in precisions
 
 
 def test_python_examples_import():
     """The names the Python blocks import exist."""
-    import importlib
-
-    blocks = [body for kind, body in BLOCKS if kind == "python"]
+    blocks = [block for block in BLOCKS if block.kind == "python"]
     assert blocks
-    for body in blocks:
-        compile(body, "README.md", "exec")
-        for module, names in re.findall(r"^from (\S+) import (.+)$", body, re.MULTILINE):
+    for block in blocks:
+        compile(block.body, block.name, "exec")
+        for module, names in re.findall(r"^from (\S+) import (.+)$", block.body, re.MULTILINE):
             for name in names.split(", "):
                 assert hasattr(importlib.import_module(module), name)
+
+
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("device", "board", "command"),
+    [
+        ("laptop", "laptop or PC", "python runtime/chat.py --engine artifacts/MobileVLM_V2-1.7B-host"),
+        ("Orin Nano", "Jetson Orin Nano 8 GB", "python engines/compile.py artifacts/MobileVLM_V2-1.7B-orin-nano"),
+        ("phone", "phone or Arm board", "bash artifacts/phone/run.sh BINARIES"),
+    ],
+)
+def test_the_first_screen_has_device_memory_disk_and_command(device, board, command):
+    screen = TEXT.splitlines()[:FIRST_SCREEN]
+    row = next(line for line in screen if line.startswith("| [") and board in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert len(cells) == 7 and all(cells) and re.search(r"\d GB|\d GiB", cells[3]), device
+    assert any(line.startswith(command) for line in screen), device
+
+
+def test_every_console_script_is_listed():
+    """In the quick start, beside the script of a clone that it is."""
+    rows = re.findall(
+        r"^\| `(\w+/\w+\.py)` \| `([\w-]+)` \|", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE
+    )
+    assert dict(rows) == CONSOLE_SCRIPTS
