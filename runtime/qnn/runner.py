@@ -1,4 +1,4 @@
-"""A Snapdragon's NPU through ONNX Runtime QNN, for bundles of the `delta` lowering; its simulator on x86-64 Linux."""
+"""A Snapdragon's NPU through ONNX Runtime QNN, for bundles of the `qnn` lowering; its simulator on x86-64 Linux."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
@@ -101,7 +102,7 @@ class QnnRunner:
         return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
 
     def _form(self, name: str) -> tuple[Path, dict[str, str]]:
-        """The file to open, and the provider's options for it."""
+        """Returns the file to open, and the provider's options for it."""
         graph, npu = (self._bundle.path(file) for file in (stages.onnx_file(name), stages.npu_file(name)))
         shared = name != stages.VISION and self._soc is not None and self._soc.shares_weights
         if self._soc is not None and not self._on_cpu and not (shared and qnn.is_simulated()):
@@ -109,7 +110,7 @@ class QnnRunner:
         if not graph.is_file():
             raise BundleError(
                 f"{graph} is missing: the NPU it was compiled for does without, a CPU or the NPU's simulator does "
-                f"not. Copy all of the bundle, or build it again: {self._bundle.manifest.command}"
+                f"not. Copy all of the bundle, or build it again: {localized(self._bundle.manifest.command)}"
             )
         # The simulator compiles it once more, for the same system.
         return graph, qnn.RUNNING | (qnn.compile_options(self._soc) if self._soc else {})
@@ -126,9 +127,9 @@ class QnnRunner:
         if manifest.compiled:
             return reason + (
                 f"It is compiled for {manifest.compiled['soc']} (HTP v{manifest.compiled['htp']}): if this is another "
-                f"system, build it for that one with its --soc: {manifest.command}"
+                f"system, build it for that one with its --soc: {localized(manifest.command)}"
             )
-        return reason + f"Build it again with --soc, which says what is wrong: {manifest.command}"
+        return reason + f"Build it again with --soc, which says what is wrong: {localized(manifest.command)}"
 
 
 def _cpu_session(path: str) -> ort.InferenceSession:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime as ort
 
+from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
@@ -27,7 +28,7 @@ class GraphRunner:
 
     Args:
         bundle: whose graphs they are.
-        watch: sees every call; None for nobody.
+        watch: called after every call of a graph; None for no one.
 
     Attributes:
         max_context: tokens that the kv cache holds.
@@ -55,7 +56,7 @@ class GraphRunner:
         if not path.is_file():
             raise BundleError(
                 f"{path} is missing: a board does without, a CPU does not. Copy all of the bundle, or build it again: "
-                f"{self._bundle.manifest.command}"
+                f"{localized(self._bundle.manifest.command)}"
             )
         options = ort.SessionOptions()
         options.log_severity_level = 3

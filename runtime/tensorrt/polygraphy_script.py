@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.onnx_wire import node_outputs
 from mobilevlm.engines.stages import DECODER, IMAGE_EMBEDS, LOGITS, VISION, onnx_file, weights_file
@@ -62,14 +63,14 @@ def write_folders(bundle: Bundle, out: Path, stages: Collection[str]) -> list[Pa
 
 
 def _floor_db(bundle: Bundle, stage: str) -> float:
-    """The least that a graph's values may be against its float32 form, in decibels: as `self_check.py` has it."""
+    """Returns the least SNR of a graph's values against its float32 form, in decibels: as `self_check.py` has it."""
     try:
         noted = bundle.manifest.verification[f"{stage}.form"][MEASURED[stage]]
         return noted["floor_db"] - TWICE_DB
     except KeyError:
         raise BundleError(
             f"{bundle.directory} notes no floor of its {stage}: it has none, or was built by another version. Build it "
-            f"again: {bundle.manifest.command}"
+            f"again: {localized(bundle.manifest.command)}"
         ) from None
 
 
