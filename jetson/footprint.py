@@ -17,7 +17,7 @@ from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS
 from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import engine_record, noted_ingredients, parts
-from mobilevlm.runtime.tensorrt.pictures import PLACES
+from mobilevlm.runtime.tensorrt.image_embeds import PLACES
 
 from .contiguous import HEAD_BYTES, head_request
 from .roofline import cache_row_bytes

@@ -17,11 +17,15 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 import argparse
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.sampling import Sampling
 from mobilevlm.text.prompt import TEMPLATES
+
+if TYPE_CHECKING:  # ONNX Runtime, which `--help` should not wait for
+    from mobilevlm.runtime.session import Session
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="chat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    build = command("export/build_engines.py")
+    self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
     self.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; give it again for more")
     self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
     self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
@@ -53,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chat(arguments: argparse.Namespace) -> None:
-    """Answer `--prompt`, or hold a conversation.
+    """Answers `--prompt`, or holds a conversation.
 
     Raises:
         UserError: see `Session`; or options that contradict each other.
@@ -84,8 +89,8 @@ def chat(arguments: argparse.Namespace) -> None:
             _answer_once(session, arguments, sampling)
 
 
-def _describe(session) -> None:
-    """Say on stderr what runs the bundle, and on what."""
+def _describe(session: Session) -> None:
+    """Says on stderr what runs the bundle, and on what."""
     from mobilevlm.engines.machine import fingerprint
     from mobilevlm.engines.stages import PREFILL
 
@@ -104,12 +109,12 @@ def _describe(session) -> None:
 
 
 def _status(text: str) -> None:
-    """Say at a terminal what is being waited for, on a line that the next one replaces."""
+    """Says at a terminal what is being waited for, on a line that the next one replaces."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _answer_once(session, arguments: argparse.Namespace, sampling: Sampling) -> None:
+def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Sampling) -> None:
     _status("reading the question" + " and the picture" * bool(arguments.image))
     reply = session.chat(
         arguments.prompt,
@@ -125,7 +130,8 @@ def _answer_once(session, arguments: argparse.Namespace, sampling: Sampling) -> 
             print(piece, end="", flush=True)
     if arguments.json:
         fields = {"answer": reply.text, "tokens": reply.tokens, "finish": reply.finish}
-        print(json.dumps(fields | {"statistics": asdict(reply.statistics)}, ensure_ascii=False))
+        figures = asdict(reply.statistics) if reply.statistics else None
+        print(json.dumps(fields | {"statistics": figures}, ensure_ascii=False))
     else:
         print()
         print(reply.statistics, file=sys.stderr)

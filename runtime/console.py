@@ -28,7 +28,15 @@ Ctrl-C stops an answer."""
 
 
 class Console:
-    """A conversation read from stdin, at a terminal or from a pipe (one question a line)."""
+    """A conversation read from stdin, at a terminal or from a pipe (one question a line).
+
+    Args:
+        session: answers the questions.
+        conv_mode: the conversation template.
+        sampling: how tokens are chosen.
+        max_new_tokens: upper bound on an answer's length.
+        images: names of files that go with the first question.
+    """
 
     def __init__(
         self, session: Session, conv_mode: str, sampling: Sampling, max_new_tokens: int, images: Sequence[str] = ()
@@ -42,7 +50,7 @@ class Console:
             self._show(image)
 
     def run(self) -> None:
-        """Read and answer until the end of input or `/quit`."""
+        """Reads and answers until the end of input or `/quit`."""
         if self._interactive:
             _enable_line_editing()
             _note("/image FILE shows a picture, /help lists the rest")
@@ -60,7 +68,7 @@ class Console:
                 self._handle(line)
             except (UserError, OSError) as error:  # a name too long, a directory that may not be entered
                 _note(str(error))
-            except KeyboardInterrupt:  # while a picture or a prompt was read
+            except KeyboardInterrupt:  # while an image or a prompt was read
                 _note("\n[stopped]")
 
     def _handle(self, line: str) -> None:
@@ -81,7 +89,7 @@ class Console:
             self._answer(line)
 
     def _show(self, name: str) -> None:
-        """Keep a picture for the next question; it is read now, so that a mistake shows now."""
+        """Keeps an image for the next question; it is read now, so that a mistake shows now."""
         if not name:
             raise UserError("/image needs a file name")
         path = _as_dropped(name)
@@ -103,7 +111,7 @@ class Console:
 
 
 def _as_dropped(name: str) -> Path:
-    """A file name as typed or as a terminal writes it when a file is dropped: quoted, or with escaped spaces."""
+    """Returns a file name as typed or as a terminal writes it when a file is dropped: quoted, or spaces escaped."""
     path = user_path(name)
     if not path.exists():
         with contextlib.suppress(ValueError):  # unbalanced quotes
@@ -113,7 +121,7 @@ def _as_dropped(name: str) -> Path:
 
 
 def _enable_line_editing() -> None:
-    """Arrow keys, history, and file names after `/image ` by Tab, where the platform has readline."""
+    """Enables arrow keys, history, and file names after `/image ` by Tab, where the platform has readline."""
     try:
         import readline
     except ImportError:

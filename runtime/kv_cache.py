@@ -13,37 +13,37 @@ from mobilevlm.engines.stages import CACHE_PARTS
 
 
 class CachedPrefix:
-    """Remembers which rows the kv cache holds, as one key for each row: a token id, or an image's digest and row."""
+    """Remembers which tokens the kv cache holds, by one key for each: a token id, or an image's digest and an index."""
 
     def __init__(self) -> None:
         self._keys: list[Hashable] = []
 
     def __len__(self) -> int:
-        """Rows in the cache."""
+        """Number of tokens in the cache."""
         return len(self._keys)
 
     def reusable(self, keys: Sequence[Hashable]) -> int:
-        """Rows of a new sequence that are in the cache already; at least its last row is left to run."""
+        """Counts the tokens of a new sequence that are in the cache already; at least its last is left to run."""
         limit = min(len(keys) - 1, len(self._keys))
-        return next((row for row in range(limit) if keys[row] != self._keys[row]), limit)
+        return next((index for index in range(limit) if keys[index] != self._keys[index]), limit)
 
-    def keep(self, rows: int) -> None:
-        """Forget all but the first rows: before they are overwritten, so that an interruption leaves no wrong key."""
-        del self._keys[rows:]
+    def keep(self, count: int) -> None:
+        """Forgets all but the first tokens, before the rest is overwritten: an interruption leaves no wrong key."""
+        del self._keys[count:]
 
     def append(self, keys: Sequence[Hashable]) -> None:
-        """Note rows that have been run."""
+        """Notes tokens that have been run."""
         self._keys += keys
 
 
 def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tuple[int, str], np.ndarray]:
-    """Cache buffers by (layer, `key` or `value`): (1, kv heads, max_context, head_dim), int8 or float32.
+    """Makes cache buffers by (layer, `key` or `value`): (1, kv heads, max_context, head_dim), int8 or float32.
 
-    The pages of a row take memory only once it is written.
+    A token's pages take memory only once they are written.
 
     Args:
         config: the model.
-        max_context: rows.
+        max_context: tokens.
         int8: see `targets.has_int8_cache`.
     """
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
@@ -52,7 +52,13 @@ def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tup
 
 
 def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:
-    """Put (1, S, kv heads * head_dim) rows into a cache buffer, behind the first `past`."""
+    """Writes keys or values of S tokens into a cache buffer.
+
+    Args:
+        buffer: (1, kv heads, max_context, head_dim).
+        past: tokens of the cache that stay; the new ones follow them.
+        rows: (1, S, kv heads * head_dim), in the buffer's dtype.
+    """
     heads, count = buffer.shape[1], rows.shape[1]
     # Eight bytes at a time: a row of a head has sixteen values or a multiple of that.
     words = np.ascontiguousarray(rows[0]).view(np.int64).reshape(count, heads, -1)
@@ -60,5 +66,5 @@ def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
+    """Makes zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
     return np.frombuffer(mmap.mmap(-1, prod(shape) * dtype.itemsize), dtype).reshape(shape)

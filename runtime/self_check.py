@@ -36,13 +36,14 @@ from mobilevlm.engines.targets import INT8_AMX
 
 from .decoder import Decoder
 
-# Of the build's own results, on the same kernels: integers give the same bits, a float32 picture 120 dB.
+# Floor against the build's own results on the same kernels: integers give the same bits, float32 embeddings 120 dB.
 SAME_DB = 100.0
-# Two roundings of the same values, each as far from the truth as the build's floor allows.
+# Subtracted for two roundings of the same values, each as far from the truth as the build's floor allows.
 TWICE_DB = 3.0
-WORSE_DB = 10.0  # than at the build may a stage be against PyTorch: logits of one row vary by as much from CPU to CPU
-FLOAT_DB = 90.0  # and floats added in another order need not be better than this
-# Arithmetic in float16 or 16-bit integers, which a build's float32 stand-in does not have.
+# Subtracted from what the build measured against PyTorch: logits of one token vary by as much from CPU to CPU.
+WORSE_DB = 10.0
+FLOAT_DB = 90.0  # highest floor against PyTorch: floats added in another order need not be better than this
+# Highest floor of a device that computes in float16 or 16-bit integers, where the build's run is in float32.
 DEVICE_DB = 30.0
 
 
@@ -143,14 +144,18 @@ def _same_kernels(decoder: Decoder, stage: str) -> bool:
 
 
 def differences(machine: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What is another here than on the machine of a build: by name, there and here."""
+    """Returns what differs here from the machine of a build: by name, there and here."""
     here = fingerprint()
     names = [name for name in ("cpu", "cores", "onnxruntime") if machine.get(name) != here.get(name)]
     return {name: (machine.get(name, "unknown"), here.get(name, "unknown")) for name in names}
 
 
 def require(bundle: Bundle, found: list[Finding]) -> None:
-    """Refuse a bundle that computes something else here than where it was built.
+    """Refuses a bundle that computes something else here than where it was built.
+
+    Args:
+        bundle: whose sample was run.
+        found: by `run_sample`.
 
     Raises:
         BundleError: names stages, figures, what differs from the machine of the build, and remedies.

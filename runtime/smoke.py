@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def describe_gpu(bundle: Bundle) -> dict[str, Any]:
-    """The GPU that a bundle is to run on.
+    """Describes the GPU that a bundle is to run on.
 
     Raises:
         UserError: it is for no NVIDIA GPU, there is none, TensorRT is missing, or its engines are, or are for another.
@@ -63,7 +63,7 @@ def describe_gpu(bundle: Bundle) -> dict[str, Any]:
 
 
 def _nvidia_smi() -> list[str]:
-    """Name, driver and power limit of every GPU; nothing where the driver's own program is not there."""
+    """Returns name, driver and power limit of every GPU; nothing where the driver's own program is not there."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,power.limit", "--format=csv,noheader"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout
@@ -73,7 +73,7 @@ def _nvidia_smi() -> list[str]:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each step: Markdown."""
+    """Renders a row for each step: Markdown."""
     rows = ["| step | | s | at most | |", "|---|---|---|---|---|"]
     for one in outcomes:
         if one.left_out:
@@ -89,7 +89,7 @@ def _smoke(options: argparse.Namespace) -> None:
     file = user_path(options.save or f"smoke-{bundle.directory.name}.json")
     if not file.parent.is_dir():
         raise UserError(f"there is no folder {file.parent} for {file}")
-    # In a process of its own: here it would hold some of the GPU's memory all the while.
+    # In a separate process: here it would hold some of the GPU's memory all the while.
     with Worker("the GPU", Bundle.open, bundle.directory) as worker:
         gpu = worker.call(describe_gpu)
     outcomes = smoke(bundle, lambda text: print(text, file=sys.stderr, flush=True))

@@ -1,4 +1,4 @@
-"""The steps of `smoke.py`: programs of this project in processes of their own, with time limits, and what they find."""
+"""The steps of `smoke.py`: programs of this project in separate processes, with time limits, and what they find."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from mobilevlm.engines.bundle import Bundle
 
-from .smoke_answers import ALL, FEW, PICTURES
+from .smoke_answers import ALL, FEW, IMAGES
 
 DEMO = "demo"  # the name of a bundle of assets/demo; what other models say takes a CPU hours
 FIRST, SECOND = "first start", "second start"
@@ -33,12 +33,12 @@ QUESTION = "What is in the picture?"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step.
+    """Outcome of a step.
 
     Attributes:
         name: a key of `LIMITS`.
-        seconds: that it took, from the start of its process to its end.
-        limit_s: that it may take.
+        seconds: from the start of its process to its end.
+        limit_s: most seconds that it may take.
         problem: why it failed; empty when all is well.
         left_out: why it was not run.
         summary: for people.
@@ -57,8 +57,12 @@ class Outcome:
 class Wrong(Exception):
     """A step ended well, and what it found is not right; the message says what.
 
-    Attributes:
+    Args:
+        message: what is wrong.
         figures: what it found.
+
+    Attributes:
+        figures: as above.
     """
 
     def __init__(self, message: str, figures: dict[str, Any]):
@@ -66,12 +70,12 @@ class Wrong(Exception):
         self.figures = figures
 
 
-# Of what a step printed: what it found, and that in a line.
+# Turns what a step printed into figures and a summary in one line.
 Read = Callable[[str], tuple[dict[str, Any], str]]
 
 
 def smoke(bundle: Bundle, tell: Callable[[str], object]) -> list[Outcome]:
-    """All steps, in order.
+    """Runs all steps, in order.
 
     Args:
         bundle: to be tried.
@@ -104,10 +108,18 @@ def smoke(bundle: Bundle, tell: Callable[[str], object]) -> list[Outcome]:
 
 
 def run_step(name: str, words: Sequence[str | Path], environment: Mapping[str, str], read: Read) -> Outcome:
-    """Run a Python program, for as long as `LIMITS` allows, and read what it prints."""
+    """Runs a Python program, for as long as `LIMITS` allows, and reads what it prints.
+
+    Args:
+        name: of the step.
+        words: the program and its arguments.
+        environment: variables of its process.
+        read: turns what it prints into figures and a summary.
+    """
     begin, limit = time.perf_counter(), LIMITS[name]
     said, problem = _run([sys.executable, *map(str, words)], environment, limit)
-    seconds, found, summary = time.perf_counter() - begin, {}, ""
+    seconds, summary = time.perf_counter() - begin, ""
+    found: dict[str, Any] = {}
     if not problem:
         try:
             found, summary = read(said)
@@ -117,10 +129,17 @@ def run_step(name: str, words: Sequence[str | Path], environment: Mapping[str, s
 
 
 def _run(words: Sequence[str], environment: Mapping[str, str], limit_s: float) -> tuple[str, str]:
-    """Stdout of a process, and what went wrong with it."""
+    """Returns what a process printed to stdout, and what went wrong with it."""
     own_group = os.name == "posix"  # of processes, which ends with it: a benchmark starts some
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"}
-    process = subprocess.Popen(words, env=environment, start_new_session=own_group, **pipes)
+    process = subprocess.Popen(
+        words,
+        env=environment,
+        start_new_session=own_group,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
     try:
         said, complaint = process.communicate(timeout=limit_s)
     except BaseException as error:
@@ -142,13 +161,13 @@ def _program(name: str) -> Path:
 
 
 def _start(bundle: Bundle) -> list[str | Path]:
-    picture = ["--image", PICTURES / "00.jpg"] if bundle.has_vision else []
+    image: list[str | Path] = ["--image", IMAGES / "00.jpg"] if bundle.has_vision else []
     options = ["--prompt", QUESTION, "--max-new-tokens", "8", "--no-check", "--json"]
-    return [_program("chat"), "--engine", bundle.directory, *picture, *options]
+    return [_program("chat"), "--engine", bundle.directory, *image, *options]
 
 
 def _read_start(said: str, caches: Path, before: Outcome | None) -> tuple[dict[str, Any], str]:
-    """An answer, and the kernels that were kept for the next start."""
+    """Reads an answer, and counts the kernels that were kept for the next start."""
     answer = json.loads(said)
     ours, drivers = (
         [path.stat().st_size for path in (caches / folder).rglob("*") if path.is_file()] for folder in KERNELS

@@ -55,7 +55,7 @@ def remember_right(bundle: Bundle, key: str) -> None:
 
 
 def _places(bundle: Bundle) -> list[Path]:
-    """In the bundle, or for one that cannot be written to in the user's cache."""
+    """Files that hold verdicts: in the bundle, and in the user's cache for a bundle that cannot be written to."""
     return [bundle.path(CHECKED_FILE), user_cache("checked") / f"{bundle.manifest.seal[:32]}.json"]
 
 

@@ -33,11 +33,11 @@ from mobilevlm.runtime.session import Session
 
 
 def verify(session: Session) -> tuple[list[Finding], int, int]:
-    """Run the sample.
+    """Runs the sample of a session's bundle.
 
     Returns:
-        What was compared, how many of the answer's tokens are PyTorch's with the picture as it is encoded here, and of
-        how many.
+        What was compared, how many of the answer's tokens are PyTorch's with the image as it is encoded here, and the
+        number of the answer's tokens.
     """
     bundle, decoder = session.bundle, session.decoder
     found = run_sample(decoder)
@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="verify.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("--engine", required=True, metavar="DIR", help="the bundle, made by export/build_engines.py")
+    build = command("export/build_engines.py")
+    self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--polygraphy", metavar="FOLDER", help="of a TensorRT bundle: write inputs, outputs and a script")
     self.add_argument("--stages", nargs="+", choices=(VISION, DECODER), help="for --polygraphy (default: all it has)")
@@ -66,7 +67,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
-    """The command that writes what Polygraphy needs to debug some stages of a bundle."""
+    """Returns the command that writes what Polygraphy needs to debug some stages of a bundle.
+
+    Args:
+        engine: the bundle's directory, as it was given.
+        stages: names.
+    """
     words = ["--engine", engine, "--polygraphy", f"{Path(engine)}-polygraphy", "--stages", *stages]
     return command("runtime/verify.py", *words)
 

@@ -1,4 +1,4 @@
-"""A prefill of its own: the decoder's layers for many rows, some of them in memory at a time."""
+"""A separate prefill: the decoder's layers for long prompts, some of them in memory at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mobilevlm.engines import stages
 from mobilevlm.pages import Pages
 
 from ..kv_cache import write_rows
-from .sessions import Session
+from .sessions import OpenedGraph
 
-# Below it little is gained (1.7B, two cores): whatever the rows, all weights of the prefill are read.
+# Tokens. With fewer little is gained (1.7B, two cores), as all weights of the prefill are read anyhow.
 FEWEST_ROWS = 64
 
 
@@ -23,15 +23,15 @@ class Prefill:
 
     Args:
         graphs: by name, see `stages.parts`; perhaps still being opened.
-        layers: of the decoder in each.
-        decoder: its weights, which make room.
-        cache: the decoder's buffers, by layer and part.
-        most_rows: that graphs are given at a time; None for any number.
+        layers: layers of the decoder in each graph.
+        decoder: pages of the decoder's weights, which are released to make room.
+        cache: the decoder's kv cache, by layer and part.
+        most_rows: most tokens that a graph is given at a time; None for any number.
     """
 
     def __init__(
         self,
-        graphs: Mapping[str, Future[tuple[Session, Pages]]],
+        graphs: Mapping[str, Future[tuple[OpenedGraph, Pages]]],
         layers: Mapping[str, range],
         decoder: Pages,
         cache: Mapping[tuple[int, str], np.ndarray],
@@ -44,24 +44,32 @@ class Prefill:
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
-        """Run (S, D) float32 rows behind the first `past` of the cache: (V,) float32 logits of the last."""
-        pieces = -(-len(inputs_embeds) // (self._most_rows or len(inputs_embeds)))
-        rows, room = np.array_split(inputs_embeds, pieces), 0
+        """Runs tokens that follow the first `past` of the kv cache.
+
+        Args:
+            inputs_embeds: (S, D) float32.
+            past: tokens of the kv cache that stay.
+
+        Returns:
+            (V,) float32 logits of the last token.
+        """
+        count = -(-len(inputs_embeds) // (self._most_rows or len(inputs_embeds)))
+        pieces, room = np.array_split(inputs_embeds, count), 0
         for graph, opened in self._graphs.items():
             session, pages = opened.result()
             if pages.size > room:
                 self._decoder.release(pages.size)
                 room = pages.size
             before, handed_on = past, []
-            for piece in rows:  # all of them through some layers: weights are read once
+            for piece in pieces:  # all of them through some layers: weights are read once
                 out = self._run(graph, session, np.ascontiguousarray(piece)[None], before)[0]
-                handed_on.append(out if pieces == 1 else out.copy())  # or the piece after the next takes its place
+                handed_on.append(out if count == 1 else out.copy())  # or the piece after the next takes its place
                 before += len(piece)
-            rows = handed_on
+            pieces = handed_on
             pages.release()
-        return rows[-1]
+        return pieces[-1]
 
-    def _run(self, graph: str, session: Session, rows: np.ndarray, past: int) -> np.ndarray:
+    def _run(self, graph: str, session: OpenedGraph, rows: np.ndarray, past: int) -> np.ndarray:
         caches = [(layer, part) for layer in self._layers[graph] for part in stages.CACHE_PARTS]
         last, first = graph == self._last, 0 in self._layers[graph]
         feed = {stages.past(*key): self._cache[key][:, :, :past] for key in caches}
@@ -69,6 +77,6 @@ class Prefill:
         wanted = [stages.LOGITS if last else stages.NEXT_HIDDEN_STATES, *(stages.new_rows(*key) for key in caches)]
         options = [self._shrink] if past and last and isinstance(session, ort.InferenceSession) else []
         rows, *new = session.run(wanted, feed, *options)
-        for key, codes in zip(caches, new, strict=True):
-            write_rows(self._cache[key], past, codes)
+        for key, values in zip(caches, new, strict=True):
+            write_rows(self._cache[key], past, values)
         return rows

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU, for bundles of the `gqa` lowering: past and present of the kv cache are one buffer."""
+"""ONNX Runtime on a CPU, for bundles of the `ort` lowerings: past and present of the kv cache are one buffer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import require_memory
-from mobilevlm.engines.ort.openvino import MOST_ROWS, require_package
+from mobilevlm.engines.ort.openvino import MOST_ROWS, OpenVinoGraph, require_package
 from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
 
 from ..embeddings import EmbeddingBlock
@@ -68,7 +68,9 @@ class OrtRunner:
         self.prompts_by = stages.PREFILL if stages.PREFILL in layers else stages.DECODER
         # Slow ones are still being opened when this returns: somebody has to ask first.
         graphs = open_graphs(bundle, layers, places, profile_to)
-        self._decoder, self._decoder_pages = graphs[stages.DECODER].result()
+        decoder, self._decoder_pages = graphs[stages.DECODER].result()
+        assert not isinstance(decoder, OpenVinoGraph)  # which cannot append to a kv cache in place
+        self._decoder = decoder
         if bundle.has_vision:
             self._vision = graphs[stages.VISION]
             if not opens_slowly(bundle, stages.VISION):

@@ -1,4 +1,4 @@
-"""A bundle's graphs as sessions of ONNX Runtime on a CPU."""
+"""Opens a bundle's graphs as sessions of ONNX Runtime or OpenVINO on a CPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import onnxruntime as ort
 
@@ -20,30 +21,36 @@ from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
 from .xnnpack import placement_here
 
-Session = ort.InferenceSession | OpenVinoGraph
+OpenedGraph: TypeAlias = ort.InferenceSession | OpenVinoGraph
 Places = Mapping[str, list[Int4Matrix]]
-ROOM = 2  # times their size takes computing weights and packing them
+ROOM = 2  # times their size is needed to compute weights and to pack them
 EXTEND_AS_REQUESTED = 1  # not by powers of two
 
 
 def weights_path(bundle: Bundle, part: str) -> Path:
-    """The file that a graph's weights are mapped from."""
+    """Returns the file that a graph's weights are mapped from.
+
+    Args:
+        bundle: where it is.
+        part: name of the graph.
+    """
     return bundle.path(stages.weights_file(part)).resolve()
 
 
 def open_graphs(
     bundle: Bundle, parts: Mapping[str, Mapping[str, range]], places: Places, profile_to: Path | None
-) -> dict[str, Future[tuple[Session, Pages]]]:
-    """Open a bundle's graphs, two at a time: each is opened on one core. Slow ones go on being opened.
+) -> dict[str, Future[tuple[OpenedGraph, Pages]]]:
+    """Opens a bundle's graphs, two at a time: each is opened on one core. Slow ones are still being opened afterwards.
 
     Args:
         bundle: where they are.
         parts: stage to its graphs, as `stages.parts` has them.
-        places: of weights that are computed, see `computed_places`.
+        places: where weights lie that are computed, see `computed_places`.
         profile_to: directory for ONNX Runtime's profiles, None for none.
 
     Returns:
-        By name, a session and where its weights lie. Asking for one that cannot be loaded raises `BundleError`.
+        By name of the graph, a session and its weights' pages. Asking for one that cannot be loaded raises
+        `BundleError`.
     """
     _share_memory()
     slow = {stage for stage in parts if opens_slowly(bundle, stage)}
@@ -51,7 +58,8 @@ def open_graphs(
         {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
         for late in (False, True)
     )
-    pool, opened, shared = ThreadPoolExecutor(2), {}, (places, Alike(), profile_to)
+    pool, shared = ThreadPoolExecutor(2), (places, Alike(), profile_to)
+    opened: dict[str, Future[tuple[OpenedGraph, Pages]]] = {}
     for group in (first, later):  # not all at once: the first would take as long as all
         wait(opened.values())
         opened |= {part: pool.submit(_session, bundle, stage, part, *shared) for part, stage in group.items()}
@@ -67,10 +75,10 @@ def has_room(places: Places) -> bool:
 
 
 def computed_places(bundle: Bundle) -> Places:
-    """By graph, a prefill's weights that are computed from the decoder's; none of a bundle that stores them.
+    """Reads which of a prefill's weights are computed from the decoder's, by graph; none where a bundle stores them.
 
     Raises:
-        BundleError: what says where they lie is damaged.
+        BundleError: the file that says where they lie is damaged.
     """
     if stages.INT4_PLACES_FILE not in bundle.manifest.files:
         return {}
@@ -88,7 +96,7 @@ def _not_computed(bundle: Bundle, error: Exception) -> BundleError:
 
 
 def _computed(bundle: Bundle, part: str, places: Places) -> dict[str, ort.OrtValue]:
-    """A graph's weights, by initializer, that are computed from the decoder's.
+    """Computes weights of a prefill's graph from the decoder's, by initializer.
 
     Raises:
         BundleError: they are not where they are said to lie.
@@ -101,20 +109,25 @@ def _computed(bundle: Bundle, part: str, places: Places) -> dict[str, ort.OrtVal
 
 
 def opens_slowly(bundle: Bundle, stage: str) -> bool:
-    """Whether a stage is opened behind the others: OpenVINO compiles, and a prefill's graphs are many."""
+    """Whether a stage is opened behind the others: OpenVINO compiles, and a prefill's graphs are many.
+
+    Args:
+        bundle: that has it.
+        stage: its name.
+    """
     return stage == stages.PREFILL or bundle.manifest.precision[stage] == INT8_AMX
 
 
 @cache
 def _share_memory() -> None:
-    """One arena for all graphs of this process: with one of its own, each keeps the memory of its largest tensors."""
+    """Registers one arena for all graphs of this process, which would each keep their largest tensors' memory."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": EXTEND_AS_REQUESTED}))
 
 
 def _session(
     bundle: Bundle, stage: str, part: str, places: Places, alike: Alike, profile_to: Path | None
-) -> tuple[Session, Pages]:
+) -> tuple[OpenedGraph, Pages]:
     weights = weights_path(bundle, part)
     if not is_in_memory(weights):  # before it is mapped: opening reads most of it
         read_in_large_pages(weights)
@@ -122,7 +135,7 @@ def _session(
         profile = profile_to / f"{part}.json" if profile_to is not None else None
         graph = open_stage(bundle.path(stages.onnx_file(part)), stage, alike, profile)
         pages = Pages(weights)
-        pages.release()  # most of a picture's weights have been copied
+        pages.release()  # most of the vision stage's weights have been copied
         return graph, pages
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")

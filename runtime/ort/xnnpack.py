@@ -25,12 +25,12 @@ CPU_DIRECTORY = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True)
 class Placement:
-    """What a session of one stage is opened with.
+    """Options that a session of one stage is opened with.
 
     Attributes:
-        providers: of ONNX Runtime, the preferred first, with their options.
-        entries: of the session's configuration.
-        threads: of ONNX Runtime's own pool; 0 for its choice.
+        providers: ONNX Runtime's execution providers, the preferred first, with their options.
+        entries: the session's configuration.
+        threads: number in ONNX Runtime's own pool; 0 for its choice.
     """
 
     providers: tuple[tuple[str, dict[str, str]], ...] = ((CPU_PROVIDER, {}),)
@@ -44,7 +44,7 @@ class Placement:
 
 
 def placement(target: Target, stage: str, precision: str, available: Sequence[str], cores: int) -> Placement:
-    """Where a stage runs.
+    """Chooses where a stage runs.
 
     Args:
         target: that the bundle was built for.
@@ -64,7 +64,13 @@ def placement(target: Target, stage: str, precision: str, available: Sequence[st
 
 
 def placement_here(target: Target, stage: str, precision: str) -> Placement:
-    """`placement` on this machine; says on stderr when XNNPACK is missed."""
+    """Returns `placement` on this machine; says on stderr when XNNPACK is missed.
+
+    Args:
+        target: that the bundle was built for.
+        stage: one of `engines.stages`.
+        precision: of the stage.
+    """
     available = ort.get_available_providers()
     if target.offers_to_xnnpack(stage, precision) and PROVIDER not in available:
         _say_it_is_missing()
@@ -73,7 +79,7 @@ def placement_here(target: Target, stage: str, precision: str) -> Placement:
 
 @cache
 def _say_it_is_missing() -> None:
-    """One line, once in a process."""
+    """Prints one line, once in a process."""
     print(
         f"ONNX Runtime {ort.__version__} here has no XNNPACK: the vision stage runs on its own CPU kernels instead. "
         "XNNPACK is in the Android package com.microsoft.onnxruntime:onnxruntime-android, and in builds --use_xnnpack",
@@ -82,7 +88,7 @@ def _say_it_is_missing() -> None:
 
 
 def physical_cores(directory: Path = CPU_DIRECTORY) -> int:
-    """Of this machine; all logical ones where the system does not tell which are of one core."""
+    """Counts the physical cores of this machine; logical ones where the system does not tell which share a core."""
     topologies = [path / "topology" for path in directory.glob("cpu[0-9]*")]
     try:
         ids = {tuple((path / name).read_text() for name in ("physical_package_id", "core_id")) for path in topologies}

@@ -1,4 +1,4 @@
-"""A Snapdragon's NPU through ONNX Runtime QNN, for bundles of the `delta` lowering; its simulator on x86-64 Linux."""
+"""A Snapdragon's NPU through ONNX Runtime QNN, for bundles of the `qnn` lowering; its simulator on x86-64 Linux."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class QnnRunner:
         return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
 
     def _form(self, name: str) -> tuple[Path, dict[str, str]]:
-        """The file to open, and the provider's options for it."""
+        """Returns the file to open, and the provider's options for it."""
         graph, npu = (self._bundle.path(file) for file in (stages.onnx_file(name), stages.npu_file(name)))
         shared = name != stages.VISION and self._soc is not None and self._soc.shares_weights
         if self._soc is not None and not self._on_cpu and not (shared and qnn.is_simulated()):

@@ -1,6 +1,7 @@
-"""Calls of TensorRT's decoder: their sizes, their inputs, and how rows get into the cache.
+"""Calls of TensorRT's decoder: their sizes, their inputs, and how keys and values get into the kv cache.
 
-The cache is read, in a few lengths; a call's rows leave as one block and are copied into the cache behind it.
+A graph reads the cache, in one of a few lengths; a call's keys and values leave it as one block, which is copied into
+the cache.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ ADDRESS_ALIGNMENT = 256
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one call.
+    """Sizes of one call.
 
     Attributes:
-        profile: index, in every piece's engine.
-        rows: that may mean something.
-        columns: cache rows that are looked at.
+        profile: index in every piece's engine.
+        rows: most tokens of the call.
+        columns: tokens of the kv cache that attention sees.
     """
 
     profile: int
@@ -38,20 +39,20 @@ class Sizes:
 
     @property
     def inputs(self) -> int:
-        """Rows that go in."""
+        """Rows of the input tensor: tokens and `SPARE_ROWS`."""
         return SPARE_ROWS + self.rows
 
 
 class Calls:
-    """See the module.
+    """Sizes, inputs and kv cache of all calls.
 
     Args:
         config: the model.
-        pieces: of the decoder, in order.
-        engines: of these.
+        pieces: pieces of the decoder, in order.
+        engines: their engines.
 
     Attributes:
-        tokens: sizes of the calls for one row.
+        tokens: sizes of the calls for one token.
         largest: sizes of the largest call.
     """
 
@@ -70,7 +71,7 @@ class Calls:
         self._capacity = -(-buckets[-1] // step) * step
 
     def regions(self) -> dict[str, int]:
-        """Bytes of each piece's cache and of the block its rows leave in."""
+        """Returns the bytes of each piece's kv cache, and of the block that new keys and values leave in."""
         sizes = {}
         for part, piece in self._pieces.items():
             slices = len(CACHE_PARTS) * len(piece.layers)
@@ -79,19 +80,41 @@ class Calls:
         return sizes
 
     def sizes(self, rows: int, behind: int) -> Sizes:
-        """Of a call with so many rows behind so many of the cache: the smallest that holds these."""
+        """Returns the sizes of the smallest call that holds some tokens.
+
+        Args:
+            rows: number of tokens.
+            behind: tokens of the kv cache that they follow.
+        """
         return next(one for one in (self.tokens if rows == 1 else self._prompts) if one.columns >= behind)
 
     def place(self, rows: int, sizes: Sizes) -> slice:
-        """Where the rows stand in what goes in: at its end, so that the last one is always the last."""
+        """Returns where tokens stand in the input tensor: at its end, so that the last one is always the last row.
+
+        Args:
+            rows: number of tokens.
+            sizes: of the call.
+        """
         return slice(sizes.inputs - rows, sizes.inputs)
 
     def inputs(self, rows: int, behind: int, sizes: Sizes) -> dict[str, np.ndarray]:
-        """What goes in besides rows and cache."""
+        """Returns the inputs besides embeddings and kv cache.
+
+        Args:
+            rows: number of tokens.
+            behind: tokens of the kv cache that they follow.
+            sizes: of the call.
+        """
         return call_inputs(self._config, rows, behind, sizes.rows, sizes.columns)
 
     def caches(self, part: str, sizes: Sizes, regions: Mapping[str, int]) -> tuple[dict[str, Shape], dict[str, int]]:
-        """Shapes and addresses of a piece's cache, and of what belongs to it."""
+        """Returns shapes and addresses of a piece's kv cache, and the address of its new keys and values.
+
+        Args:
+            part: name of the piece.
+            sizes: of the call.
+            regions: addresses on the device, by name.
+        """
         shape = (1, sizes.columns, self._config.num_key_value_heads, self._config.head_dim)
         names = [past(layer, name) for layer in self._pieces[part].layers for name in CACHE_PARTS]
         start, pitch = regions[f"cache.{part}"], self._capacity * self._row_bytes
@@ -99,7 +122,15 @@ class Calls:
         return dict.fromkeys(names, shape), addresses | {NEW_ROWS: regions[f"{NEW_ROWS}.{part}"]}
 
     def keep(self, rows: int, behind: int, sizes: Sizes, regions: Mapping[str, int], stream: Stream) -> None:
-        """Copy a call's rows into the cache: one strided copy for a piece."""
+        """Queues the copies of a call's keys and values into the kv cache: a strided one for each piece.
+
+        Args:
+            rows: number of tokens.
+            behind: tokens of the kv cache that they follow.
+            sizes: of the call.
+            regions: addresses on the device, by name.
+            stream: that the call is queued to.
+        """
         width = self._row_bytes
         for part, piece in self._pieces.items():
             to = regions[f"cache.{part}"] + behind * width

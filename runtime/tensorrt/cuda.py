@@ -1,13 +1,13 @@
-"""What the TensorRT runner needs of CUDA: device and pinned memory, a stream, events, captured graphs.
+"""Device and pinned memory, streams, events and captured graphs of CUDA, as the TensorRT runner needs them.
 
-Each thing here is given back by `close`, which may be called twice. A stream's work is done before anything is freed.
+Each is freed by `close`, which may be called twice. A stream's work is done before anything is freed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -15,24 +15,39 @@ import numpy as np
 
 from mobilevlm.engines.tensorrt.cuda_device import CudaError, bindings, call
 
-# What TensorRT asks of every address it is given (256), and of a context's own memory.
+# Multiple that TensorRT asks of a context's memory; of every other address it asks 256.
 ALIGNMENT = 512
 
 
 def aligned(size: int, alignment: int = ALIGNMENT) -> int:
-    """A size rounded up."""
+    """Rounds a size up.
+
+    Args:
+        size: in bytes.
+        alignment: that the result is a multiple of.
+    """
     return -(-size // alignment) * alignment
 
 
 class Layout:
-    """Where things lie in a block of memory: name to offset, each aligned."""
+    """Regions of a block of memory.
+
+    Attributes:
+        offsets: of the regions by name, in bytes, each aligned.
+        size: bytes of the block.
+    """
 
     def __init__(self) -> None:
         self.offsets: dict[str, int] = {}
         self.size = 0
 
     def add(self, name: str, size: int) -> int:
-        """Reserve `size` bytes and return their offset."""
+        """Reserves a region and returns its offset.
+
+        Args:
+            name: of the region.
+            size: in bytes.
+        """
         self.offsets[name] = self.size
         self.size += aligned(max(size, 1))
         return self.offsets[name]
@@ -40,6 +55,10 @@ class Layout:
 
 class DeviceMemory:
     """A block of the GPU's memory, zeros at first.
+
+    Args:
+        size: in bytes.
+        stream: that writes the zeros.
 
     Raises:
         CudaError: memory is short.
@@ -51,14 +70,14 @@ class DeviceMemory:
         call("cudaMemsetAsync", self.address, 0, size, stream.handle)
 
     def close(self) -> None:
-        """Free it."""
+        """Frees the block."""
         address, self.address = self.address, 0
         if address:
             call("cudaFree", address)
 
 
 class PinnedMemory:
-    """A block of the host's memory that the GPU copies from and to by itself, zeros at first.
+    """A block of the host's memory that the GPU copies from and to, zeros at first.
 
     Raises:
         CudaError: memory is short.
@@ -70,14 +89,20 @@ class PinnedMemory:
         self.array(0, (size,), np.uint8)[...] = 0
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """A part of it; not to be used after `close`."""
+        """Returns a view of a part; not to be used after `close`.
+
+        Args:
+            offset: of its first byte.
+            shape: of the array.
+            dtype: of the array.
+        """
         size = prod(shape) * np.dtype(dtype).itemsize
         if offset + size > self.size:
             raise ValueError(f"{size} bytes at {offset} reach over the end of {self.size}")
         return np.frombuffer((ctypes.c_uint8 * size).from_address(self.address + offset), dtype).reshape(shape)
 
     def close(self) -> None:
-        """Free it."""
+        """Frees the block."""
         address, self.address = self.address, 0
         if address:
             call("cudaFreeHost", address)
@@ -94,24 +119,45 @@ class Stream:
         return int(self.handle)
 
     def to_device(self, device: int, host: int, size: int) -> None:
-        """Copy from pinned memory; what it holds may change once the stream has done it."""
+        """Queues a copy from pinned memory, which may change once the stream has done it.
+
+        Args:
+            device: address to copy to.
+            host: address to copy from.
+            size: in bytes.
+        """
         call("cudaMemcpyAsync", device, host, size, bindings().cudaMemcpyKind.cudaMemcpyHostToDevice, self.handle)
 
     def to_host(self, host: int, device: int, size: int) -> None:
-        """Copy to pinned memory, where it is once the stream has done it."""
+        """Queues a copy to pinned memory, where it is once the stream has done it.
+
+        Args:
+            host: address to copy to.
+            device: address to copy from.
+            size: in bytes.
+        """
         call("cudaMemcpyAsync", host, device, size, bindings().cudaMemcpyKind.cudaMemcpyDeviceToHost, self.handle)
 
     def copy_rows(self, to: int, to_pitch: int, out_of: int, out_pitch: int, width: int, height: int) -> None:
-        """Copy `height` pieces of `width` bytes that lie `pitch` bytes apart, on the device."""
+        """Queues a strided copy on the device.
+
+        Args:
+            to: address to copy to.
+            to_pitch: bytes from the start of one row to the next, there.
+            out_of: address to copy from.
+            out_pitch: bytes from the start of one row to the next, there.
+            width: bytes of a row.
+            height: number of rows.
+        """
         kind = bindings().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         call("cudaMemcpy2DAsync", to, to_pitch, out_of, out_pitch, width, height, kind, self.handle)
 
     def synchronize(self) -> None:
-        """Wait until all is done; errors of what was queued come up here."""
+        """Waits until all queued work is done; its errors are raised here."""
         call("cudaStreamSynchronize", self.handle)
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """What `work` queues, as a graph that does it in one launch.
+        """Captures what `work` queues, as a graph that does it in one launch.
 
         Raises:
             CudaError: it cannot be captured.
@@ -128,13 +174,24 @@ class Stream:
         return Graph(call("cudaStreamEndCapture", self.handle))
 
     def close(self) -> None:
-        """Wait for its work, and give it back."""
+        """Waits for its work, and destroys it."""
         if self._is_open:
             self._is_open = False
             try:
                 self.synchronize()
             finally:
                 call("cudaStreamDestroy", self.handle)
+
+
+@contextlib.contextmanager
+def settled(stream: Stream) -> Iterator[None]:
+    """Leaves nothing queued behind an error, so that the next question can be answered."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(CudaError):  # where the GPU's state is lost, the next call says so again
+            stream.synchronize()
+        raise
 
 
 class Graph:
@@ -147,11 +204,11 @@ class Graph:
             _destroy(graph)
 
     def launch(self, stream: Stream) -> None:
-        """Queue it."""
+        """Queues the captured work."""
         call("cudaGraphLaunch", self._executable, stream.handle)
 
     def close(self) -> None:
-        """Give it back."""
+        """Destroys it."""
         executable, self._executable = self._executable, None
         if executable is not None:
             call("cudaGraphExecDestroy", executable)
@@ -169,19 +226,19 @@ class Event:
         self.handle: Any = call("cudaEventCreateWithFlags", bindings().cudaEventDefault)
 
     def record(self, stream: Stream) -> None:
-        """Put it behind what is queued."""
+        """Marks the end of what is queued."""
         call("cudaEventRecord", self.handle, stream.handle)
 
     def wait(self) -> None:
-        """Until it is reached; at once when it was never recorded."""
+        """Waits until the mark is reached; not at all when it was never recorded."""
         call("cudaEventSynchronize", self.handle)
 
     def milliseconds_since(self, earlier: Event) -> float:
-        """Between two that were reached."""
+        """Measures the time between two marks that were reached."""
         return float(call("cudaEventElapsedTime", earlier.handle, self.handle))
 
     def close(self) -> None:
-        """Give it back."""
+        """Destroys it."""
         handle, self.handle = self.handle, None
         if handle is not None:
             call("cudaEventDestroy", handle)

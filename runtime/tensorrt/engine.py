@@ -1,4 +1,4 @@
-"""TensorRT's engines and execution contexts, with every refusal turned into a sentence."""
+"""TensorRT's engines and execution contexts, with a message for everything that TensorRT refuses."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TrtError(BundleError):
 
 
 class Loader:
-    """Loads engine files; lives longer than what it loads.
+    """Loads engine files; outlives what it loads.
 
     Args:
         library: that they were made with.
-        command: that makes the engines again.
+        command: command line that makes the engines again.
     """
 
     def __init__(self, library: Library, command: str):
@@ -43,10 +43,10 @@ class Loader:
             raise self.failure("TensorRT could not be started") from None
 
     def load(self, path: Path, kernels: Path | None = None) -> Engine:
-        """An engine from its file.
+        """Loads an engine.
 
         Args:
-            path: of the file.
+            path: of its file.
             kernels: for TensorRT-RTX, the file that compiled kernels are kept in.
 
         Raises:
@@ -61,7 +61,7 @@ class Loader:
         return Engine(self, path.name, engine, Kernels(self.trt, engine, kernels) if kernels else None)
 
     def failure(self, what: str) -> TrtError:
-        """What to raise, with the reason from the log."""
+        """Returns an error to raise, with the reason from the log."""
         lines, self._logger.lines = self._logger.lines, []
         return TrtError(explained(what, lines, self._command))
 
@@ -69,11 +69,19 @@ class Loader:
 class Engine:
     """A loaded engine.
 
-    Attributes:
+    Args:
+        loader: that loaded it.
         name: of its file.
-        inputs: names.
-        outputs: names.
-        scratch_bytes: that a context needs while it runs, by its largest profile.
+        engine: TensorRT's `ICudaEngine`.
+        kernels: its compiled kernels, for TensorRT-RTX.
+
+    Attributes:
+        loader: as above.
+        name: as above.
+        handle: `engine` above.
+        inputs: names of its inputs.
+        outputs: names of its outputs.
+        scratch_bytes: memory that a context needs while it runs, by its largest profile.
     """
 
     def __init__(self, loader: Loader, name: str, engine: Any, kernels: Kernels | None):
@@ -86,36 +94,46 @@ class Engine:
 
     @property
     def num_profiles(self) -> int:
-        """How many sets of sizes it has kernels for."""
+        """Number of optimization profiles."""
         return self.handle.num_optimization_profiles
 
     def largest(self, name: str, profile: int) -> Shape:
-        """The largest shape of an input in a profile."""
+        """Returns the largest shape of an input in a profile.
+
+        Args:
+            name: of the input.
+            profile: its index.
+        """
         return tuple(self.handle.get_tensor_profile_shape(name, profile)[2])
 
     def shape(self, name: str) -> Shape:
-        """Of a tensor, -1 where it depends on the call; outputs have no place in a profile."""
+        """Returns a tensor's shape, -1 where it depends on the call; outputs are in no profile."""
         return tuple(self.handle.get_tensor_shape(name))
 
     def dtype(self, name: str) -> np.dtype:
-        """Of a tensor."""
+        """Returns a tensor's dtype."""
         return np.dtype(self.loader.trt.nptype(self.handle.get_tensor_dtype(name)))
 
     def size(self, name: str, shape: Shape) -> int:
-        """Bytes of a tensor of this shape."""
+        """Returns the bytes of a tensor.
+
+        Args:
+            name: of the tensor.
+            shape: that it has in a call.
+        """
         return prod(shape) * self.dtype(name).itemsize
 
     def keep_kernels(self) -> None:
-        """Keep what TensorRT-RTX has compiled."""
+        """Keeps what TensorRT-RTX has compiled."""
         if self._kernels:
             self._kernels.keep()
 
     def context(self, scratch: int, size: int) -> Context:
-        """An execution context that uses memory at hand.
+        """Makes an execution context that works in the caller's memory.
 
         Args:
             scratch: address of memory that no other context uses at the same time.
-            size: its bytes, at least `scratch_bytes`.
+            size: bytes of that memory, at least `scratch_bytes`.
 
         Raises:
             TrtError: there is no memory for it.
@@ -129,18 +147,23 @@ class Engine:
 
 
 class Context:
-    """State of one inference: a profile, shapes and addresses."""
+    """State of one inference: a profile, shapes and addresses.
+
+    Args:
+        engine: that runs.
+        handle: TensorRT's `IExecutionContext`.
+    """
 
     def __init__(self, engine: Engine, handle: Any):
         self._engine, self._handle = engine, handle
 
     def bind(self, profile: int, shapes: Mapping[str, Shape], addresses: Mapping[str, int], stream: Stream) -> None:
-        """Say what the next runs are about.
+        """Sets profile, shapes and addresses of the runs to come.
 
         Args:
             profile: its index.
-            shapes: of the inputs that are not always the same.
-            addresses: of all inputs and outputs, each a multiple of 256.
+            shapes: shapes of the inputs that are not always the same.
+            addresses: device addresses of all inputs and outputs, each a multiple of 256.
             stream: that the runs will be queued to.
 
         Raises:
@@ -159,7 +182,7 @@ class Context:
             raise engine.loader.failure(f"{engine.name} does not take what it should run{detail}")
 
     def run(self, stream: Stream) -> None:
-        """Queue it.
+        """Queues a run.
 
         Raises:
             TrtError: it was refused.

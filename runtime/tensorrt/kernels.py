@@ -18,20 +18,27 @@ from ..user_cache import user_cache
 
 
 def kernels_file(bundle: Bundle, part: str, version: str, capability: str) -> Path:
-    """Where those of an engine are kept, for a version of TensorRT-RTX and a GPU."""
+    """Returns the file that an engine's kernels are kept in.
+
+    Args:
+        bundle: that the engine is of.
+        part: name of the engine's graph.
+        version: of TensorRT-RTX.
+        capability: compute capability of the GPU, such as `8.9`.
+    """
     return user_cache("kernels") / bundle.manifest.seal[:32] / f"{part}-{version}-{capability}.bin"
 
 
 class Kernels:
-    """Of one engine.
+    """Compiled kernels of one engine.
 
     Args:
         trt: TensorRT-RTX's module.
         engine: its `ICudaEngine`.
-        path: of the file that they are kept in.
+        path: file that they are kept in.
 
     Attributes:
-        config: to create execution contexts with, whose memory is the caller's.
+        config: creates execution contexts, whose memory is the caller's.
     """
 
     def __init__(self, trt: ModuleType, engine: Any, path: Path):
@@ -50,7 +57,7 @@ class Kernels:
         self.config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
-        """Write them where they are read from the next time; a warning where nothing can be written."""
+        """Writes them where they are read from the next time; warns where nothing can be written."""
         compiled = bytes(self._cache.serialize())
         if compiled == self._kept:
             return

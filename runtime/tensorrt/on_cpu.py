@@ -28,7 +28,7 @@ class GraphRunner:
 
     Args:
         bundle: whose graphs they are.
-        watch: sees every call; None for nobody.
+        watch: called after every call of a graph; None for no one.
 
     Attributes:
         max_context: tokens that the kv cache holds.

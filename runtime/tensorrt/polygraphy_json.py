@@ -20,17 +20,22 @@ CLASS = "polygraphy_class"
 
 
 def write_inputs(path: Path, inputs: Mapping[str, np.ndarray]) -> None:
-    """Write the inputs of one call, for `--load-inputs`."""
+    """Writes the inputs of one call, for `--load-inputs`.
+
+    Args:
+        path: of the file.
+        inputs: by name.
+    """
     _write(path, [{name: _array(value) for name, value in inputs.items()}])
 
 
 def write_outputs(path: Path, outputs: Mapping[str, np.ndarray], ran: str) -> None:
-    """Write the outputs of one call, for `--load-outputs`.
+    """Writes the outputs of one call, for `--load-outputs`.
 
     Args:
         path: of the file.
         outputs: by name.
-        ran: who computed them, for people.
+        ran: name of what computed them, for people.
     """
     values = {name: _object("LazyArray", values=_array(value)) for name, value in outputs.items()}
     call = _object("IterationResult", outputs=values, runtime=None, runner_name=ran)

@@ -63,7 +63,7 @@ def write_folders(bundle: Bundle, out: Path, stages: Collection[str]) -> list[Pa
 
 
 def _floor_db(bundle: Bundle, stage: str) -> float:
-    """The least that a graph's values may be against its float32 form, in decibels: as `self_check.py` has it."""
+    """Returns the least SNR of a graph's values against its float32 form, in decibels: as `self_check.py` has it."""
     try:
         noted = bundle.manifest.verification[f"{stage}.form"][MEASURED[stage]]
         return noted["floor_db"] - TWICE_DB

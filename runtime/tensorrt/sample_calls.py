@@ -1,6 +1,6 @@
 """Calls of a TensorRT bundle's graphs on its sample, with every input and output: what a debugger compares with.
 
-A bundle carries its sample as the runtime sees it: a picture, a prompt, and PyTorch's results. The values of each graph
+A bundle carries its sample as the runtime sees it: an image, a prompt, and PyTorch's results. The values of each graph
 are made from that, here and without PyTorch, by the graphs' float32 form on ONNX Runtime, and handed out only where
 that form agrees with PyTorch's results and the build's. Stored, they would be mostly kv cache: at 1.7B's sizes 67 MB of
 JSON for a token and 102 MB for a prompt, beside 5 MB for the sample.
@@ -33,7 +33,7 @@ class SampleCall:
     Attributes:
         name: `vision`, or a piece of the decoder with `.prompt` or `.token`.
         graph: name of the graph.
-        stage: that it is of.
+        stage: that the graph belongs to.
         inputs: by name, in the graph's own shapes and dtypes.
         outputs: by name, in the graph's own dtypes; without `NOT_COMPARED`.
     """
@@ -48,7 +48,7 @@ class SampleCall:
 def sample_calls(bundle: Bundle) -> list[SampleCall]:
     """Runs the sample through the float32 form of a bundle's graphs and keeps a call of each size.
 
-    Of the decoder's calls for a prompt, and of those for a token, the one that sees most rows is kept.
+    Of the decoder's calls for a prompt, and of those for a token, the one that attends to most tokens is kept.
 
     Args:
         bundle: for TensorRT, with its graphs.

@@ -1,7 +1,7 @@
-"""One call of the decoder with sizes that stay: its inputs in one block, all pieces, and the likeliest tokens.
+"""One call of the decoder with sizes that stay: its inputs in one block, all pieces, and the largest logits.
 
 Inputs go to the GPU as one copy, and a piece hands its rows to the next by their address there. What comes back is
-small: the largest logits and their tokens; all of them stay on the GPU until somebody asks.
+small: the largest logits and their tokens; all logits stay on the GPU until they are asked for.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import numpy as np
 from mobilevlm.engines.stages import HIDDEN_STATES, INPUTS_EMBEDS, LOGITS, NEXT_HIDDEN_STATES, TOP_LOGITS, TOP_TOKENS
 
 from ..embeddings import Embeddings
+from .buffers import Buffers
 from .calls import Calls, Sizes
-from .cuda import Graph, Layout, PinnedMemory, Stream
+from .cuda import Graph, Layout, Stream
 from .engine import Context, Engine, Shape
-from .pictures import DeviceRows
+from .image_embeds import DeviceEmbeddings
 
 INPUTS, TOP = "inputs", "top_logits"
+PINNED = (INPUTS, TOP, LOGITS)  # regions that have a block on the host, too
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """What all calls have in common.
+class DecoderEngines:
+    """The decoder's engines, one for each piece of its layers, and what all calls of them have in common.
 
     Attributes:
-        engines: of the pieces, in order.
-        calls: of these.
-        width: of a row.
-        vocabulary: how many logits there are.
+        engines: by name of the piece, in order.
+        calls: sizes and inputs of their calls.
+        width: hidden size, D.
+        vocabulary: number of logits, V.
     """
 
     engines: Mapping[str, Engine]
@@ -39,7 +41,7 @@ class Decoder:
     vocabulary: int
 
     def regions(self) -> dict[str, int]:
-        """Bytes that it needs on the device: for inputs, rows between pieces, what comes out, and caches."""
+        """Returns the bytes needed on the device, by region: inputs, rows between pieces, outputs, and kv caches."""
         largest = self.calls.largest
         rows = largest.inputs * self.width * self.dtype(INPUTS_EMBEDS).itemsize
         logits = self.vocabulary * np.dtype(np.float32).itemsize
@@ -48,24 +50,30 @@ class Decoder:
         return own | self.calls.regions()
 
     def input_shapes(self, sizes: Sizes) -> dict[str, Shape]:
-        """Of the inputs that come from the host; the values of one are not looked at."""
-        arrays = self.calls.inputs(1, 0, sizes)
-        return {INPUTS_EMBEDS: (1, sizes.inputs, self.width)} | {name: array.shape for name, array in arrays.items()}
+        """Returns the shapes of a call's inputs that come from the host."""
+        arrays = self.calls.inputs(1, 0, sizes)  # for their shapes
+        embeds: dict[str, Shape] = {INPUTS_EMBEDS: (1, sizes.inputs, self.width)}
+        return embeds | {name: array.shape for name, array in arrays.items()}
 
     def dtype(self, name: str) -> np.dtype:
-        """Of an input, as the first piece that has it takes it."""
+        """Returns the dtype of an input, as the first piece that has it takes it."""
         return next(engine.dtype(name) for engine in self.engines.values() if name in engine.inputs)
 
     @property
     def top_logits(self) -> Layout:
-        """Of the largest logits and their tokens, one behind the other."""
-        engine, layout = list(self.engines.values())[-1], Layout()
+        """Layout of the largest logits and their tokens, one behind the other."""
+        layout = Layout()
         for name in (TOP_LOGITS, TOP_TOKENS):
-            layout.add(name, engine.size(name, engine.shape(name)))
+            layout.add(name, self.last.size(name, self.last.shape(name)))
         return layout
 
+    @property
+    def last(self) -> Engine:
+        """Engine of the last piece, which computes the logits."""
+        return list(self.engines.values())[-1]
+
     def layout(self, sizes: Sizes) -> Layout:
-        """Of a call's inputs, one behind the other."""
+        """Layout of a call's inputs, one behind the other."""
         layout = Layout()
         for name, shape in self.input_shapes(sizes).items():
             layout.add(name, int(np.prod(shape)) * self.dtype(name).itemsize)
@@ -78,37 +86,39 @@ class Step:
     Args:
         decoder: that is called.
         sizes: of the call.
-        contexts: of its pieces; others' too, as long as `bind` is called before `queue`.
-        regions: addresses on the device: of the inputs' block, of rows between pieces, of what comes out, and caches.
-        pinned: where inputs are written, and the likeliest tokens are read.
+        contexts: one for each piece; other steps may share them, as long as `bind` is called before `run`.
+        buffers: with the regions of `DecoderEngines.regions`, and `PINNED` on the host, too.
+
+    Attributes:
+        sizes: as above.
+        graph: the call as a captured graph; None for one that is queued piece by piece.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        sizes: Sizes,
-        contexts: Sequence[Context],
-        regions: Mapping[str, int],
-        pinned: Mapping[str, PinnedMemory],
-    ):
+    def __init__(self, decoder: DecoderEngines, sizes: Sizes, contexts: Sequence[Context], buffers: Buffers):
         self.sizes = sizes
-        self._decoder, self._contexts, self._regions, self._pinned = decoder, contexts, regions, pinned
+        self._decoder, self._contexts = decoder, contexts
+        self._regions, self._pinned = buffers.regions, buffers.pinned
         self._layout, self._shapes = decoder.layout(sizes), decoder.input_shapes(sizes)
         self._views = {
-            name: pinned[INPUTS].array(self._layout.offsets[name], shape, decoder.dtype(name))
+            name: self._pinned[INPUTS].array(self._layout.offsets[name], shape, decoder.dtype(name))
             for name, shape in self._shapes.items()
         }
         self.graph: Graph | None = None
-        self._on_device: list[tuple[int, DeviceRows]] = []
+        self._on_device: list[tuple[int, DeviceEmbeddings]] = []
 
     def fill(self, rows: Embeddings, behind: int) -> None:
-        """Write the inputs of (n, D) rows behind so many of the cache; the last call's must be on the GPU."""
+        """Writes the inputs; those of the call before must be on the GPU.
+
+        Args:
+            rows: (n, D) embeddings.
+            behind: tokens of the kv cache that they follow.
+        """
         calls, view = self._decoder.calls, self._views[INPUTS_EMBEDS][0]
         place = calls.place(len(rows), self.sizes)
         view[: place.start], view[place.stop :], self._on_device = 0, 0, []
         for before, block in rows.placed():
             at = place.start + before
-            if isinstance(block, DeviceRows) and self.graph is None:  # which would copy what is here
+            if isinstance(block, DeviceEmbeddings) and self.graph is None:  # which would copy what is here
                 self._on_device.append((at, block))
             else:
                 view[at : at + len(block)] = block
@@ -116,7 +126,7 @@ class Step:
             self._views[name][...] = values
 
     def bind(self, stream: Stream) -> None:
-        """Tell the contexts what they run on."""
+        """Tells the contexts which profile, shapes and addresses they run with."""
         place = {name: self._regions[INPUTS] + offset for name, offset in self._layout.offsets.items()}
         place |= {name: self._regions[TOP] + offset for name, offset in self._decoder.top_logits.offsets.items()}
         row_shape = self._shapes[INPUTS_EMBEDS]
@@ -135,7 +145,7 @@ class Step:
             )
 
     def send(self, stream: Stream) -> None:
-        """Queue the copy of the inputs, and over them of the rows that are on the GPU already."""
+        """Queues the copy of the inputs, and over them that of the embeddings which are on the GPU already."""
         stream.to_device(self._regions[INPUTS], self._pinned[INPUTS].address, self._layout.size)
         first = self._regions[INPUTS] + self._layout.offsets[INPUTS_EMBEDS]
         width = self._views[INPUTS_EMBEDS][0, 0].nbytes
@@ -144,16 +154,16 @@ class Step:
             stream.copy_rows(first + at * width, size, block.address, size, size, 1)
 
     def run(self, stream: Stream) -> None:
-        """Queue the pieces."""
+        """Queues the pieces."""
         for context in self._contexts:
             context.run(stream)
 
     def fetch(self, stream: Stream) -> None:
-        """Queue the copy of the likeliest tokens."""
+        """Queues the copy of the largest logits and their tokens to the host."""
         stream.to_host(self._pinned[TOP].address, self._regions[TOP], self._pinned[TOP].size)
 
     def queue(self, stream: Stream) -> None:
-        """Queue it all: by one launch, when it was captured."""
+        """Queues all of the call: by one launch, when it was captured."""
         if self.graph is not None:
             self.graph.launch(stream)
             return

@@ -17,7 +17,7 @@ from mobilevlm.engines.stages import MANIFEST_FILE
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.embeddings import Embeddings
 from mobilevlm.runtime.runner import open_runner
-from mobilevlm.runtime.tensorrt.pictures import PLACES, DeviceRows
+from mobilevlm.runtime.tensorrt.image_embeds import PLACES, DeviceEmbeddings
 from tests.tensorrt_double import tiny
 from tests.tensorrt_double.bundles import compile_here, machine
 
@@ -165,14 +165,14 @@ def test_more_pictures_than_there_is_room_for_are_kept_by_the_host(compiled):
         runner = open_runner(compiled())
         shown = pictures(PLACES + 3)
         kept = [runner.encode_image(picture) for picture in shown]
-        assert [isinstance(rows, DeviceRows) for rows in kept] == [True] * PLACES + [False] * 3
+        assert [isinstance(rows, DeviceEmbeddings) for rows in kept] == [True] * PLACES + [False] * 3
         first = np.asarray(kept[0])
         part = kept[0][1:]
         del kept[0]
         assert isinstance(runner.encode_image(shown[-1]), np.ndarray)  # a part of it is still held
         del part
         again = runner.encode_image(shown[0])
-        assert isinstance(again, DeviceRows) and (np.asarray(again) == first).all()
+        assert isinstance(again, DeviceEmbeddings) and (np.asarray(again) == first).all()
         for rows, picture in zip(kept, shown[1:], strict=True):
             assert (np.asarray(rows) == np.asarray(runner.encode_image(picture))).all()
         runner.close()
@@ -185,8 +185,8 @@ def test_after_an_error_in_the_middle_it_goes_on(failing, rows, compiled, wanted
         runner = open_runner(compiled(2))
         in_calls(runner, wanted, 100)
         if failing == "fail_enqueue" and rows == 1:  # tokens are graphs: what fails is their launch
-            runner.not_captured, runner._tokens = "a test", {}
-            runner._prepare_tokens()
+            runner.not_captured = "a test"
+            runner._prepare_tokens(runner._opened)
         setattr(double.settings, failing, 0 if rows == 1 else 3)
         with pytest.raises(UserError, match="illegal memory access|cudaErrorInvalidValue"):
             runner.decode(ROWS[100 : 100 + rows], 100)
@@ -224,7 +224,7 @@ def test_contexts_share_the_memory_they_work_in(compiled):
         runner = open_runner(bundle)
         blocks = [one for one in double.driver.memory.alive if one.kind == "device"]
         assert len(blocks) == 1
-        scratch = runner._scratch_bytes
+        scratch = runner._opened.engines.scratch_bytes
         in_use = double.driver.memory.used
         assert in_use - before < 2**22 and scratch == 6 << 16
         runner.decode(ROWS[:300], 0)
