@@ -112,8 +112,8 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 def folders_of(graph: Graph) -> list[str]:
     """Every package with something in it, `mobilevlm` (the top folders) first."""
-    packages = {name.rpartition(".")[0] for name in graph}
-    return sorted(name for name in packages if name)
+    parts = [name.split(".") for name in graph]
+    return sorted({".".join(one[:length]) for one in parts for length in range(1, len(one))})
 
 
 def rooms(graph: Graph, folder: str) -> Graph:
@@ -153,7 +153,7 @@ def own_rooms(graph: Graph) -> dict[str, Graph]:
 
 
 def is_top(module: str) -> bool:
-    """Whether a module lies in another top folder than `mobilevlm`."""
+    """Whether a module lies in another top folder than `mobilevlm`, or is one."""
     return module.split(".")[1] in FOLDERS[1:]
 
 
@@ -205,13 +205,13 @@ def summary(graph: Graph) -> list[tuple[str, int, int, list[list[str]]]]:
 
 
 def page(graph: Graph) -> str:
-    """The generated part of docs/architecture.md: a table of all folders, a figure of each with several rooms."""
+    """The generated part of docs/architecture.md: a table of folders, figures of the top ones."""
     lines = ["| folder | rooms | arrows | circles |", "|---|---|---|---|"]
     lines += [
         f"| {path_of(name)} | {count} | {arrows} | {len(rings)} |" for name, count, arrows, rings in summary(graph)
     ]
     for name, one in sorted(own_rooms(graph).items()):
-        if len(one) > 2 and any(one.values()):
+        if name in ("mobilevlm", "mobilevlm/") or name.count(".") == 1 and is_top(name):
             lines += ["", f"### {path_of(name)}", "", *drawn(one)]
     return "\n".join(lines)
 
