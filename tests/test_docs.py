@@ -9,11 +9,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from mobilevlm.commands import CONSOLE_SCRIPTS
+from mobilevlm.engines.bundle import FORMAT_VERSION, Manifest
 from tests.conftest import ROOT
 from tests.documents import BLOCKS, COMMANDS, PAGES, Block
 
@@ -148,7 +150,16 @@ def test_a_message_that_nobody_says_would_be_found(source):
     assert len(quoted()) > 60 and not any("there is no engine bundle on the moon" in text for text in source)
 
 
-# --- the extending pages
+# --- the other pages
+
+
+def test_every_field_of_a_manifest_is_explained():
+    text = (ROOT / "docs" / "bundle_format.md").read_text(encoding="utf-8")
+    table = text[text.index("## The manifest") : text.index("## What a version change means")]
+    rows = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert {field.name for field in fields(Manifest)} <= explained
+    assert f"| `format_version` | {FORMAT_VERSION} |" in table
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "extending").glob("[!i]*.md")), ids=lambda page: page.stem)
