@@ -13,7 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mobilevlm import __version__
 from mobilevlm.commands import CONSOLE_SCRIPTS
 from mobilevlm.engines.bundle import FORMAT_VERSION, Manifest
 from tests.conftest import ROOT
@@ -173,3 +175,25 @@ def test_nothing_is_said_of_a_console_script_that_is_not_there():
     known = {*CONSOLE_SCRIPTS.values(), "mobilevlm-…"}
     for page in PAGES:
         assert set(re.findall(r"`(mobilevlm-[\w-]+)", page.read_text(encoding="utf-8"))) <= known, page
+
+
+def test_the_citation_names_this_version_and_the_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited) and cited["version"] == __version__
+    assert [paper["url"][-10:] for paper in cited["references"]] == ["2312.16886", "2402.03766"]
+    assert all(paper["authors"] for paper in cited["references"])
+
+
+def test_hooks_before_a_commit_run_what_is_installed():
+    """Without a network: each is a program of the environment, and takes its options."""
+    for repository in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]:
+        assert repository["repo"] == "local"
+        for hook in repository["hooks"]:
+            assert hook["language"] == "system"
+            program, *options = hook["entry"].split()
+            assert program.startswith(".venv/bin/")
+            scripts = [ROOT / "run.sh", ROOT / "jetson" / "setup.sh"]
+            files = scripts if hook["id"] == "shellcheck" else [Path(__file__)]
+            tool = Path(sys.executable).parent / Path(program).name
+            done = subprocess.run([tool, *options, *files], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
