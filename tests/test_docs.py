@@ -9,11 +9,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mobilevlm import __version__
 from mobilevlm.commands import CONSOLE_SCRIPTS
+from mobilevlm.engines.bundle import FORMAT_VERSION, Manifest
 from tests.conftest import ROOT
 from tests.documents import BLOCKS, COMMANDS, PAGES, Block
 
@@ -148,7 +152,16 @@ def test_a_message_that_nobody_says_would_be_found(source):
     assert len(quoted()) > 60 and not any("there is no engine bundle on the moon" in text for text in source)
 
 
-# --- the extending pages
+# --- the other pages
+
+
+def test_every_field_of_a_manifest_is_explained():
+    text = (ROOT / "docs" / "bundle_format.md").read_text(encoding="utf-8")
+    table = text[text.index("## The manifest") : text.index("## What a version change means")]
+    rows = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert {field.name for field in fields(Manifest)} <= explained
+    assert f"| `format_version` | {FORMAT_VERSION} |" in table
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "extending").glob("[!i]*.md")), ids=lambda page: page.stem)
@@ -162,3 +175,25 @@ def test_nothing_is_said_of_a_console_script_that_is_not_there():
     known = {*CONSOLE_SCRIPTS.values(), "mobilevlm-…"}
     for page in PAGES:
         assert set(re.findall(r"`(mobilevlm-[\w-]+)", page.read_text(encoding="utf-8"))) <= known, page
+
+
+def test_the_citation_names_this_version_and_the_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited) and cited["version"] == __version__
+    assert [paper["url"][-10:] for paper in cited["references"]] == ["2312.16886", "2402.03766"]
+    assert all(paper["authors"] for paper in cited["references"])
+
+
+def test_hooks_before_a_commit_run_what_is_installed():
+    """Without a network: each is a program of the environment, and takes its options."""
+    for repository in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]:
+        assert repository["repo"] == "local"
+        for hook in repository["hooks"]:
+            assert hook["language"] == "system"
+            program, *options = hook["entry"].split()
+            assert program.startswith(".venv/bin/")
+            scripts = [ROOT / "run.sh", ROOT / "jetson" / "setup.sh"]
+            files = scripts if hook["id"] == "shellcheck" else [Path(__file__)]
+            tool = Path(sys.executable).parent / Path(program).name
+            done = subprocess.run([tool, *options, *files], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
