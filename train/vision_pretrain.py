@@ -83,8 +83,7 @@ def vision_pretrain(recipe: Recipe, size: str, tokenizer: Path, data: Path, imag
 
     vision, words = SIZES[size], Tokenizer(tokenizer)
     spec = ImageSpec(vision.image_size, vision.image_mean, vision.image_std, recipe.image_aspect_ratio)
-    listed = read_rows(data)
-    grid = vision.image_size // vision.patch_size
+    listed, grid = read_rows(data), vision.image_size // vision.patch_size
     regions = RegionVocabulary.of(listed, grid) if recipe.region_loss_weight else None
     rows = CaptionRows(listed, words, recipe.model_max_length, spec, images, regions, grid)
     arguments = clip_arguments(recipe, out)

@@ -141,7 +141,9 @@ def ship(trained: Path, out: Path) -> None:
         for weight in model.parameters():
             weight.copy_(weight.bfloat16())
     model.half().save_pretrained(out)
-    tower = out / model.config.model_config.mm_vision_tower
+    named = model.config.model_config.mm_vision_tower
+    assert named is not None  # the stages before this one have put the tower in
+    tower = out / named
     if tower.name != TOWER:
         shutil.rmtree(out / TOWER, ignore_errors=True)
         tower.rename(out / TOWER)
