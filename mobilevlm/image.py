@@ -168,7 +168,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name} has {width} x {height} pixels, the limit is {MAX_PIXELS}. Shrink it first.")
     if width * height == 0:
-        raise ImageError(f"{name} has {width} x {height} pixels. Give a picture with at least one.")
+        raise ImageError(f"{name} has {width} x {height} pixels. Give an image with at least one.")
     image.load()
     # Not ImageOps.exif_transpose: it also rewrites the EXIF block, which fails where an unrelated tag is damaged.
     try:
@@ -223,7 +223,7 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
     short, long = sorted(image.size)
     fill = tuple(int(value * 255) for value in spec.mean)
     # The width first, rounded to 8 bits, then the height: Pillow's order when the checkpoints were trained. Newer ones
-    # (seen: 12.3, 13.0) swap it for some tall pictures, over 20 gray levels apart on noise.
+    # (seen: 12.3, 13.0) swap it for some tall images, over 20 gray levels apart on noise.
     for side in image.size:
         padded, resized = (long, edge) if spec.aspect_ratio == "pad" else (side, int(edge * side / short))
         image = _resize_width(image, padded, resized, min(resized, spec.image_size), fill)

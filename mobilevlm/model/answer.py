@@ -17,7 +17,7 @@ from .projectors import num_image_tokens
 
 
 class ChatModel(Protocol):
-    """What a question needs of a model, see `MobileVLM`."""
+    """Interface of a model that can be asked, see `MobileVLM`."""
 
     tokenizer: Tokenizer
 
@@ -27,7 +27,7 @@ class ChatModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,7 +61,7 @@ class StopAtKeyword(StoppingCriteria):
         self.rule, self.prompt_length = rule, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Which sequences of `input_ids` (B, T) have ended: (B,) bool."""
+        """Mask (B,) bool of the sequences in `input_ids` (B, T) that have ended."""
         done = [self.rule.stops(ids[self.prompt_length :].tolist()) for ids in input_ids]
         return torch.tensor(done, device=input_ids.device)
 
