@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # ONNX Runtime, which `--help` should not wait for
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Makes the parser of the command line."""
     self = argparse.ArgumentParser(
         prog="chat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -52,7 +52,7 @@ class Decoder:
     Args:
         bundle: what was opened.
         table: its embedding table.
-        runner: of its stages; closed with the decoder.
+        runner: runs its stages; closed with the decoder.
 
     Attributes:
         bundle: as above.
@@ -71,7 +71,7 @@ class Decoder:
 
     @property
     def runner(self) -> Runner:
-        """What runs the stages; `UserError` after `close`."""
+        """Backend's runner of the stages; `UserError` after `close`."""
         return self._require_open()[1]
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Decoder:
         """Appends a generated token to the kv cache.
 
         Args:
-            prompt: that the token answers.
+            prompt: the prompt that the token answers.
             token: its id.
 
         Returns:

@@ -30,7 +30,7 @@ class Clock:
         start: as above, in seconds.
         first: when the first token was there, in seconds; `start` until then.
         last: when the latest token was there, in seconds; `start` until then.
-        prefill_ms: that the decoder took for the prompt.
+        prefill_ms: milliseconds that the decoder took for the prompt.
         reused: tokens of the prompt that were in the kv cache already.
     """
 
@@ -47,7 +47,7 @@ def generate(decoder: Decoder, prompt: Prompt, sampler: Sampler, max_new_tokens:
         prompt: what is answered.
         sampler: chooses each token.
         max_new_tokens: most tokens to yield; fewer when the kv cache is full.
-        clock: gets the times.
+        clock: gets the times of prefill and tokens.
 
     Raises:
         UserError: another answer was begun in the meantime.

@@ -26,12 +26,12 @@ NEGLIGIBLE = 1e-12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """Options of choosing the next token.
 
     Attributes:
-        temperature: 0 takes the likeliest token (greedy); otherwise the logits are divided by it, 1e-12 to 1e12.
-        top_p: keep the likeliest tokens until their mass reaches this, 0 < top_p <= 1; None keeps all.
-        top_k: keep this many of the likeliest tokens, and all that tie with the last; None keeps all. A caller that
+        temperature: 0 takes the most likely token (greedy); otherwise the logits are divided by it, 1e-12 to 1e12.
+        top_p: keep the most likely tokens until their mass reaches this, 0 < top_p <= 1; None keeps all.
+        top_k: keep this many of the most likely tokens, and all that tie with the last; None keeps all. A caller that
             wants the result of a bare `generate(do_sample=True)` passes its default, 50.
         repetition_penalty: above 1 makes tokens seen before less likely, 1 leaves them alone, 1e-12 to 1e12.
         seed: makes the choices reproducible, >= 0; None takes a fresh one.

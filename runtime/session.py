@@ -32,8 +32,8 @@ class Session:
 
     Attributes:
         bundle: what was opened.
-        config: of its model.
-        tokenizer: of its model.
+        config: the model's configuration.
+        tokenizer: the model's tokenizer.
         decoder: its stages, from token ids and images to logits.
         max_context: tokens that the kv cache holds.
         prompts_by: stage that runs long prompts.
@@ -44,7 +44,7 @@ class Session:
 
         Args:
             engine: its directory.
-            on_cpu: whether graphs for an NPU or TensorRT should run on the CPU, to compare with; a CPU's do anyhow.
+            on_cpu: whether graphs for an NPU or TensorRT run on the CPU, to compare with; those for a CPU do anyhow.
             check: whether to run the sample where this bundle was not found right before.
 
         Raises:

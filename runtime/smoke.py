@@ -39,7 +39,7 @@ FORMAT = 1  # of the file
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Makes the parser of the command line."""
     self = argparse.ArgumentParser(
         prog="smoke.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -111,7 +111,7 @@ def _smoke(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command; the arguments are those of the process when None."""
     run_command(parser(), _smoke, arguments)
 
 

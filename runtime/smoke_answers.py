@@ -46,7 +46,7 @@ def answers(session: Session) -> list[dict[str, object]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Makes the parser of the command line."""
     self = argparse.ArgumentParser(
         prog="smoke_answers.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +68,7 @@ def _answer(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command; the arguments are those of the process when None."""
     run_command(parser(), _answer, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Where the time of one answer went."""
+"""Times and counts of one answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Statistics:
         image_encode_ms: vision stage, all images; 0 when they were in the cache or there were none.
         prefill_ms: the decoder on the prompt.
         ttft_ms: from the question to the first token: reading images, encoding, prefill, sampling.
-        prompt_tokens: rows of the prompt, images included.
-        reused_tokens: of those, rows that were in the kv cache already.
+        prompt_tokens: tokens of the prompt, those of images included.
+        reused_tokens: tokens of the prompt that were in the kv cache already.
         new_tokens: tokens generated.
         decode_tokens_per_s: rate after the first token; 0 when there was only one.
         peak_rss_mib: largest resident memory of this process so far.

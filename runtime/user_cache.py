@@ -1,4 +1,4 @@
-"""Where things are kept that may be lost: they make the next start quicker."""
+"""Folder for files that may be lost, and make the next start quicker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def user_cache(kind: str) -> Path:
-    """The user's folder for a kind of thing; it may not exist yet."""
+    """Returns the user's folder for a kind of file, such as `kernels`; it may not exist yet."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "mobilevlm" / kind

@@ -54,7 +54,7 @@ def verify(session: Session) -> tuple[list[Finding], int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Makes the parser of the command line."""
     self = argparse.ArgumentParser(
         prog="verify.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -114,7 +114,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command; the arguments are those of the process when None."""
     run_command(parser(), _verify, arguments)
 
 

@@ -54,12 +54,7 @@ class OrtRunner:
         self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
         if INT8_AMX in precisions.values():
             require_package(bundle.directory)
-        layers = {stage: stages.parts(stage, config.num_hidden_layers, name) for stage, name in precisions.items()}
-        if missing := [part for parts in layers.values() for part in parts if not self._has(part)]:
-            raise BundleError(
-                f"{bundle.directory} was built by another version, which wrote no {stages.onnx_file(missing[0])}. "
-                f"Build it again: {localized(bundle.manifest.command)}"
-            )
+        layers = _graphs(bundle)
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
         self.max_context = bundle.manifest.max_context
         places = computed_places(bundle)
@@ -85,9 +80,8 @@ class OrtRunner:
         # Decode steps all look alike: one binding over buffers that are rewritten, made once.
         self._one_row = np.zeros((1, 1, config.hidden_size), np.float32)
         self._one_row_binding = self._bind(self._one_row)
-        self._prefill = None
-        if stages.PREFILL in layers:
-            parts = layers[stages.PREFILL]
+        self._prefill: Prefill | None = None
+        if parts := layers.get(stages.PREFILL):
             most_rows = MOST_ROWS if precisions[stages.PREFILL] == INT8_AMX else None
             opened = {part: graphs[part] for part in parts}
             self._prefill = Prefill(opened, parts, self._decoder_pages, buffers, most_rows)
@@ -149,8 +143,22 @@ class OrtRunner:
             binding.bind_ortvalue_output(stages.present(layer, part), buffer)
         return binding
 
-    def _has(self, part: str) -> bool:
-        return stages.onnx_file(part) in self._bundle.manifest.files
-
     def _size(self, part: str) -> int:
         return weights_path(self._bundle, part).stat().st_size
+
+
+def _graphs(bundle: Bundle) -> dict[str, dict[str, range]]:
+    """Returns the graphs of each stage, with the layers of the decoder in each.
+
+    Raises:
+        BundleError: some are not in the bundle.
+    """
+    layers, precisions = bundle.config.num_hidden_layers, bundle.manifest.precision
+    graphs = {stage: stages.parts(stage, layers, precision) for stage, precision in precisions.items()}
+    files = [stages.onnx_file(part) for parts in graphs.values() for part in parts]
+    if missing := [name for name in files if name not in bundle.manifest.files]:
+        raise BundleError(
+            f"{bundle.directory} was built by another version, which wrote no {missing[0]}. "
+            f"Build it again: {localized(bundle.manifest.command)}"
+        )
+    return graphs

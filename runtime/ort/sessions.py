@@ -19,7 +19,7 @@ from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
 from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
-from .xnnpack import placement_here
+from .xnnpack import Placement, placement_here
 
 OpenedGraph: TypeAlias = ort.InferenceSession | OpenVinoGraph
 Places = Mapping[str, list[Int4Matrix]]
@@ -137,25 +137,8 @@ def _session(
         pages = Pages(weights)
         pages.release()  # most of the vision stage's weights have been copied
         return graph, pages
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    # A graph's threads would spin on after its run, in the way of the next graph's.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors only: stderr belongs to the commands
-    target, precision = TARGETS[bundle.manifest.target], bundle.manifest.precision[stage]
-    placed = placement_here(target, stage, precision)
-    options.intra_op_num_threads = placed.threads
-    for key, value in placed.entries.items():
-        options.add_session_config_entry(key, value)
-    if precision in QUANTIZED:
-        # As written, like the build ran it: fusing would round other sums.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
-        # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out. What
-        # is quantised is packed for the kernels in memory.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
-    options.enable_mem_pattern = False
+    placed = placement_here(TARGETS[bundle.manifest.target], stage, bundle.manifest.precision[stage])
+    options = _options(bundle.manifest.precision[stage], placed)
     if profile_to is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
     path = bundle.path(stages.onnx_file(part))
@@ -174,10 +157,40 @@ def _session(
         # onnxruntime's own exceptions have no common public base class.
         if "onnxruntime" not in type(error).__module__:
             raise
-        built_with = bundle.manifest.versions.get("onnxruntime")
-        raise BundleError(
-            f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with "
-            f"{built_with}: pip install onnxruntime=={built_with}, or build it again here: "
-            f"{localized(bundle.manifest.command)}. "
-            "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
-        ) from None
+        raise _not_loaded(bundle, path, error) from None
+
+
+def _options(precision: str, placed: Placement) -> ort.SessionOptions:
+    """Returns the options of a stage's session.
+
+    Args:
+        precision: of the stage.
+        placed: where the stage runs.
+    """
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A graph's threads would spin on after its run, in the way of the next graph's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3  # errors only: stderr belongs to the commands
+    options.intra_op_num_threads = placed.threads
+    for key, value in placed.entries.items():
+        options.add_session_config_entry(key, value)
+    if precision in QUANTIZED:
+        # As written, like the build ran it: fusing would round other sums.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
+        # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out. What
+        # is quantised is packed for the kernels in memory.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    # A memory pattern asks for all weights' size at once, mapped or not, which fails beyond the machine's memory.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _not_loaded(bundle: Bundle, path: Path, error: Exception) -> BundleError:
+    built_with = bundle.manifest.versions.get("onnxruntime")
+    return BundleError(
+        f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with {built_with}: "
+        f"pip install onnxruntime=={built_with}, or build it again here: {localized(bundle.manifest.command)}. "
+        "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
+    )

@@ -1,8 +1,8 @@
 """Which stages are offered to ONNX Runtime's XNNPACK provider before its CPU kernels, and with which threads.
 
 XNNPACK takes products of floats whose sizes are all known beforehand (`xnnpack_coverage.py`): those of a vision
-stage that is not quantised. A decoder's rows are as many as there are, and quantised products have Arm kernels of their
-own on the CPU provider, KleidiAI's among them.
+stage that is not quantised. A decoder's number of tokens varies, and for quantised products the CPU provider has Arm
+kernels, KleidiAI's among them.
 Settings: https://onnxruntime.ai/docs/execution-providers/Xnnpack-ExecutionProvider.html#recommended-configuration
 """
 

@@ -11,7 +11,7 @@ from .cuda import DeviceMemory, Layout, PinnedMemory, Stream
 
 
 class Buffers:
-    """All of it is taken at once, when a bundle is opened.
+    """Memory by region, taken at once when a bundle is opened.
 
     Args:
         sizes: bytes of each region on the device, by name.

@@ -31,7 +31,7 @@ class Engines:
 
     @property
     def all(self) -> list[Engine]:
-        """The decoder's, then the vision stage's."""
+        """Engines of the decoder, then that of the vision stage."""
         return [*self.decoder.engines.values(), *([self.vision] if self.vision else [])]
 
     @property
