@@ -102,7 +102,9 @@ def _verify(options: argparse.Namespace) -> None:
         )
     require(bundle, found)
     if not found:
-        raise UserError(f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}")
+        raise UserError(
+            f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
