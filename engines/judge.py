@@ -29,6 +29,7 @@ from multiprocessing import get_context
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, VISION, onnx_file, past, weights_file
+from mobilevlm.engines.tables import markdown_lines, markdown_row
 from mobilevlm.engines.tensorrt.counted import Call, Counted
 from mobilevlm.engines.tensorrt.listing import Count, count
 from mobilevlm.engines.tensorrt.profiles import Profile, bundle_profiles
@@ -41,7 +42,7 @@ TITLES = (
     *("graph", "GPU", "TensorRT-RTX", "kernels: prompt, token", "attention", "cache copies"),
     *("products by weights' type", "moved, MB", "weights, MB", "on disk, MB", "engine, MB", "peak, MB", "s"),
 )
-HEADER = (f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|")
+HEADER = tuple(markdown_lines(TITLES, []))
 COUNTED = ("kernels", "attention", "cache_copies")
 
 
@@ -127,16 +128,16 @@ def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
 def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
     """A line of the table under `HEADER`."""
     if judged.problems:
-        return f"| {part} | {capability} | {judged.version}: refused {'| ' * 9}| {judged.seconds:.0f} |"
+        nothing = [""] * (len(TITLES) - 4)
+        return markdown_row([part, capability, f"{judged.version}: refused", *nothing, f"{judged.seconds:.0f}"])
     found = counts(bundle, part, judged)
     columns = [", ".join(str(getattr(one, name)) for one in found) for name in COUNTED]
     columns.append(", ".join(f"{number} {kind}" for kind, number in found[-1].products.items()))
     columns.append(", ".join(f"{one.moved / 1e6:.1f}" for one in found))
     disk = bundle.path(weights_file(part)).stat().st_size
-    sizes = " | ".join(f"{size / 1e6:.2f}" for size in (judged.weight_bytes, disk, judged.engine_bytes))
-    sizes += f" | {judged.peak_bytes / 1e6:.0f}"
-    columns = [part, capability, f"{judged.version}: built", *columns, sizes, f"{judged.seconds:.0f}"]
-    return f"| {' | '.join(columns)} |"
+    columns += [f"{size / 1e6:.2f}" for size in (judged.weight_bytes, disk, judged.engine_bytes)]
+    columns.append(f"{judged.peak_bytes / 1e6:.0f}")
+    return markdown_row([part, capability, f"{judged.version}: built", *columns, f"{judged.seconds:.0f}"])
 
 
 def table(

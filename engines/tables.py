@@ -15,7 +15,7 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: in
     """
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(_line(_padded(line, widths, left)) for line in lines)
+    return "\n".join(markdown_row(_padded(line, widths, left)) for line in lines)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,12 +35,13 @@ def markdown_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iter
         header: as of `markdown_table`.
         rows: as of `markdown_table`.
     """
-    yield _line(header)
+    yield markdown_row(header)
     yield "|---" * len(header) + "|"
-    yield from map(_line, rows)
+    yield from map(markdown_row, rows)
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
+    """Joins cells to a line."""
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 

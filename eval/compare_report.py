@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.stages import REPORT_FILE
+from mobilevlm.engines.tables import markdown_table
 
 from .difference import Difference
 from .tasks import TASKS
@@ -22,15 +23,13 @@ def render(found: Sequence[Difference], names: Sequence[str]) -> str:
         found: of all benchmarks and runs.
         names: of the runs, the reference's first.
     """
-    rows = [
-        f"| benchmark | run | n | score | difference from {names[0]} | 95 % interval | same answers |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = ["benchmark", "run", "n", "score", f"difference from {names[0]}", "95 % interval", "same answers"]
+    rows = []
     for item in found:
-        change = f"{item.difference:+.2f} | {item.low:+.2f} to {item.high:+.2f} | {item.agreement:.1%}"
-        middle = " | | " if item.run == names[0] else change
-        rows.append(f"| {TASKS[item.task].title} | {item.run} | {item.n} | {item.score:.2f} | {middle} |")
-    return "\n".join(rows)
+        change = [f"{item.difference:+.2f}", f"{item.low:+.2f} to {item.high:+.2f}", f"{item.agreement:.1%}"]
+        change = ["", "", ""] if item.run == names[0] else change
+        rows.append([TASKS[item.task].title, item.run, str(item.n), f"{item.score:.2f}", *change])
+    return markdown_table(header, rows)
 
 
 def plot(found: Sequence[Difference], names: Sequence[str], path: Path) -> None:

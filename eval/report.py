@@ -10,6 +10,7 @@ from pathlib import Path
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import command
+from mobilevlm.engines.tables import markdown_table
 from mobilevlm.errors import UserError
 
 from .engine import Engine
@@ -98,24 +99,24 @@ def write_report(out: Path, scores: Sequence[Score], config: ModelConfig) -> str
         The table, in Markdown.
     """
     published = published_for(config)
-    rows = ["| benchmark | metric | n | score | published | difference |", "|---|---|---|---|---|---|"]
+    rows = []
     for score in scores:
         value = score.metrics[score.headline]
         note = f" ({score.failed} could not be asked)" if score.failed else ""
-        rows.append(f"| {score.title} | {score.headline} | {score.n}{note} | {_beside(value, published, score.task)} |")
+        rows.append([score.title, score.headline, f"{score.n}{note}", *_beside(value, published, score.task)])
     headlines = {score.task: score.metrics[score.headline] for score in scores}
     if set(headlines) == set(TASKS):
         n = sum(score.n for score in scores)
-        rows.append(f"| average | MME / 20 | {n} | {_beside(average(headlines), published, 'average')} |")
-    table = "\n".join(rows)
+        rows.append(["average", "MME / 20", str(n), *_beside(average(headlines), published, "average")])
+    table = markdown_table(["benchmark", "metric", "n", "score", "published", "difference"], rows)
     (out / TABLE_FILE).write_text(table + (f"\n\nPublished: {SOURCE}.\n" if published else "\n"))
     content = {"scores": [asdict(score) for score in scores], "published": published}
     (out / SCORES_FILE).write_text(json.dumps(content, indent=2) + "\n")
     return table
 
 
-def _beside(value: float, published: Mapping[str, float], name: str) -> str:
+def _beside(value: float, published: Mapping[str, float], name: str) -> list[str]:
     """Last columns of a row: the score, the published one and the difference."""
     if name not in published:
-        return f"{value:.1f} | | "
-    return f"{value:.1f} | {published[name]} | {value - published[name]:+.1f}"
+        return [f"{value:.1f}", "", ""]
+    return [f"{value:.1f}", str(published[name]), f"{value - published[name]:+.1f}"]

@@ -6,9 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobilevlm.engines.stages import VISION
+from mobilevlm.engines.tables import markdown_lines
 
 from .plan import BuildPlan
 from .verification.differences import Difference
+
+DIFFERENCE_COLUMNS = (
+    "stage",
+    "tensor",
+    "SNR dB",
+    "floor dB",
+    "max difference",
+    "mean",
+    "largest reference value",
+    "allowed max",
+)
 
 
 def render_report(
@@ -27,26 +39,23 @@ def render_report(
         *_head(plan),
         f"- built in {seconds:.0f} s with a peak of {peak_rss_bytes / 2**30:.2f} GiB of memory by: `{plan.command}`",
         "",
-        "| file | MB |",
-        "|---|---|",
     ]
     files = sorted(directory.iterdir(), key=lambda path: -path.stat().st_size)
-    lines += [f"| {path.name} | {path.stat().st_size / 1e6:.2f} |" for path in files]
+    lines += markdown_lines(["file", "MB"], ([path.name, f"{path.stat().st_size / 1e6:.2f}"] for path in files))
     lines += [
         "",
         "Signal to noise on one picture and question, against PyTorch in float32; lines of a `.form`, against PyTorch "
         "on the weights that were written, the worst layer and row of the kv cache included. Floors: see "
         "`docs/accuracy.md`.",
         "",
-        "| stage | tensor | SNR dB | floor dB | max difference | mean | largest reference value | allowed max |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {item.stage} | {item.tensor} | {item.snr_db:.1f} | {item.floor_db:.1f} | {item.max_abs_diff:.2e} | "
-        f"{item.mean_abs_diff:.2e} | {item.max_abs_reference:.3g} | {item.allowed:.2e} |"
-        for item in differences
+        *markdown_lines(DIFFERENCE_COLUMNS, map(_difference_cells, differences)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _difference_cells(item: Difference) -> list[str]:
+    distances = [f"{item.max_abs_diff:.2e}", f"{item.mean_abs_diff:.2e}", f"{item.max_abs_reference:.3g}"]
+    return [item.stage, item.tensor, f"{item.snr_db:.1f}", f"{item.floor_db:.1f}", *distances, f"{item.allowed:.2e}"]
 
 
 def _head(plan: BuildPlan) -> list[str]:

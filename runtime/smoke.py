@@ -27,6 +27,7 @@ from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.tables import markdown_table
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability, memory_bytes
 from mobilevlm.engines.tensorrt.library import import_tensorrt, library_of
 from mobilevlm.engines.tensorrt.record import require_usable
@@ -73,15 +74,15 @@ def _nvidia_smi() -> list[str]:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Renders a row for each step: Markdown."""
-    rows = ["| step | | s | at most | |", "|---|---|---|---|---|"]
+    """Lays out a row for each step, in Markdown."""
+    rows = []
     for one in outcomes:
         if one.left_out:
-            rows.append(f"| {one.name} | left out | | | {one.left_out} |")
+            rows.append([one.name, "left out", "", "", one.left_out])
         else:
             word, text = ("FAILED", one.problem) if one.problem else ("ok", one.summary)
-            rows.append(f"| {one.name} | {word} | {one.seconds:.1f} | {one.limit_s:g} | {text} |")
-    return "\n".join(rows)
+            rows.append([one.name, word, f"{one.seconds:.1f}", f"{one.limit_s:g}", text])
+    return markdown_table(["step", "", "s", "at most", ""], rows)
 
 
 def _smoke(options: argparse.Namespace) -> None:

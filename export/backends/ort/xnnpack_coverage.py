@@ -20,6 +20,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from mobilevlm.engines.stages import onnx_file
+from mobilevlm.engines.tables import markdown_lines
 
 from .xnnpack_rules import Operation, Value, reason_to_stay
 
@@ -87,18 +88,19 @@ def render_coverage(stages: Mapping[str, list[Coverage]]) -> str:
         "and a stage is offered to it, which a vision stage of floats is; *not measured* on a phone. Multiply-adds of "
         f"the decoder are those of a prompt of {ROWS} rows:",
         "",
-        "| stage | operator | on XNNPACK | on the CPU provider | because | multiply-adds |",
-        "|---|---|---|---|---|---|",
     ]
+    rows = []
     for stage, found in stages.items():
         total = sum(one.multiply_adds for one in found)
         taken = sum(one.nodes for one in found if not one.reason)
         rest = sum(one.nodes for one in found) - taken
-        lines.append(f"| {stage} | all | {taken} | {rest} | | {share_taken(found):.1%} on XNNPACK |")
+        rows.append([stage, "all", str(taken), str(rest), "", f"{share_taken(found):.1%} on XNNPACK"])
         for one in found:
-            counts = (one.nodes, "") if not one.reason else ("", one.nodes)
+            counts = ["", str(one.nodes)] if one.reason else [str(one.nodes), ""]
             share = f"{one.multiply_adds / total:.1%}" if one.multiply_adds else ""
-            lines.append(f"| {stage} | {one.op_type} | {counts[0]} | {counts[1]} | {one.reason} | {share} |")
+            rows.append([stage, one.op_type, *counts, one.reason, share])
+    header = ["stage", "operator", "on XNNPACK", "on the CPU provider", "because", "multiply-adds"]
+    lines += markdown_lines(header, rows)
     return "\n".join(lines) + "\n"
 
 

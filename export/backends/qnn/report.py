@@ -9,6 +9,7 @@ import numpy as np
 from mobilevlm.engines.qnn.compile import Compiled
 from mobilevlm.engines.qnn.socs import Soc
 from mobilevlm.engines.stages import DECODER
+from mobilevlm.engines.tables import markdown_lines
 
 from ...calibration.conversations import Conversations
 from ..stage_plan import StagePlan
@@ -26,13 +27,13 @@ def render_sensitivity(sensitivity: Sequence[Sensitivity], precisions: Mapping[s
         "",
         "What coding costs, on calibration data: the signal left behind each block, and the noise that it adds:",
         "",
-        "| stage | block | SNR behind it, dB | noise it adds, dB | weights |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     for one in sensitivity:
         added = f"{10 * np.log10(one.noise):.1f}" if one.noise else "none"
         weights = "int16" if one.exact else precisions[one.stage]
-        lines.append(f"| {one.stage} | {one.block.split('model.')[-1]} | {one.snr_db:.1f} | {added} | {weights} |")
+        rows.append([one.stage, one.block.split("model.")[-1], f"{one.snr_db:.1f}", added, weights])
+    lines += markdown_lines(["stage", "block", "SNR behind it, dB", "noise it adds, dB", "weights"], rows)
     return "\n".join(lines) + "\n"
 
 
@@ -47,13 +48,12 @@ def render_compiled(soc: Soc, compiled: Sequence[Compiled]) -> str:
         "",
         f"Compiled for {soc}:",
         "",
-        "| graph | operators | on the NPU | seconds | peak memory GiB |",
-        "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {one.name} | {one.nodes} | {one.npu_nodes} | {one.seconds:.0f} | {one.peak_rss_bytes / 2**30:.1f} |"
+    rows = [
+        [one.name, str(one.nodes), str(one.npu_nodes), f"{one.seconds:.0f}", f"{one.peak_rss_bytes / 2**30:.1f}"]
         for one in compiled
     ]
+    lines += markdown_lines(["graph", "operators", "on the NPU", "seconds", "peak memory GiB"], rows)
     return "\n".join(lines) + "\n"
 
 

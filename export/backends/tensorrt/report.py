@@ -10,6 +10,7 @@ from tqdm import tqdm
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.judge import HEADER, table
 from mobilevlm.engines.stages import DECODER, float32_file, onnx_file
+from mobilevlm.engines.tables import markdown_lines, markdown_table
 
 from ...verification.stages import HALF_MAX, HEADROOM, Peak
 from ..stage_plan import StagePlan
@@ -45,10 +46,10 @@ def weight_bytes(directory: Path) -> dict[str, dict[str, int]]:
 
 def render_weights(directory: Path) -> str:
     """Returns a table of what `weight_bytes` finds, as Markdown: an int8 decoder has float16 weights, too."""
-    lines = ["", "| stage | weights in | MB |", "|---|---|---|"]
+    rows = []
     for stage, sizes in weight_bytes(directory).items():
-        lines += [f"| {stage} | {name} | {size / 1e6:.2f} |" for name, size in sizes.items() if size]
-    return "\n".join(lines) + "\n"
+        rows += [[stage, name, f"{size / 1e6:.2f}"] for name, size in sizes.items() if size]
+    return f"\n{markdown_table(['stage', 'weights in', 'MB'], rows)}\n"
 
 
 def render_judgement(bundle: Bundle) -> str:
@@ -74,8 +75,6 @@ def render_peaks(peaks: list[Peak]) -> str:
         "Arithmetic was checked in float32 on the weights as they are stored. Largest float16 value of each graph on "
         f"the sample (float16 ends at {HALF_MAX:.0f}; {HALF_MAX / HEADROOM:.0f} is the most that is let pass):",
         "",
-        "| graph | node | value |",
-        "|---|---|---|",
-        *(f"| {peak.graph} | {peak.node} | {peak.largest:.4g} |" for peak in peaks),
+        *markdown_lines(["graph", "node", "value"], ([peak.graph, peak.node, f"{peak.largest:.4g}"] for peak in peaks)),
     ]
     return "\n".join(lines) + "\n"
