@@ -77,7 +77,14 @@ def require_graphs(bundle: Bundle) -> None:
 
 
 def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[str, Judgement]]:
-    """What the builder makes of each of a bundle's graphs.
+    """Asks the builder about each of a bundle's graphs.
+
+    Args:
+        bundle: for TensorRT.
+        capability: of the GPU to build for, such as SM86.
+
+    Returns:
+        Graph and what became of it, one by one.
 
     Raises:
         BundleError: the bundle has none.
@@ -100,7 +107,13 @@ def _judged(path: Path, profiles: list[Profile], capability: str) -> Judgement:
 
 
 def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
-    """What each optimization profile amounts to: of vision one, of a decoder as in `profiles.decoder_profiles`."""
+    """Counts what each optimization profile amounts to: one of vision, a decoder's as in `profiles.decoder_profiles`.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     if part == VISION:
         return [count(judged.kernels, 0, sys.maxsize)]
     name = past(bundle.manifest.parts[part][0], CACHE_PARTS[0])
@@ -109,13 +122,25 @@ def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
 
 
 def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
-    """What a prompt and a token behind the longest past amount to; of vision, a picture."""
+    """Counts what a prompt, and a token behind the longest past, amount to; of vision, an image.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     found = all_counts(bundle, part, judged)
     return found if part == VISION else [found[len(found) // 2 - 1], found[-1]]
 
 
 def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
-    """The same of all profiles, for people who want to compute with it."""
+    """Returns kernels and bytes of every optimization profile, to compute with.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     found = all_counts(bundle, part, judged)
     sizes = [(0, 0)]
     if part != VISION:
@@ -125,7 +150,14 @@ def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
 
 
 def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
-    """A line of the table under `HEADER`."""
+    """Returns a line of the table under `HEADER`.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        capability: of the GPU it was built for.
+        judged: what the builder made of it.
+    """
     if judged.problems:
         return f"| {part} | {capability} | {judged.version}: refused {'| ' * 9}| {judged.seconds:.0f} |"
     found = counts(bundle, part, judged)

@@ -27,7 +27,8 @@ from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
 from mobilevlm.engines.targets import TARGETS, Target, parse_precision
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.export.backends.backend import Backend, Built, backend_of, backends
+from mobilevlm.export.backends.backend import Backend, backend_of, backends
+from mobilevlm.export.backends.results import Built
 from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ class Talk:
 
 
 def held_back(conversations: Conversations) -> tuple[Conversations, Conversations]:
-    """Conversations to calibrate on, and others to check with; the same where there are few."""
+    """Splits conversations into those to calibrate on and those to check with; the same where there are few."""
     rows = conversations.rows
     if len(rows) < CHECKED:
         return conversations, conversations
@@ -43,7 +43,11 @@ def held_back(conversations: Conversations) -> tuple[Conversations, Conversation
 
 
 def make_check(checkpoint: Checkpoint, conversations: Conversations) -> dict[str, np.ndarray]:
-    """Questions to a bundle, and PyTorch's answers in float32.
+    """Makes questions to a bundle, and PyTorch's answers in float32.
+
+    Args:
+        checkpoint: the model.
+        conversations: with their answers.
 
     Returns:
         ids: of all conversations, one behind the other, (T,) int64, -200 for a picture; `lengths` (C,) of each.

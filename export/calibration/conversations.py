@@ -40,7 +40,11 @@ class Conversations:
 
 
 def read_conversations(path: Path, most: int = MOST_CONVERSATIONS) -> Conversations:
-    """The first rows of a file, `most` at most.
+    """Reads the first rows of a file.
+
+    Args:
+        path: LLaVA-style JSON, its images beside it.
+        most: rows that are taken.
 
     Raises:
         UserError: it is no such file, or names pictures that are not there; says what a row has to be.
@@ -73,7 +77,11 @@ def _problem(row: Any, folder: Path) -> str | None:
 
 
 def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch.Tensor]:
-    """Conversations as the decoder reads them, (1, T, D) float32 each; pictures are left out for a text-only model.
+    """Embeds conversations as the decoder reads them, (1, T, D) float32 each; a text-only model's have no images.
+
+    Args:
+        checkpoint: the model.
+        conversations: their images are beside the file.
 
     Raises:
         UserError: a picture cannot be opened.

@@ -16,6 +16,17 @@ __all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "
 
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
-    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    """Writes bidirectional attention of (1, P, H) rows to themselves.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, P, H).
+        layers: checkpoint layers of query, key and value, without `.weight`.
+        heads: of the tower.
+        width: of all heads together, H.
+
+    Returns:
+        Name of the output, (1, P, H).
+    """
     qkv = [graph.linear(x, layer) for layer in layers]
     return graph.op("MultiHeadAttention", *qkv, domain=ORT_DOMAIN, num_heads=heads)

@@ -37,7 +37,17 @@ class Piece:
 
 
 def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
-    """RMSNorm."""
+    """Writes RMSNorm, in float32 whatever flows.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Name of the output, (1, S, D).
+    """
     x = graph.wide(x)
     last = graph.once("last axis", lambda: graph.constant(np.array([-1])))
     least = graph.once("epsilon", lambda: graph.initializer("rms_norm.epsilon", np.array(epsilon, np.float32)))
@@ -47,18 +57,48 @@ def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
 
 
 def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -> tuple[str, str]:
-    """The RMSNorm of `x + residual`, and that sum."""
+    """Writes the RMSNorm of `x + residual`.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        residual: name of what is added, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Names of the norm and of the sum, (1, S, D) each.
+    """
     total = graph.op("Add", x, residual)
     return norm(graph, total, weight, epsilon), total
 
 
 def last_position(graph: Graph, x: str) -> str:
-    """The last of (1, S, D) rows."""
+    """Writes the selection of the last row.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+
+    Returns:
+        Name of the output, (1, 1, D).
+    """
     return _cut(graph, x, -1, END, 1)
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Piece:
-    """Declare the inputs (`rows` is the first's name, 1 + S of them) and the block of S new rows of decoder layers."""
+    """Declares the inputs, 1 + S rows of them, and the block of S new rows of decoder layers.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        cache: the kv cache.
+        rows: name of the first input, `inputs_embeds` or `hidden_states`.
+        layers: of the decoder, in this graph.
+
+    Returns:
+        The layers, and the rows for the cache that they make.
+    """
     kv_heads, dim = config.num_key_value_heads, config.head_dim
     graph.input(rows, graph.kind, [1, "sequence", config.hidden_size])
     graph.input(ATTENTION_MASK, graph.kind, [1, 1, "new", "columns"])
@@ -72,7 +112,15 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, piece: Piece) -> str:
-    """Causal attention of (1, 1 + S, D) rows, without the spare one, to themselves and the cache.
+    """Writes causal attention of rows, without the spare one, to themselves and to the cache.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, 1 + S, D).
+        layer: of the decoder.
+        config: the model.
+        cache: the kv cache.
+        piece: what `declare_inputs` returned.
 
     Returns:
         (1, 1 + S, H * Dh).

@@ -63,7 +63,12 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
 
 
 def write_likeliest(graph: Graph, config: ModelConfig) -> None:
-    """Sort out the largest logits behind the last layer: a token can be chosen without copying the others."""
+    """Writes the selection of the largest logits behind the last layer: a token is chosen without copying the others.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+    """
     count = min(TOP_COUNT, config.vocab_size)
     graph.ops("TopK", [LOGITS, graph.constant(np.array([count]))], [TOP_LOGITS, TOP_TOKENS], axis=-1)
     graph.output(TOP_LOGITS, TensorProto.FLOAT, [1, count])

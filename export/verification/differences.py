@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.engines.decibels import snr_db
+from mobilevlm.engines.manifest import Comparison
 from mobilevlm.errors import UserError
 
 from .stages import HALF_MAX, HEADROOM, Peak
@@ -52,6 +53,19 @@ class Difference:
         """False also for NaN, which compares false with everything."""
         return self.max_abs_diff <= self.allowed and self.snr_db >= self.floor_db
 
+    def recorded(self) -> Comparison:
+        """Returns the bundle's record of it."""
+        return Comparison(
+            stage=self.stage,
+            tensor=self.tensor,
+            max_abs_diff=self.max_abs_diff,
+            mean_abs_diff=self.mean_abs_diff,
+            max_abs_reference=self.max_abs_reference,
+            snr_db=self.snr_db,
+            tolerance=self.tolerance,
+            floor_db=self.floor_db,
+        )
+
     def __str__(self) -> str:
         return (
             f"stage {self.stage}, tensor {self.tensor}: {self.snr_db:.1f} dB, at least {self.floor_db:.1f}; max "
@@ -77,7 +91,16 @@ class Verification:
 def difference(
     stage: str, tensor: str, got: np.ndarray, reference: np.ndarray, tolerance: float, floor_db: float
 ) -> Difference:
-    """Compare a tensor; arguments as the attributes of `Difference`."""
+    """Compares a tensor with its reference.
+
+    Args:
+        stage: for the result.
+        tensor: its name.
+        got: the stage's values.
+        reference: PyTorch's, of the same shape.
+        tolerance: largest difference, as a fraction of the largest reference value.
+        floor_db: least signal to noise, in dB.
+    """
     diff, size = np.abs(got.astype(np.float64) - reference), np.abs(reference.astype(np.float64))
     figures = diff.max(), diff.mean(), size.max(), snr_db(got, reference), tolerance, floor_db
     return Difference(stage, tensor, *map(float, figures))

@@ -126,7 +126,12 @@ def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int
 
 
 def packed_layers(graph: WrittenGraph, name: str) -> list[str]:
-    """The layers that lie side by side in one product: query, key and value, or one alone."""
+    """Returns the layers that lie side by side in one product: query, key and value, or one alone.
+
+    Args:
+        graph: that holds the product.
+        name: of the product's first layer, without `.weight`.
+    """
     beside = _qkv(name) if name.endswith("q_proj") else [name]
     return [name] if set(beside[1:]) & set(graph.linears) else beside
 
@@ -147,7 +152,13 @@ def _matrix(source: Mapping[str, torch.Tensor], layer: str) -> np.ndarray:
 
 
 def is_close(got: np.ndarray, wanted: np.ndarray, step: np.ndarray | float = 0.0) -> bool:
-    """Whether values are the same, as far as the type of `got`, or half a step, can hold them."""
+    """Compares values as far as the type of `got`, or half a quantisation step, can hold them.
+
+    Args:
+        got: the stored values.
+        wanted: the checkpoint's, of as many elements.
+        step: quantisation step of each value, 0 for floats.
+    """
     wanted = wanted.reshape(got.shape)
     relative, least = (HALF_ERROR, 1e-7) if got.dtype == np.float16 else (FLOAT_ERROR, 1e-7)
     return bool((np.abs(got.astype(np.float32) - wanted) <= relative * np.abs(wanted) + least + NEAREST * step).all())

@@ -53,7 +53,15 @@ class Written:
     report: str = ""
 
     def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
-        """A stage's graphs by file name."""
+        """Opens a stage's graphs.
+
+        Args:
+            stage: its name.
+            directory: holds the files.
+
+        Returns:
+            File name to graph.
+        """
         files = [onnx_file(name) for name in self.graphs[stage]]
         return {name: WrittenGraph(directory / name) for name in files}
 
