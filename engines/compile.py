@@ -128,7 +128,7 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     run_command(parser(), _compile, arguments)
 
 

@@ -176,7 +176,7 @@ def table(
     capabilities: Sequence[str] = (CAPABILITY,),
     note: Callable[[str, Judgement], object] = lambda *_: None,
 ) -> Iterator[str]:
-    """The table, line by line as the builder goes on.
+    """Yields the table, line by line as the builder goes on.
 
     Args:
         bundle: whose graphs it is given.
@@ -214,7 +214,7 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     run_command(parser(), _judge, arguments)
 
 

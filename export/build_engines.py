@@ -138,7 +138,7 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
 
 
 def _opened(arguments: argparse.Namespace, stack: ExitStack) -> tuple[Checkpoint, list[str]]:
-    """The model to build from, and the command line's words that name it."""
+    """Opens the model to build from; returns it, and the command line's words that name it."""
     from mobilevlm.checkpoint.checkpoint import open_checkpoint
     from mobilevlm.export.split.random_checkpoint import random_checkpoint
 

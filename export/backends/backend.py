@@ -1,4 +1,4 @@
-"""The contract of a backend, and the look-up of one by the name of its folder.
+"""Contract of a backend, and the look-up of one by the name of its folder.
 
 A backend is a folder beside this file whose `backend.py` holds one object, `BACKEND`; targets name the folder
 (`engines/targets.py`). Neither this file nor a `backend.py` imports PyTorch or ONNX before it writes: a command line is
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """What builds bundles for one runtime; methods with a body are for backends that have nothing of the kind.
+    """Builder of bundles for one runtime; methods with a body are for backends that have nothing of the kind.
 
     The object that `backend_of` returns has the defaults of all options; `check` returns one with those of a command
     line.

@@ -1,4 +1,4 @@
-"""What passes between a build, a backend and a phone kit."""
+"""Results that a build, a backend and a phone kit pass to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN = "image_encode", "prompt", "token"
 
 @dataclass(frozen=True)
 class Compilation:
-    """What a backend made of the verified stages.
+    """Result of compiling the verified stages.
 
     Attributes:
         compiled: the manifest's field of this name: what graphs were compiled for and with.

@@ -29,7 +29,7 @@ NEVER = -1e9  # added to a score whose key comes later
 
 @dataclass(frozen=True)
 class Positions:
-    """What depends on where rows stand: RoPE's tables (1, 1, S, Dh), and what is added to scores (1, 1, S, P + S)."""
+    """Tensors that depend on the rows' positions: RoPE's tables (1, 1, S, Dh), and the mask (1, 1, S, P + S)."""
 
     cos: str
     sin: str
@@ -102,7 +102,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query, key = (_turn(graph, split(graph, rows, n, dim), at, dim) for rows, n in ((query, heads), (key, kv_heads)))
+    query, key = (_rotate(graph, split(graph, rows, n, dim), at, dim) for rows, n in ((query, heads), (key, kv_heads)))
     parts = []
     for part, rows in zip(CACHE_PARTS, (key, split(graph, value, kv_heads, dim)), strict=True):
         ort_prefill.quantize_rows(graph, join(graph, rows, kv_heads * dim), cache, layer, part)
@@ -117,7 +117,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), values), heads * dim)
 
 
-def _turn(graph: Graph, x: str, at: Positions, dim: int) -> str:
+def _rotate(graph: Graph, x: str, at: Positions, dim: int) -> str:
     """RoPE of (1, H, S, Dh)."""
     minus = graph.once("minus", lambda: graph.constant(np.array(-1.0)))
     turned = [graph.op("Mul", columns(graph, x, dim // 2, END), minus), columns(graph, x, 0, dim // 2)]

@@ -61,8 +61,8 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     """
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query = _turn(graph, query, tables, heads)
-    key = _turn(graph, key, tables, kv_heads)
+    query = _rotate(graph, query, tables, heads)
+    key = _rotate(graph, key, tables, kv_heads)
     before = []
     for part, rows in zip(CACHE_PARTS, (key, value), strict=True):
         quantize_rows(graph, rows, cache, layer, part)
@@ -76,7 +76,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return graph.ops("MultiHeadAttention", inputs, outputs, ORT_DOMAIN, num_heads=heads, unidirectional=1)[0]
 
 
-def _turn(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
+def _rotate(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
     """RoPE, from the position behind the past on."""
     return graph.op("RotaryEmbedding", rows, PAST_LENGTH, *tables, domain=ORT_DOMAIN, num_heads=heads)
 

@@ -1,4 +1,4 @@
-"""`ort` for a target with XNNPACK: a picture's queries, keys and values get their biases from their own layers.
+"""`ort` for a target with XNNPACK: an image's queries, keys and values get their biases from their own layers.
 
 XNNPACK takes no product of three dimensions, but ONNX Runtime turns a product of fixed sizes with a bias added to it
 into a `Gemm` of two before it asks (core/optimizer/matmul_add_fusion.cc), which XNNPACK does take. With the biases in

@@ -143,8 +143,8 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query = scaled(graph, _turn(graph, split(graph, query, heads, dim), tables, dim), dim)
-    key = _turn(graph, split(graph, key, kv_heads, dim), tables, dim)
+    query = scaled(graph, _rotate(graph, split(graph, query, heads, dim), tables, dim), dim)
+    key = _rotate(graph, split(graph, key, kv_heads, dim), tables, dim)
     key = graph.op("Transpose", key, perm=[0, 1, 3, 2], out=new_rows(layer, "key"))
     value = graph.op("Transpose", apart(graph, value, kv_heads, dim), perm=[0, 2, 1, 3], out=new_rows(layer, "value"))
     # Query heads that read the same keys become rows of one head; a 0 keeps the size there is.
@@ -158,7 +158,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return join(graph, reshape(graph, graph.op("Add", before, among), [1, heads, -1, dim]), heads * dim)
 
 
-def _turn(graph: Graph, x: str, tables: list[str], dim: int) -> str:
+def _rotate(graph: Graph, x: str, tables: list[str], dim: int) -> str:
     """RoPE of (1, H, S, Dh): the second table has the sign that the turned halves need."""
     halves = [columns(graph, x, dim // 2, END), columns(graph, x, 0, dim // 2)]
     across = graph.op("Mul", graph.op("Concat", *halves, axis=-1), tables[1])

@@ -129,7 +129,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     rows = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
     spare = graph.once("spare rows", lambda: graph.constant(np.zeros((1, SPARE_ROWS, heads * dim))))
     rows = _reshape(graph, _cut(graph, rows, SPARE_ROWS, END, 1), [1, -1, heads + 2 * kv_heads, dim])
-    turned = _turn(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
+    turned = _rotate(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
     query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), _scale(graph, dim))
     query, key = graph.narrow(query), graph.narrow(_cut(graph, turned, heads, END, 2))
     value = _cut(graph, rows, heads + kv_heads, END, 2)
@@ -152,7 +152,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return graph.op("Concat", spare, mixed, axis=1)
 
 
-def _turn(graph: Graph, x: str, dim: int) -> str:
+def _rotate(graph: Graph, x: str, dim: int) -> str:
     """RoPE of (1, S, H, Dh), float32: the second table has the sign that the swapped halves need."""
     x = graph.wide(x)
     halves = [_cut(graph, x, dim // 2, END, 3), _cut(graph, x, 0, dim // 2, 3)]
@@ -161,13 +161,13 @@ def _turn(graph: Graph, x: str, dim: int) -> str:
 
 
 def _scale(graph: Graph, dim: int) -> str:
-    """What float32 queries are multiplied by: float16 has it only roughly."""
+    """Factor of float32 queries: float16 has it only roughly."""
     value = np.array(dim**-0.5, np.float32)
     return graph.once("scale", lambda: graph.initializer("attention.scale", value))
 
 
 def _grouped(graph: Graph, x: str, config: ModelConfig) -> str:
-    """(1, H, S, n) as (1, kv heads, H / kv heads * S, n)."""
+    """Reshapes (1, H, S, n) to (1, kv heads, H / kv heads * S, n)."""
     if config.num_key_value_heads == config.num_attention_heads:
         return x
     return _reshape(graph, x, [1, config.num_key_value_heads, -1, 0])

@@ -40,7 +40,7 @@ def no_magnitudes(name: str) -> Magnitudes | None:
 
 
 class LinearForm(Protocol):
-    """What writes the product of a linear layer into a graph."""
+    """Way to write the product of a linear layer into a graph."""
 
     def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
         """Writes `x @ weight.T`; the bias is the caller's.
@@ -83,7 +83,7 @@ class FactoredForm(Protocol):
 
 
 class Precision(LinearForm, Protocol):
-    """The contents of a precision module."""
+    """Contents of a precision module."""
 
     TOLERANCE: float
     BYTES: float
@@ -125,7 +125,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._once: dict[str, Any] = {}
-        # A layer, the projector or the head to the tensor behind it: where what coding costs is looked at.
+        # A layer, the projector or the head to the tensor behind it: where the cost of quantising is looked at.
         self.blocks: dict[str, str] = {}
         # What no value of a tensor is below, where its operator says so: it need not be looked for.
         self.lowest: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""How one tensor of a stage compares with a reference, and when that is good enough."""
+"""Difference of a stage's tensor from its reference, and when it is acceptable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VerificationError(UserError):
 
 @dataclass(frozen=True)
 class Difference:
-    """How one tensor of one stage compares with PyTorch.
+    """Difference of one tensor of one stage from PyTorch's.
 
     The tolerance is a fraction of `max_abs_reference`; `snr_db` is the reference's power over that of the difference,
     in decibels, and `floor_db` the least that its precision must leave of it (`written_form.py`).
@@ -75,7 +75,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a bundle records of its check.
+    """Result of a bundle's verification.
 
     Attributes:
         differences: how each tensor compares.
@@ -107,7 +107,7 @@ def difference(
 
 
 def require(differences: Sequence[Difference]) -> None:
-    """Refuse stages that differ too much.
+    """Refuses stages that differ too much.
 
     Raises:
         VerificationError: names them.
@@ -118,7 +118,7 @@ def require(differences: Sequence[Difference]) -> None:
 
 
 def require_room(peaks: Sequence[Peak]) -> None:
-    """Refuse values that float16 has no room for.
+    """Refuses values that float16 has no room for.
 
     Raises:
         VerificationError: names the graph, the node and the precision that helps.

@@ -1,4 +1,4 @@
-"""The contract of what runs the stages that a build has written, to verify them: each backend has its own."""
+"""Contract of what runs the stages that a build has written, to verify them; each backend has its own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 
 HALF_MAX = float(np.finfo(np.float16).max)
-# Of float16's range: other pictures and questions go further than the ones that were tried.
+# Part of float16's range: other images and questions go further than the ones that were tried.
 HEADROOM = 4.0
 
 
 @dataclass(frozen=True)
 class Peak:
-    """How large a float16 value of a graph got, and the node that makes it."""
+    """Largest float16 value of a graph on the sample, and the node that makes it."""
 
     graph: str
     node: str
@@ -23,7 +23,7 @@ class Peak:
 
     @property
     def fits(self) -> bool:
-        """Whether float16 has it, with room for what was not tried."""
+        """Whether float16 has it, with `HEADROOM` for what was not tried."""
         return isfinite(self.largest) and self.largest * HEADROOM <= HALF_MAX
 
 

@@ -52,7 +52,7 @@ class WeightFault:
 
 @dataclass(frozen=True)
 class WeightCheck:
-    """What was found in a stage's graphs.
+    """Result of comparing a stage's weights.
 
     Attributes:
         noise: layer to the power of its weights' error over that of its weights.
@@ -69,7 +69,7 @@ def check_weights(
     expected: Iterable[str],
     tables: Mapping[str, np.ndarray],
 ) -> WeightCheck:
-    """Compare a stage's graphs with the tensors they were written from.
+    """Compares a stage's graphs with the tensors they were written from.
 
     Args:
         graphs: by file name.
@@ -108,7 +108,7 @@ def check_weights(
 
 
 def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int) -> dict[str, np.ndarray]:
-    """Tables that graphs hold in another form than the checkpoint.
+    """Computes the tables that graphs hold in another form than the checkpoint.
 
     Args:
         config: the model.
@@ -165,7 +165,7 @@ def is_close(got: np.ndarray, wanted: np.ndarray, step: np.ndarray | float = 0.0
 
 
 def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
-    """The error's power over the weight's, and what is wrong; nothing where nothing is."""
+    """Relative power of a weight's error, and what is wrong with it; empty where nothing is."""
     weight, step = written.weight, written.step
     if weight.shape != exact.shape:
         return 1.0, f"has the shape {weight.shape} and not {exact.shape}"

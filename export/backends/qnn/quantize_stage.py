@@ -21,7 +21,7 @@ from ...verification.tensor_ranges import Ranges
 from .qdq import Quantizer
 from .sensitivity import Feed, Piece, Sensitivity, block_of, compare
 
-# Of what calibration saw: a picture of another kind goes further, and one bit of sixteen costs nothing.
+# Beyond what calibration saw: an image of another kind goes further, and one bit of sixteen costs nothing.
 HEADROOM = 2.0
 OPSET = 23  # the first with RMSNormalization
 WORST = 0.25  # of a stage's blocks get 16-bit weights at a time
@@ -68,7 +68,7 @@ class _Mixed:
 
 @runtime_checkable
 class _Budgeted(Protocol):
-    """What a precision for NPUs has beside `split.graph.Precision`: the signal that a stage must keep, in dB."""
+    """Fact of a precision for NPUs: the signal to noise that a stage in it must keep, in dB."""
 
     BUDGET_DB: float
 

@@ -25,7 +25,7 @@ STALE = 30.0
 
 
 class WatchedGraph:
-    """A graph that runs, and remembers how large its float16 values got.
+    """A graph that runs, and records how large its float16 values get.
 
     Args:
         path: of the ONNX file; its weights, and its form with float32 arithmetic, are beside it.
@@ -41,7 +41,7 @@ class WatchedGraph:
         self._weights = [Pages(path.with_name(name).resolve()) for name in external_files(model)]
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name."""
+        """Runs the graph: inputs by name to outputs by name."""
         try:
             if self._ranges:
                 return self._ranges.run(feed)
@@ -51,7 +51,7 @@ class WatchedGraph:
                 pages.release()
 
     def peak(self) -> Peak | None:
-        """The largest; None where nothing is float16."""
+        """Returns the largest float16 value; None where nothing is float16."""
         if self._ranges is None:
             return None
         sizes = {name: max(-low, high) for name, (low, high) in self._ranges.found().items()}
