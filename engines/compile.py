@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="compile.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py on any machine")
+    self.add_argument(
+        "engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')} on any machine"
+    )
     self.add_argument(
         "--capability",
         nargs="+",

@@ -26,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from math import prod
 from multiprocessing import get_context
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.tensorrt.counted import Call, Counted
@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
+    self.add_argument(
+        "engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')} for a TensorRT target"
+    )
     self.add_argument(
         "--capability",
         nargs="+",
@@ -102,7 +104,7 @@ def _judged(path: Path, profiles: list[Profile], capability: str) -> Judgement:
         except BrokenProcessPool:
             raise UserError(
                 f"building {path} was killed, most likely for want of memory: close other programs, or build the "
-                "bundle with more pieces (build_engines.py --blocks)"
+                f"bundle with more pieces ({command('export/build_engines.py', '--blocks', 'N')})"
             ) from None
 
 

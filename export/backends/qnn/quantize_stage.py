@@ -12,6 +12,7 @@ import onnx
 import torch
 from tqdm import tqdm
 
+from mobilevlm.commands import command
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import Run
 
@@ -101,7 +102,7 @@ def write_quantized(stage: Stage, directory: Path, may_be_exact: bool, progress:
     if found[-1].snr_db < budget:
         _say(
             f"{stage.name} keeps {found[-1].snr_db:.1f} dB on calibration data, less than its budget of {budget:.0f}: "
-            "compare answers (eval/compare.py), or calibrate on data of your own (--calibration)"
+            f"compare answers ({command('eval/compare.py')}), or calibrate on data of your own (--calibration)"
         )
     for piece, name, model in zip(wanted, stage.pieces, models, strict=True):
         piece.path.unlink()
