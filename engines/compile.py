@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="compile.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py on any machine")
+    self.add_argument(
+        "engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')} on any machine"
+    )
     self.add_argument(
         "--capability",
         nargs="+",
@@ -128,7 +130,7 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     run_command(parser(), _compile, arguments)
 
 

@@ -26,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from math import prod
 from multiprocessing import get_context
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, VISION, onnx_file, past, weights_file
 from mobilevlm.engines.tables import markdown_lines, markdown_row
@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     self = argparse.ArgumentParser(
         prog="judge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    self.add_argument("engine", metavar="DIR", help="the bundle, made by export/build_engines.py for a TensorRT target")
+    self.add_argument(
+        "engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')} for a TensorRT target"
+    )
     self.add_argument(
         "--capability",
         nargs="+",
@@ -78,7 +80,14 @@ def require_graphs(bundle: Bundle) -> None:
 
 
 def judgements(bundle: Bundle, capability: str = CAPABILITY) -> Iterator[tuple[str, Judgement]]:
-    """What the builder makes of each of a bundle's graphs.
+    """Asks the builder about each of a bundle's graphs.
+
+    Args:
+        bundle: for TensorRT.
+        capability: of the GPU to build for, such as SM86.
+
+    Returns:
+        Graph and what became of it, one by one.
 
     Raises:
         BundleError: the bundle has none.
@@ -96,12 +105,18 @@ def _judged(path: Path, profiles: list[Profile], capability: str) -> Judgement:
         except BrokenProcessPool:
             raise UserError(
                 f"building {path} was killed, most likely for want of memory: close other programs, or build the "
-                "bundle with more pieces (build_engines.py --blocks)"
+                f"bundle with more pieces ({command('export/build_engines.py', '--blocks', 'N')})"
             ) from None
 
 
 def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
-    """What each optimization profile amounts to: of vision one, of a decoder as in `profiles.decoder_profiles`."""
+    """Counts what each optimization profile amounts to: one of vision, a decoder's as in `profiles.decoder_profiles`.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     if part == VISION:
         return [count(judged.kernels, 0, sys.maxsize)]
     name = past(bundle.manifest.parts[part][0], CACHE_PARTS[0])
@@ -110,13 +125,25 @@ def all_counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
 
 
 def counts(bundle: Bundle, part: str, judged: Judgement) -> list[Count]:
-    """What a prompt and a token behind the longest past amount to; of vision, a picture."""
+    """Counts what a prompt, and a token behind the longest past, amount to; of vision, an image.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     found = all_counts(bundle, part, judged)
     return found if part == VISION else [found[len(found) // 2 - 1], found[-1]]
 
 
 def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
-    """The same of all profiles, for people who want to compute with it."""
+    """Returns kernels and bytes of every optimization profile, to compute with.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        judged: what the builder made of it.
+    """
     found = all_counts(bundle, part, judged)
     sizes = [(0, 0)]
     if part != VISION:
@@ -126,7 +153,14 @@ def calls(bundle: Bundle, part: str, judged: Judgement) -> list[Call]:
 
 
 def row(bundle: Bundle, part: str, capability: str, judged: Judgement) -> str:
-    """A line of the table under `HEADER`."""
+    """Returns a line of the table under `HEADER`.
+
+    Args:
+        bundle: that holds the graph.
+        part: the graph.
+        capability: of the GPU it was built for.
+        judged: what the builder made of it.
+    """
     if judged.problems:
         nothing = [""] * (len(TITLES) - 4)
         return markdown_row([part, capability, f"{judged.version}: refused", *nothing, f"{judged.seconds:.0f}"])
@@ -145,7 +179,7 @@ def table(
     capabilities: Sequence[str] = (CAPABILITY,),
     note: Callable[[str, Judgement], object] = lambda *_: None,
 ) -> Iterator[str]:
-    """The table, line by line as the builder goes on.
+    """Yields the table, line by line as the builder goes on.
 
     Args:
         bundle: whose graphs it is given.
@@ -183,7 +217,7 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     run_command(parser(), _judge, arguments)
 
 

@@ -27,7 +27,8 @@ from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
 from mobilevlm.engines.targets import TARGETS, Target, parse_precision
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.export.backends.backend import Backend, Built, backend_of, backends
+from mobilevlm.export.backends.backend import Backend, backend_of, backends
+from mobilevlm.export.backends.results import Built
 from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
 
 
 def _opened(arguments: argparse.Namespace, stack: ExitStack) -> tuple[Checkpoint, list[str]]:
-    """The model to build from, and the command line's words that name it."""
+    """Opens the model to build from; returns it, and the command line's words that name it."""
     from mobilevlm.checkpoint.checkpoint import open_checkpoint
     from mobilevlm.export.split.random_checkpoint import random_checkpoint
 

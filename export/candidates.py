@@ -1,4 +1,4 @@
-"""`--precision auto`: a bundle for each precision that may be worth having, and what a board chooses by."""
+"""Candidates of `--precision auto`: a bundle for each precision, and the data that a board chooses by."""
 
 from __future__ import annotations
 

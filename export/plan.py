@@ -29,7 +29,7 @@ SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a command line asks for.
+    """Request for one build, as a command line makes it.
 
     Attributes:
         checkpoint: the opened model.

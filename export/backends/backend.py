@@ -1,4 +1,4 @@
-"""The contract of a backend, and the look-up of one by the name of its folder.
+"""Contract of a backend, and the look-up of one by the name of its folder.
 
 A backend is a folder beside this file whose `backend.py` holds one object, `BACKEND`; targets name the folder
 (`engines/targets.py`). Neither this file nor a `backend.py` imports PyTorch or ONNX before it writes: a command line is
@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mobilevlm.commands import command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.targets import TARGETS, Target
+
+from .results import Built, Compilation, PhoneMeasure
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,65 +26,9 @@ if TYPE_CHECKING:
     from ..verification.written_weights import Written
     from .stage_plan import StagePlan
 
-# What a phone kit measures, as its `run.sh` knows it: an image, a prompt of `PROMPT_ROWS` tokens, the token behind it.
-PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN = "image_encode", "prompt", "token"
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """What a backend made of the verified stages.
-
-    Attributes:
-        compiled: the manifest's field of this name: what graphs were compiled for and with.
-        spare: files that the device does without from now on.
-        report: Markdown for the end of `report.md`.
-    """
-
-    compiled: dict[str, str] = field(default_factory=dict)
-    spare: list[str] = field(default_factory=list)
-    report: str = ""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A finished build, as the hints about what comes next need it.
-
-    Attributes:
-        target: the device it was built for.
-        out: directory of the bundle, or of the folder of candidates.
-        has_vision: whether the model takes images.
-        has_candidates: whether it is a folder of candidates, of which the device keeps one.
-    """
-
-    target: Target
-    out: Path
-    has_vision: bool
-    has_candidates: bool
-
-    @property
-    def chat(self) -> str:
-        """The command line that asks the model a question."""
-        image = ("--image", "FILE") if self.has_vision else ()
-        return command("runtime/chat.py", "--engine", self.out, *image, "--prompt", "TEXT")
-
-
-@dataclass(frozen=True)
-class PhoneMeasure:
-    """One measurement of a phone kit.
-
-    Attributes:
-        name: what is measured, as the kit's script knows it.
-        provider: ONNX Runtime's execution provider: `cpu`, `xnnpack` or `qnn`.
-        graph: file name of the graph that runs.
-    """
-
-    name: str
-    provider: str
-    graph: str
-
 
 class Backend(Protocol):
-    """What builds bundles for one runtime; methods with a body are for backends that have nothing of the kind.
+    """Builder of bundles for one runtime; methods with a body are for backends that have nothing of the kind.
 
     The object that `backend_of` returns has the defaults of all options; `check` returns one with those of a command
     line.

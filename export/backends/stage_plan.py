@@ -1,4 +1,4 @@
-"""What a backend's writer is given: the model, and the form that its stages get."""
+"""Plan of a bundle's stages, as a backend's writer gets it: the model, and the form of its graphs."""
 
 from __future__ import annotations
 

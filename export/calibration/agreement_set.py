@@ -1,4 +1,4 @@
-"""What a board compares candidates by: conversations, and the tokens PyTorch finds likeliest in their answers."""
+"""Data that a board compares candidates on: conversations, and PyTorch's likeliest tokens in their answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Talk:
     """A conversation as it is written.
 
     Attributes:
-        ids: of its tokens, -200 for a picture.
+        ids: of its tokens, -200 for an image.
         answers: places of the answers' tokens among them.
     """
 
@@ -34,7 +34,7 @@ class Talk:
 
 
 def held_back(conversations: Conversations) -> tuple[Conversations, Conversations]:
-    """Conversations to calibrate on, and others to check with; the same where there are few."""
+    """Splits conversations into those to calibrate on and those to check with; the same where there are few."""
     rows = conversations.rows
     if len(rows) < CHECKED:
         return conversations, conversations
@@ -43,16 +43,20 @@ def held_back(conversations: Conversations) -> tuple[Conversations, Conversation
 
 
 def make_check(checkpoint: Checkpoint, conversations: Conversations) -> dict[str, np.ndarray]:
-    """Questions to a bundle, and PyTorch's answers in float32.
+    """Makes questions to a bundle, and PyTorch's answers in float32.
+
+    Args:
+        checkpoint: the model.
+        conversations: with their answers.
 
     Returns:
-        ids: of all conversations, one behind the other, (T,) int64, -200 for a picture; `lengths` (C,) of each.
+        ids: of all conversations, one behind the other, (T,) int64, -200 for an image; `lengths` (C,) of each.
         pixel_values: (P, 3, H, H) float32 in the order in which they are shown; missing for a text-only model.
         rows: those of a conversation behind which an answer's token comes, (A,) int64; `counts` (C,) of each.
         tokens: PyTorch's likeliest there, (A,) int64, each behind the conversation as it is written.
 
     Raises:
-        UserError: a picture cannot be opened.
+        UserError: an image cannot be opened.
     """
     config, tokenizer, model = checkpoint.config, checkpoint.tokenizer(), streamed_model(checkpoint)
     talks, pixels = [], []

@@ -1,7 +1,7 @@
-"""Calibration data: conversations about pictures, as the decoder reads them.
+"""Calibration data: conversations about images, as the decoder reads them.
 
 The data is LLaVA-style JSON, `[{"image": "a.jpg", "conversations": [{"from": "human" | "gpt", "value": ...}]}]`, its
-pictures beside it, of the kind the model will have; the first of them are taken. The default's are the first of the
+images beside it, of the kind the model will have; the first of them are taken. The default's are the first of the
 demo's training data (`train/demo/make_data.py`).
 """
 
@@ -33,17 +33,21 @@ MOST_CONVERSATIONS, MOST_TOKENS = 32, 512
 
 @dataclass(frozen=True)
 class Conversations:
-    """What was read: the file, beside which the pictures are, and its rows."""
+    """Rows of a file of conversations, and its path, beside which the images are."""
 
     path: Path
     rows: list[dict[str, Any]]
 
 
 def read_conversations(path: Path, most: int = MOST_CONVERSATIONS) -> Conversations:
-    """The first rows of a file, `most` at most.
+    """Reads the first rows of a file.
+
+    Args:
+        path: LLaVA-style JSON, its images beside it.
+        most: rows that are taken.
 
     Raises:
-        UserError: it is no such file, or names pictures that are not there; says what a row has to be.
+        UserError: it is no such file, or names images that are not there; says what a row has to be.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -73,10 +77,14 @@ def _problem(row: Any, folder: Path) -> str | None:
 
 
 def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch.Tensor]:
-    """Conversations as the decoder reads them, (1, T, D) float32 each; pictures are left out for a text-only model.
+    """Embeds conversations as the decoder reads them, (1, T, D) float32 each; a text-only model's have no images.
+
+    Args:
+        checkpoint: the model.
+        conversations: their images are beside the file.
 
     Raises:
-        UserError: a picture cannot be opened.
+        UserError: an image cannot be opened.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer()
     ids, images = [], []
@@ -112,5 +120,5 @@ def _conversation(row: dict[str, Any], num_images: int) -> Conversation:
 
 
 def _encoded(model: MobileVLM, images: list[Image.Image], spec: ImageSpec) -> list[torch.Tensor]:
-    """All in one batch: every weight is read once."""
+    """Projected embeddings of all images in one batch: every weight is read once."""
     return model.encode_images(torch.cat([torch.from_numpy(preprocess(image, spec)) for image in images]))

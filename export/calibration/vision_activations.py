@@ -1,4 +1,4 @@
-"""How large the values get that CLIP's linear layers read, when pictures are run through it: for int8 ranges."""
+"""Magnitudes of what CLIP's linear layers read when images are run through it: for int8 ranges."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..split.streamed_model import streamed_model
 from .conversations import Conversations
 
 
-def shows_pictures(source: Conversations) -> bool:
-    """Whether conversations are about any."""
+def shows_images(source: Conversations) -> bool:
+    """Whether conversations are about any image."""
     return any(as_list(row.get("image")) for row in source.rows)
 
 
-def pictures(source: Conversations) -> list[Path]:
-    """Those that conversations are about.
+def image_files(source: Conversations) -> list[Path]:
+    """Returns the files of the images that conversations are about.
 
     Raises:
         UserError: there are none.
@@ -36,12 +36,12 @@ def pictures(source: Conversations) -> list[Path]:
 def vision_magnitudes(
     checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], source: Conversations
 ) -> dict[str, Magnitudes]:
-    """Of what each linear layer of the vision tower reads, by the layer's name.
+    """Gathers the magnitudes of what each linear layer of the vision tower reads, by the layer's name.
 
     Args:
         checkpoint: the model.
         tensors: its weights, balanced where the ones that are quantised are.
-        source: whose pictures are shown.
+        source: conversations, whose images are shown.
     """
     spec, found = ImageSpec.of(checkpoint.config), {}
     model = streamed_model(checkpoint, tensors)
@@ -50,7 +50,7 @@ def vision_magnitudes(
             seen = found[f"model.vision_tower.{name}"] = Magnitudes()
             module.register_forward_pre_hook(lambda _, read, to=seen: to.add(read[0]))
     # All in one batch: every weight is read once.
-    batch = torch.cat([torch.from_numpy(preprocess(load_image(file), spec)) for file in pictures(source)])
+    batch = torch.cat([torch.from_numpy(preprocess(load_image(file), spec)) for file in image_files(source)])
     with torch.inference_mode():
         model.encode_images(batch)
     return found

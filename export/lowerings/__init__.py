@@ -1,1 +1,1 @@
-"""How attention, norms and the kv cache are written for one family of runtimes; the decoder itself is defined once."""
+"""Lowerings: attention, norms and the kv cache as one family of runtimes has them; the decoder is defined once."""

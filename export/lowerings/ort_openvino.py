@@ -29,7 +29,7 @@ NEVER = -1e9  # added to a score whose key comes later
 
 @dataclass(frozen=True)
 class Positions:
-    """What depends on where rows stand: RoPE's tables (1, 1, S, Dh), and what is added to scores (1, 1, S, P + S)."""
+    """Tensors that depend on the rows' positions: RoPE's tables (1, 1, S, Dh), and the mask (1, 1, S, P + S)."""
 
     cos: str
     sin: str
@@ -37,9 +37,19 @@ class Positions:
 
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
-    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width).
+    """Writes bidirectional attention of (1, P, H) rows to themselves.
 
     One product makes all three, which are told apart behind the move that each needs anyhow.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, P, H).
+        layers: checkpoint layers of query, key and value, without `.weight`.
+        heads: of the tower.
+        width: of all heads together, H.
+
+    Returns:
+        Name of the output, (1, P, H).
     """
     dim = width // heads
     shape = graph.once("qkv", lambda: graph.constant(np.array([1, -1, len(layers), heads, dim])))
@@ -50,7 +60,18 @@ def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, wi
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Positions:
-    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; work out the positions."""
+    """Declares the inputs and new rows of decoder layers, and works out the positions.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        cache: the kv cache.
+        rows: name of the first input, `inputs_embeds` or `hidden_states`.
+        layers: of the decoder, in this graph.
+
+    Returns:
+        What depends on where rows stand.
+    """
     cos, sin = ort_prefill.declare_inputs(graph, config, cache, rows, layers)
     stop = graph.op("Add", PAST_LENGTH, graph.op("Shape", rows, start=1, end=2))
     here, axes = (PAST_LENGTH, stop), [graph.constant(np.array([axis])) for axis in (0, 1)]
@@ -66,10 +87,22 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, at: Positions) -> str:
-    """Causal attention of (1, S, D) rows to themselves and the past; (1, S, H * Dh)."""
+    """Writes causal attention of rows to themselves and to the past.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        layer: of the decoder.
+        config: the model.
+        cache: the kv cache.
+        at: what `declare_inputs` returned.
+
+    Returns:
+        Name of the output, (1, S, H * Dh).
+    """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query, key = (_turn(graph, split(graph, rows, n, dim), at, dim) for rows, n in ((query, heads), (key, kv_heads)))
+    query, key = (_rotate(graph, split(graph, rows, n, dim), at, dim) for rows, n in ((query, heads), (key, kv_heads)))
     parts = []
     for part, rows in zip(CACHE_PARTS, (key, split(graph, value, kv_heads, dim)), strict=True):
         ort_prefill.quantize_rows(graph, join(graph, rows, kv_heads * dim), cache, layer, part)
@@ -84,7 +117,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), values), heads * dim)
 
 
-def _turn(graph: Graph, x: str, at: Positions, dim: int) -> str:
+def _rotate(graph: Graph, x: str, at: Positions, dim: int) -> str:
     """RoPE of (1, H, S, Dh)."""
     minus = graph.once("minus", lambda: graph.constant(np.array(-1.0)))
     turned = [graph.op("Mul", columns(graph, x, dim // 2, END), minus), columns(graph, x, 0, dim // 2)]

@@ -23,7 +23,18 @@ FLOAT, INT8, INT64 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT64
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
-    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; return RoPE's tables."""
+    """Declares the inputs and new rows of decoder layers.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        cache: the kv cache.
+        rows: name of the first input, `inputs_embeds` or `hidden_states`.
+        layers: of the decoder, in this graph.
+
+    Returns:
+        Names of RoPE's tables of cosines and sines.
+    """
     graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(PAST_LENGTH, INT64, [1])
     width = config.num_key_value_heads * config.head_dim
@@ -35,11 +46,23 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
-    """Causal attention of (1, S, D) rows to themselves and the past; (1, S, H * Dh)."""
+    """Writes causal attention of rows to themselves and to the past.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        layer: of the decoder.
+        config: the model.
+        cache: the kv cache.
+        tables: what `declare_inputs` returned.
+
+    Returns:
+        Name of the output, (1, S, H * Dh).
+    """
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query = _turn(graph, query, tables, heads)
-    key = _turn(graph, key, tables, kv_heads)
+    query = _rotate(graph, query, tables, heads)
+    key = _rotate(graph, key, tables, kv_heads)
     before = []
     for part, rows in zip(CACHE_PARTS, (key, value), strict=True):
         quantize_rows(graph, rows, cache, layer, part)
@@ -53,7 +76,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return graph.ops("MultiHeadAttention", inputs, outputs, ORT_DOMAIN, num_heads=heads, unidirectional=1)[0]
 
 
-def _turn(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
+def _rotate(graph: Graph, rows: str, tables: list[str], heads: int) -> str:
     """RoPE, from the position behind the past on."""
     return graph.op("RotaryEmbedding", rows, PAST_LENGTH, *tables, domain=ORT_DOMAIN, num_heads=heads)
 
@@ -94,7 +117,15 @@ def cache_scale(graph: Graph, config: ModelConfig, cache: CacheForm, layer: int,
 
 
 def head_of_query(graph: Graph, config: ModelConfig) -> str:
-    """Which key and value head each query head reads."""
+    """Adds the key and value head that each query head reads.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+
+    Returns:
+        Name of the indices, (H,) int64.
+    """
     readers = config.num_attention_heads // config.num_key_value_heads
     return graph.once("spread", lambda: graph.constant(np.arange(config.num_attention_heads) // readers))
 

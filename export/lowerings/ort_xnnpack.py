@@ -1,4 +1,4 @@
-"""`ort` for a target with XNNPACK: a picture's queries, keys and values get their biases from their own layers.
+"""`ort` for a target with XNNPACK: an image's queries, keys and values get their biases from their own layers.
 
 XNNPACK takes no product of three dimensions, but ONNX Runtime turns a product of fixed sizes with a bias added to it
 into a `Gemm` of two before it asks (core/optimizer/matmul_add_fusion.cc), which XNNPACK does take. With the biases in
@@ -16,6 +16,17 @@ __all__ = ["add_norm", "attention", "declare_inputs", "last_position", "norm", "
 
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
-    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    """Writes bidirectional attention of (1, P, H) rows to themselves.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, P, H).
+        layers: checkpoint layers of query, key and value, without `.weight`.
+        heads: of the tower.
+        width: of all heads together, H.
+
+    Returns:
+        Name of the output, (1, P, H).
+    """
     qkv = [graph.linear(x, layer) for layer in layers]
     return graph.op("MultiHeadAttention", *qkv, domain=ORT_DOMAIN, num_heads=heads)

@@ -28,36 +28,95 @@ END = 2**31 - 1  # of whatever is sliced
 
 
 def vision_attention(graph: Graph, x: str, layers: Sequence[str], heads: int, width: int) -> str:
-    """Bidirectional attention over the query, key and value that layers make of (1, P, H) rows; (1, P, width)."""
+    """Writes bidirectional attention of (1, P, H) rows to themselves.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, P, H).
+        layers: checkpoint layers of query, key and value, without `.weight`.
+        heads: of the tower.
+        width: of all heads together, H.
+
+    Returns:
+        Name of the output, (1, P, H).
+    """
     query, key, value = (split(graph, graph.linear(x, layer), heads, width // heads) for layer in layers)
     scores = graph.op("MatMul", scaled(graph, query, width // heads), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
     return join(graph, graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value), width)
 
 
 def quick_gelu(graph: Graph, x: str) -> str:
-    """`x * sigmoid(1.702 x)`, CLIP's activation."""
+    """Writes CLIP's activation, `x * sigmoid(1.702 x)`.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input.
+
+    Returns:
+        Name of the output, of the input's shape.
+    """
     steep = graph.op("Mul", x, graph.once("quick_gelu", lambda: graph.constant(np.array(1.702, np.float32))))
     return graph.op("Mul", x, graph.op("Sigmoid", steep))
 
 
 def silu(graph: Graph, x: str) -> str:
-    """`x * sigmoid(x)`."""
+    """Writes `x * sigmoid(x)`.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input.
+
+    Returns:
+        Name of the output, of the input's shape.
+    """
     return graph.op("Mul", x, graph.op("Sigmoid", x))
 
 
 def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
-    """RMSNorm, one operator: its squares have no range of their own that one huge token would take."""
+    """Writes RMSNorm as one operator: its squares have no range of their own that one huge token would take.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Name of the output, (1, S, D).
+    """
     return graph.op("RMSNormalization", x, graph.weight(weight), axis=-1, epsilon=epsilon)
 
 
 def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -> tuple[str, str]:
-    """The RMSNorm of `x + residual`, and that sum."""
+    """Writes the RMSNorm of `x + residual`.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        residual: name of what is added, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Names of the norm and of the sum, (1, S, D) each.
+    """
     total = graph.op("Add", x, residual)
     return norm(graph, total, weight, epsilon), total
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
-    """Declare the inputs (`rows` is the first's name) and new rows of decoder layers; return RoPE's inputs."""
+    """Declares the inputs and new rows of decoder layers.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        cache: the kv cache.
+        rows: name of the first input, `inputs_embeds` or `hidden_states`.
+        layers: of the decoder, in this graph.
+
+    Returns:
+        Names of RoPE's inputs, cosines and sines.
+    """
     graph.input(rows, FLOAT, [1, "sequence", config.hidden_size])
     graph.input(ATTENTION_MASK, FLOAT, [1, 1, "sequence", "columns"])
     tables = [graph.input(name, FLOAT, [1, 1, "sequence", config.head_dim]) for name in (ROPE_COS, ROPE_SIN)]
@@ -69,11 +128,23 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, tables: list[str]) -> str:
-    """Causal attention of (1, S, D) rows to themselves and the cache; (1, S, H * Dh)."""
+    """Writes causal attention of rows to themselves and to the cache.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        layer: of the decoder.
+        config: the model.
+        cache: the kv cache.
+        tables: what `declare_inputs` returned.
+
+    Returns:
+        Name of the output, (1, S, H * Dh).
+    """
     heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     query, key, value = (graph.linear(x, f"model.layers.{layer}.self_attn.{part}_proj") for part in "qkv")
-    query = scaled(graph, _turn(graph, split(graph, query, heads, dim), tables, dim), dim)
-    key = _turn(graph, split(graph, key, kv_heads, dim), tables, dim)
+    query = scaled(graph, _rotate(graph, split(graph, query, heads, dim), tables, dim), dim)
+    key = _rotate(graph, split(graph, key, kv_heads, dim), tables, dim)
     key = graph.op("Transpose", key, perm=[0, 1, 3, 2], out=new_rows(layer, "key"))
     value = graph.op("Transpose", apart(graph, value, kv_heads, dim), perm=[0, 2, 1, 3], out=new_rows(layer, "value"))
     # Query heads that read the same keys become rows of one head; a 0 keeps the size there is.
@@ -87,7 +158,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return join(graph, reshape(graph, graph.op("Add", before, among), [1, heads, -1, dim]), heads * dim)
 
 
-def _turn(graph: Graph, x: str, tables: list[str], dim: int) -> str:
+def _rotate(graph: Graph, x: str, tables: list[str], dim: int) -> str:
     """RoPE of (1, H, S, Dh): the second table has the sign that the turned halves need."""
     halves = [columns(graph, x, dim // 2, END), columns(graph, x, 0, dim // 2)]
     across = graph.op("Mul", graph.op("Concat", *halves, axis=-1), tables[1])
@@ -95,29 +166,90 @@ def _turn(graph: Graph, x: str, tables: list[str], dim: int) -> str:
 
 
 def scaled(graph: Graph, query: str, dim: int) -> str:
+    """Scales queries by 1 / sqrt(Dh).
+
+    Args:
+        graph: receives nodes and weights.
+        query: name of the queries, (1, H, S, Dh).
+        dim: Dh.
+
+    Returns:
+        Name of the scaled queries.
+    """
     scale = graph.once("attention.scale", lambda: graph.constant(np.array(dim**-0.5, np.float32)))
     return graph.op("Mul", query, scale)
 
 
 def split(graph: Graph, x: str, heads: int, dim: int) -> str:
-    """(1, S, H * Dh) to (1, H, S, Dh)."""
+    """Splits rows into heads.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, H * Dh).
+        heads: H.
+        dim: Dh.
+
+    Returns:
+        Name of the output, (1, H, S, Dh).
+    """
     return graph.op("Transpose", apart(graph, x, heads, dim), perm=[0, 2, 1, 3])
 
 
 def apart(graph: Graph, x: str, heads: int, dim: int) -> str:
+    """Splits the last axis of rows into heads.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, H * Dh).
+        heads: H.
+        dim: Dh.
+
+    Returns:
+        Name of the output, (1, S, H, Dh).
+    """
     return reshape(graph, x, [1, -1, heads, dim])
 
 
 def join(graph: Graph, x: str, width: int) -> str:
-    """(1, H, S, Dh) to (1, S, H * Dh)."""
+    """Joins heads into rows.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, H, S, Dh).
+        width: H * Dh.
+
+    Returns:
+        Name of the output, (1, S, H * Dh).
+    """
     return reshape(graph, graph.op("Transpose", x, perm=[0, 2, 1, 3]), [1, -1, width])
 
 
 def reshape(graph: Graph, x: str, shape: list[int]) -> str:
+    """Writes a Reshape.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input.
+        shape: with -1 for the size that follows from the others, 0 for the size there is.
+
+    Returns:
+        Name of the output.
+    """
     return graph.op("Reshape", x, graph.once(f"shape.{shape}", lambda: graph.constant(np.array(shape))))
 
 
 def columns(graph: Graph, x: str, start: int, stop: int) -> str:
+    """Slices the last axis.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input.
+        start: first index.
+        stop: index behind the last, `END` for all.
+
+    Returns:
+        Name of the output.
+    """
     return graph.op("Slice", x, *(_index(graph, at) for at in (start, stop, -1)))
 
 

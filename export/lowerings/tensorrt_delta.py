@@ -37,7 +37,17 @@ class Piece:
 
 
 def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
-    """RMSNorm."""
+    """Writes RMSNorm, in float32 whatever flows.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Name of the output, (1, S, D).
+    """
     x = graph.wide(x)
     last = graph.once("last axis", lambda: graph.constant(np.array([-1])))
     least = graph.once("epsilon", lambda: graph.initializer("rms_norm.epsilon", np.array(epsilon, np.float32)))
@@ -47,18 +57,48 @@ def norm(graph: Graph, x: str, weight: str, epsilon: float) -> str:
 
 
 def add_norm(graph: Graph, x: str, residual: str, weight: str, epsilon: float) -> tuple[str, str]:
-    """The RMSNorm of `x + residual`, and that sum."""
+    """Writes the RMSNorm of `x + residual`.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+        residual: name of what is added, (1, S, D).
+        weight: name of the gain in the checkpoint, (D,).
+        epsilon: added to the mean square.
+
+    Returns:
+        Names of the norm and of the sum, (1, S, D) each.
+    """
     total = graph.op("Add", x, residual)
     return norm(graph, total, weight, epsilon), total
 
 
 def last_position(graph: Graph, x: str) -> str:
-    """The last of (1, S, D) rows."""
+    """Writes the selection of the last row.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, D).
+
+    Returns:
+        Name of the output, (1, 1, D).
+    """
     return _cut(graph, x, -1, END, 1)
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> Piece:
-    """Declare the inputs (`rows` is the first's name, 1 + S of them) and the block of S new rows of decoder layers."""
+    """Declares the inputs, 1 + S rows of them, and the block of S new rows of decoder layers.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+        cache: the kv cache.
+        rows: name of the first input, `inputs_embeds` or `hidden_states`.
+        layers: of the decoder, in this graph.
+
+    Returns:
+        The layers, and the rows for the cache that they make.
+    """
     kv_heads, dim = config.num_key_value_heads, config.head_dim
     graph.input(rows, graph.kind, [1, "sequence", config.hidden_size])
     graph.input(ATTENTION_MASK, graph.kind, [1, 1, "new", "columns"])
@@ -72,7 +112,15 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
 
 
 def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: CacheForm, piece: Piece) -> str:
-    """Causal attention of (1, 1 + S, D) rows, without the spare one, to themselves and the cache.
+    """Writes causal attention of rows, without the spare one, to themselves and to the cache.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, 1 + S, D).
+        layer: of the decoder.
+        config: the model.
+        cache: the kv cache.
+        piece: what `declare_inputs` returned.
 
     Returns:
         (1, 1 + S, H * Dh).
@@ -81,7 +129,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     rows = graph.linear(x, *(f"model.layers.{layer}.self_attn.{part}_proj" for part in "qkv"))
     spare = graph.once("spare rows", lambda: graph.constant(np.zeros((1, SPARE_ROWS, heads * dim))))
     rows = _reshape(graph, _cut(graph, rows, SPARE_ROWS, END, 1), [1, -1, heads + 2 * kv_heads, dim])
-    turned = _turn(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
+    turned = _rotate(graph, _cut(graph, rows, 0, heads + kv_heads, 2), dim)
     query = graph.op("Mul", _cut(graph, turned, 0, heads, 2), _scale(graph, dim))
     query, key = graph.narrow(query), graph.narrow(_cut(graph, turned, heads, END, 2))
     value = _cut(graph, rows, heads + kv_heads, END, 2)
@@ -104,7 +152,7 @@ def attention(graph: Graph, x: str, layer: int, config: ModelConfig, cache: Cach
     return graph.op("Concat", spare, mixed, axis=1)
 
 
-def _turn(graph: Graph, x: str, dim: int) -> str:
+def _rotate(graph: Graph, x: str, dim: int) -> str:
     """RoPE of (1, S, H, Dh), float32: the second table has the sign that the swapped halves need."""
     x = graph.wide(x)
     halves = [_cut(graph, x, dim // 2, END, 3), _cut(graph, x, 0, dim // 2, 3)]
@@ -113,13 +161,13 @@ def _turn(graph: Graph, x: str, dim: int) -> str:
 
 
 def _scale(graph: Graph, dim: int) -> str:
-    """What float32 queries are multiplied by: float16 has it only roughly."""
+    """Factor of float32 queries: float16 has it only roughly."""
     value = np.array(dim**-0.5, np.float32)
     return graph.once("scale", lambda: graph.initializer("attention.scale", value))
 
 
 def _grouped(graph: Graph, x: str, config: ModelConfig) -> str:
-    """(1, H, S, n) as (1, kv heads, H / kv heads * S, n)."""
+    """Reshapes (1, H, S, n) to (1, kv heads, H / kv heads * S, n)."""
     if config.num_key_value_heads == config.num_attention_heads:
         return x
     return _reshape(graph, x, [1, config.num_key_value_heads, -1, 0])

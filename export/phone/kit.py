@@ -50,7 +50,7 @@ def write_kit(bundle: Bundle, out: Path) -> None:
 
 
 def _settings(bundle: Bundle) -> str:
-    """What run.sh has to know, as bash reads it."""
+    """Settings of run.sh, as bash reads them."""
     name, compiled = re.sub(r"[^\w.-]", "_", bundle.manifest.name), bundle.manifest.compiled
     needed = [PROGRAM, LIBRARY]
     if compiled:

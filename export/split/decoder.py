@@ -1,6 +1,6 @@
-"""The decoder stage: LLaMA from inputs_embeds to the logits of the last position, defined once for every lowering.
+"""Decoder stage: LLaMA from inputs_embeds to the logits of the last position, defined once for every lowering.
 
-A prefill of its own is the same layers in another precision and lowering, some to a graph.
+A separate prefill is the same layers in another precision and lowering, some to a graph.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .kv_cache import CacheForm
 
 
 def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache: CacheForm, layers: range) -> None:
-    """Write decoder layers into a graph; behind the last one, the logits.
+    """Writes decoder layers into a graph; behind the last one, the logits.
 
     Args:
         graph: receives nodes and weights.
@@ -63,7 +63,12 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
 
 
 def write_likeliest(graph: Graph, config: ModelConfig) -> None:
-    """Sort out the largest logits behind the last layer: a token can be chosen without copying the others."""
+    """Writes the selection of the largest logits behind the last layer: a token is chosen without copying the others.
+
+    Args:
+        graph: receives nodes and weights.
+        config: the model.
+    """
     count = min(TOP_COUNT, config.vocab_size)
     graph.ops("TopK", [LOGITS, graph.constant(np.array([count]))], [TOP_LOGITS, TOP_TOKENS], axis=-1)
     graph.output(TOP_LOGITS, TensorProto.FLOAT, [1, count])

@@ -17,12 +17,12 @@ from onnx import TensorProto, helper
 
 from mobilevlm.errors import UserError
 
+from .initializers import Initializers
 from .int8_error import Magnitudes
-from .tensor_data import append_external, to_numpy
+from .tensor_data import to_numpy
 
 OPSET = 21
 ORT_DOMAIN = "com.microsoft"
-INLINE_BYTES = 256
 
 
 # Linear layer to the second moments (K, K) float32 of its input on the calibration data; None where there are none.
@@ -40,7 +40,7 @@ def no_magnitudes(name: str) -> Magnitudes | None:
 
 
 class LinearForm(Protocol):
-    """What writes the product of a linear layer into a graph."""
+    """Way to write the product of a linear layer into a graph."""
 
     def linear(self, graph: Graph, x: str, names: tuple[str, ...]) -> str:
         """Writes `x @ weight.T`; the bias is the caller's.
@@ -83,7 +83,7 @@ class FactoredForm(Protocol):
 
 
 class Precision(LinearForm, Protocol):
-    """The contents of a precision module."""
+    """Contents of a precision module."""
 
     TOLERANCE: float
     BYTES: float
@@ -118,15 +118,14 @@ class Graph:
         magnitudes: Callable[[str], Magnitudes | None] = no_magnitudes,
     ):
         self.name, self.tensors, self.precision = name, tensors, precision
-        self.weights_path, self.on_bytes, self.moments = weights_path, on_bytes, moments
-        self.dtype, self.magnitudes, self._opset = np.dtype(dtype), magnitudes, opset
-        self._file = weights_path.open("wb")
+        self.moments, self.magnitudes = moments, magnitudes
+        self.dtype, self._opset = np.dtype(dtype), opset
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: list[TensorProto] = []
+        self._initializers = Initializers(weights_path, on_bytes)
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._once: dict[str, Any] = {}
-        # A layer, the projector or the head to the tensor behind it: where what coding costs is looked at.
+        # A layer, the projector or the head to the tensor behind it: where the cost of quantising is looked at.
         self.blocks: dict[str, str] = {}
         # What no value of a tensor is below, where its operator says so: it need not be looked for.
         self.lowest: dict[str, float] = {}
@@ -135,51 +134,51 @@ class Graph:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._initializers.close()
 
     @property
     def kind(self) -> int:
-        """ONNX's number for `dtype`."""
+        """ONNX's number of `dtype`."""
         return helper.np_dtype_to_tensor_dtype(self.dtype)
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
-        """Declare an input; strings are dynamic dimensions."""
+        """Declares an input; strings are dynamic dimensions."""
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
     def output(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
-        """Declare an output; a node must have been given its name."""
+        """Declares an output; a node must have been given its name."""
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
     def op(self, op_type: str, *inputs: str, domain: str = "", out: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output, called `out` or by a number, and return the output's name."""
+        """Adds a node with one output, called `out` or by a number, and returns the output's name."""
         return self.ops(op_type, inputs, [out or self.fresh(op_type)], domain, **attributes)[0]
 
     def ops(self, op_type: str, inputs: Any, outputs: list[str], domain: str = "", **attributes: Any) -> list[str]:
-        """Add a node with several outputs (an empty name skips one) and return their names."""
+        """Adds a node with several outputs (an empty name skips one) and returns their names."""
         name = f"{len(self._nodes)}_{op_type}"
         self._nodes.append(helper.make_node(op_type, list(inputs), outputs, name=name, domain=domain, **attributes))
         return outputs
 
     def fresh(self, op_type: str) -> str:
-        """A name for an output."""
+        """Returns a new name for an output."""
         return f"{op_type}_{len(self._nodes)}"
 
     def once(self, name: str, write: Callable[[], Any]) -> Any:
-        """What `write` adds and returns, the first time it is asked for under this name; the same again after that."""
+        """Calls `write` the first time that it is asked for under this name, and returns what it returned then."""
         if name not in self._once:
             self._once[name] = write()
         return self._once[name]
 
     def constant(self, value: np.ndarray) -> str:
-        """Add a constant that is not a weight: shapes, axes; numbers and tables in the graph's dtype."""
+        """Adds a constant that is not a weight: shapes, axes; numbers and tables in the graph's dtype."""
         value = np.asarray(value)
         value = value.astype(self.dtype) if np.issubdtype(value.dtype, np.floating) else value
         return self.initializer(f"constant_{len(self._initializers)}", value)
 
     def weight(self, name: str) -> str:
-        """Add a checkpoint tensor as it is, in the graph's dtype: norms, biases, convolutions."""
+        """Adds a checkpoint tensor as it is, in the graph's dtype: norms, biases, convolutions."""
         return self.initializer(name, self.narrowed(name, to_numpy(self.tensors[name])))
 
     def linear(self, x: str, *names: str, factors: str | None = None) -> str:
@@ -217,34 +216,34 @@ class Graph:
         return self.precision.up_to_factors(self, x, names)
 
     def product(self, x: str, *names: str) -> str:
-        """`linear` without its bias."""
+        """Adds `linear` without its bias."""
         return self.precision.linear(self, x, names)
 
     def bias(self, *names: str) -> str:
-        """Add the biases of layers, side by side."""
+        """Adds the biases of layers, side by side."""
         name = f"{names[0]}.bias"
         bias = np.concatenate([to_numpy(self.tensors[f"{one}.bias"]) for one in names])
         return self.initializer(name, self.narrowed(name, bias))
 
     def layer_norm(self, x: str, name: str, epsilon: float) -> str:
-        """LayerNormalization over the last axis, in float32 whatever flows: squares of float16 end at 255."""
+        """Adds a LayerNormalization over the last axis, in float32 whatever flows: squares of float16 end at 255."""
         weights = [self._exact(f"{name}.{part}") for part in ("weight", "bias")]
         y = self.op("LayerNormalization", self.wide(x), *weights, axis=-1, epsilon=epsilon)
         return self.narrow(y)
 
     def wide(self, x: str) -> str:
-        """A value of the graph's dtype in float32."""
+        """Casts a value of the graph's dtype to float32."""
         return x if self.dtype == np.float32 else self.op("Cast", x, to=TensorProto.FLOAT)
 
     def narrow(self, x: str) -> str:
-        """A float32 value in the graph's dtype."""
+        """Casts a float32 value to the graph's dtype."""
         return x if self.dtype == np.float32 else self.op("Cast", x, to=self.kind)
 
     def _exact(self, name: str) -> str:
         return self.initializer(name, to_numpy(self.tensors[name]))
 
     def narrowed(self, name: str, value: np.ndarray) -> np.ndarray:
-        """A weight in the graph's dtype.
+        """Casts a weight to the graph's dtype.
 
         Raises:
             UserError: it has no room for it.
@@ -258,39 +257,21 @@ class Graph:
         return value.astype(self.dtype)
 
     def initializer(self, name: str, value: np.ndarray) -> str:
-        """Add a value under a name of its own: inline when it is small, else in the external file."""
-        value = np.ascontiguousarray(value)
-        dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
-        tensor = TensorProto(name=name, data_type=dtype, dims=value.shape)
-        if value.nbytes < INLINE_BYTES:
-            tensor.raw_data = value.tobytes()
-        else:
-            self._append(tensor, value)
-        self._initializers.append(tensor)
-        return name
+        """Adds a value under a name of its own; see `Initializers.add`."""
+        return self._initializers.add(name, value)
 
     def scalar(self, name: str, value: np.generic) -> str:
-        """Add a number that has no dimensions; `initializer` gives it one."""
-        self.initializer(name, np.asarray(value))
-        del self._initializers[-1].dims[:]
-        return name
+        """Adds a number without dimensions; see `Initializers.add_scalar`."""
+        return self._initializers.add_scalar(name, value)
 
-    def int4(self, name: str, codes: np.ndarray) -> str:
-        """Add int8 values from -8 to 7 as int4, two to a byte, in the external file; an even number of them."""
-        nibbles = codes.reshape(-1, 2).astype(np.uint8) & 15
-        tensor = TensorProto(name=name, data_type=TensorProto.INT4, dims=codes.shape)
-        self._append(tensor, nibbles[:, 0] | nibbles[:, 1] << 4)
-        self._initializers.append(tensor)
-        return name
-
-    def _append(self, tensor: TensorProto, value: np.ndarray) -> None:
-        append_external(self._file, self.weights_path.name, tensor, value)
-        self.on_bytes(value.nbytes)
+    def int4(self, name: str, values: np.ndarray) -> str:
+        """Adds int4 values; see `Initializers.add_int4`."""
+        return self._initializers.add_int4(name, values)
 
     def save(self, path: Path) -> None:
-        """Write the ONNX file beside its weights."""
-        self._file.flush()
-        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._initializers)
+        """Writes the ONNX file beside its weights."""
+        initializers = self._initializers.flushed()
+        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, initializers)
         # Only what is used: TensorRT's parser wants to know every domain that is named.
         domains = {"": self._opset} | {node.domain: 1 for node in self._nodes if node.domain}
         opsets = [helper.make_opsetid(*entry) for entry in domains.items()]

@@ -1,4 +1,4 @@
-"""How large the values are that a layer reads, gathered row by row, and what int8 would leave of them."""
+"""Magnitudes of a layer's input, gathered row by row, and the signal to noise that int8 would leave."""
 
 from __future__ import annotations
 

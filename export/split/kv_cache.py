@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CacheForm:
-    """The cache's size and type.
+    """Size and type of the kv cache.
 
     Attributes:
         rows: the most it can hold.

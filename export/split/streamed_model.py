@@ -28,7 +28,7 @@ class _Float32(Mapping[str, torch.Tensor]):
 
 
 def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] | None = None) -> MobileVLM:
-    """The model in float32; each module reads its weights when it runs, and forgets them.
+    """Returns the model in float32, whose modules read their weights when they run, and forget them.
 
     Args:
         checkpoint: the model.
@@ -41,7 +41,7 @@ def streamed_model(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor] |
 
 
 def layers_of(model: MobileVLM) -> list[torch.nn.Module]:
-    """A model's layers, the decoder's and CLIP's."""
+    """Returns a model's layers, the decoder's and CLIP's."""
     tower = getattr(model.model, "vision_tower", None)
     clip = [] if tower is None else tower.vision_tower["vision_model"].encoder.layers
     return [*model.model.layers, *clip]

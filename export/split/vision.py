@@ -1,4 +1,4 @@
-"""The vision stage: CLIP's blocks up to the selected one and the projector, from pixel_values to image_embeds."""
+"""Vision stage: CLIP's blocks up to the selected one and the projector, from pixel_values to image_embeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one tensor of a stage compares with a reference, and when that is good enough."""
+"""Difference of a stage's tensor from its reference, and when it is acceptable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.engines.decibels import snr_db
+from mobilevlm.engines.manifest import Comparison
 from mobilevlm.errors import UserError
 
 from .stages import HALF_MAX, HEADROOM, Peak
@@ -22,7 +23,7 @@ class VerificationError(UserError):
 
 @dataclass(frozen=True)
 class Difference:
-    """How one tensor of one stage compares with PyTorch.
+    """Difference of one tensor of one stage from PyTorch's.
 
     The tolerance is a fraction of `max_abs_reference`; `snr_db` is the reference's power over that of the difference,
     in decibels, and `floor_db` the least that its precision must leave of it (`written_form.py`).
@@ -52,6 +53,19 @@ class Difference:
         """False also for NaN, which compares false with everything."""
         return self.max_abs_diff <= self.allowed and self.snr_db >= self.floor_db
 
+    def recorded(self) -> Comparison:
+        """Returns the bundle's record of it."""
+        return Comparison(
+            stage=self.stage,
+            tensor=self.tensor,
+            max_abs_diff=self.max_abs_diff,
+            mean_abs_diff=self.mean_abs_diff,
+            max_abs_reference=self.max_abs_reference,
+            snr_db=self.snr_db,
+            tolerance=self.tolerance,
+            floor_db=self.floor_db,
+        )
+
     def __str__(self) -> str:
         return (
             f"stage {self.stage}, tensor {self.tensor}: {self.snr_db:.1f} dB, at least {self.floor_db:.1f}; max "
@@ -61,7 +75,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a bundle records of its check.
+    """Result of a bundle's verification.
 
     Attributes:
         differences: how each tensor compares.
@@ -77,14 +91,23 @@ class Verification:
 def difference(
     stage: str, tensor: str, got: np.ndarray, reference: np.ndarray, tolerance: float, floor_db: float
 ) -> Difference:
-    """Compare a tensor; arguments as the attributes of `Difference`."""
+    """Compares a tensor with its reference.
+
+    Args:
+        stage: for the result.
+        tensor: its name.
+        got: the stage's values.
+        reference: PyTorch's, of the same shape.
+        tolerance: largest difference, as a fraction of the largest reference value.
+        floor_db: least signal to noise, in dB.
+    """
     diff, size = np.abs(got.astype(np.float64) - reference), np.abs(reference.astype(np.float64))
     figures = diff.max(), diff.mean(), size.max(), snr_db(got, reference), tolerance, floor_db
     return Difference(stage, tensor, *map(float, figures))
 
 
 def require(differences: Sequence[Difference]) -> None:
-    """Refuse stages that differ too much.
+    """Refuses stages that differ too much.
 
     Raises:
         VerificationError: names them.
@@ -95,7 +118,7 @@ def require(differences: Sequence[Difference]) -> None:
 
 
 def require_room(peaks: Sequence[Peak]) -> None:
-    """Refuse values that float16 has no room for.
+    """Refuses values that float16 has no room for.
 
     Raises:
         VerificationError: names the graph, the node and the precision that helps.

@@ -1,4 +1,4 @@
-"""Runs PyTorch on the weights that a build wrote, and compares the stages with it, down to the rows of the kv cache."""
+"""Runs PyTorch on the weights that a build wrote, and compares the stages with it, down to rows of the kv cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .differences import FORM, UNROUNDED, Difference, difference
 from .written_form import ROW_MARGIN_DB, WrittenForm, WrittenWeights, floor_db
 from .written_weights import Written
 
-# An int8 kv cache's own rounding: a channel's step is its largest value, and a quarter more, over 127
+# An int8 kv cache's own rounding: a channel's scale is its largest value, and a quarter more, over 127
 # (`decoder_activations.py`).
 INT8_CACHE_NOISE = (1.25 * 4) ** 2 / 127**2 / 12
 # Float32 arithmetic in another order, through all layers of a stage: 117 dB and more were seen, 84 with constants in
@@ -26,7 +26,7 @@ Caches = Mapping[tuple[int, str], np.ndarray]
 
 
 class Form:
-    """The written stages in PyTorch.
+    """PyTorch on the weights of the written stages.
 
     Args:
         checkpoint: the model.
@@ -53,7 +53,7 @@ class Form:
     def run(
         self, golden: Mapping[str, np.ndarray], all_rows: np.ndarray, first: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], Caches]:
-        """Run the sample as the stages did.
+        """Runs the sample as the stages did.
 
         Args:
             golden: the sample, and its answer.
@@ -95,17 +95,17 @@ class Form:
         self._rounding[stage], self._margin[stage] = form.rounding, form.margin_db
 
     def rounding_floor(self, stage: str) -> float:
-        """The least that rounding what layers read leaves of a stage's outputs, in decibels."""
+        """Returns the floor of a stage's outputs where only the rounding of activations counts, in dB."""
         stage = stage.split(".")[0]
         return floor_db(self._rounded(stage), self._depth(stage), self._margin[stage])
 
     def cache_floor(self, stage: str) -> float:
-        """The same of its kv cache, which is written on the way."""
+        """Returns the floor of a stage's kv cache, which is written on the way, in dB."""
         stage = stage.split(".")[0]
         return floor_db(self._rounded(stage), self._depth(stage))
 
     def floor(self, stage: str) -> float:
-        """The least that rounding and the written weights leave of it."""
+        """Returns the floor of a stage's outputs where activations and weights are rounded, in dB."""
         stage = stage.split(".")[0]
         sources = {stage, self._written.written_from.get(stage, stage)}
         weights = sum(float(np.mean(list(self._noise[one].values()))) for one in sources)
@@ -135,7 +135,7 @@ def compare_with_forms(
     unrounded: Mapping[str, Mapping[str, np.ndarray]],
     first: int,
 ) -> list[Difference]:
-    """Compare what stages gave with PyTorch on the weights that were written.
+    """Compares what stages gave with PyTorch on the weights that were written.
 
     Args:
         form: that PyTorch.

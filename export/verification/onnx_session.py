@@ -15,13 +15,13 @@ EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
 def by_name(session: ort.InferenceSession) -> Run:
-    """What runs a session: inputs by name to outputs by name."""
+    """Returns a function that runs a session: inputs by name to outputs by name."""
     names = [output.name for output in session.get_outputs()]
     return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
 
 
 def open_unrounded(path: Path) -> ort.InferenceSession:
-    """`open_session` of a graph without its rounding of values (`unrounded.py`)."""
+    """Opens a session of a graph without its rounding of values (`unrounded.py`)."""
     model = onnx.load(str(path), load_external_data=False)
     without_rounding(model)
     options = _options()
@@ -30,7 +30,7 @@ def open_unrounded(path: Path) -> ort.InferenceSession:
 
 
 def open_session(path: Path, packs: bool = False) -> ort.InferenceSession:
-    """A session that leaves weights as they are on disk, mapped: a model larger than memory can be checked too.
+    """Opens a session that leaves weights on disk, mapped: a model larger than memory can be checked too.
 
     Args:
         path: of the ONNX file.
@@ -45,7 +45,7 @@ def _options(packs: bool = False) -> ort.SessionOptions:
     if not packs:
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_mem_pattern = False  # it would ask for all weights' size at once, mapped or not
-    # Constant folding would turn float16 weights, or codes, into float32 ones in memory.
+    # Constant folding would turn float16 or quantised weights into float32 ones in memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
     return options

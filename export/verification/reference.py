@@ -26,7 +26,7 @@ QUESTION = "What is in the picture?"
 
 @dataclass(frozen=True)
 class Sample:
-    """What the stages are run on: one synthetic picture and one short question.
+    """Input that the stages are verified on: one synthetic image and one short question.
 
     Attributes:
         pixel_values: (1, 3, H, H) float32, None for a text-only model.
@@ -38,25 +38,25 @@ class Sample:
 
 
 def make_sample(checkpoint: Checkpoint) -> Sample:
-    """A smooth picture with noise (fixed seed) and a question about it."""
+    """Makes a smooth image with noise (fixed seed) and a question about it."""
     vision = checkpoint.config.vision
     tokenizer = checkpoint.tokenizer()
     if vision is None:
         return Sample(None, tokenizer.encode([QUESTION]))
     generator = np.random.default_rng(0)
     axis = np.linspace(-1.5, 1.5, vision.image_size, dtype=np.float32)
-    picture = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
-    picture += 0.5 * generator.standard_normal(picture.shape, dtype=np.float32)
-    return Sample(torch.from_numpy(picture[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
+    image = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
+    image += 0.5 * generator.standard_normal(image.shape, dtype=np.float32)
+    return Sample(torch.from_numpy(image[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
 
 
 def question_rows(rows: int) -> int:
-    """Rows at the end of a prompt of so many that are run behind the others, as a question behind a picture is."""
+    """Returns how many of a prompt's last tokens run after the others, as a question after an image does."""
     return min(stages.QUESTION_ROWS, rows // 2)
 
 
 def prompt_rows(checkpoint: Checkpoint) -> int:
-    """Rows of the kv cache that the sample's prompt takes."""
+    """Returns the tokens of the sample's prompt, those of its image included."""
     ids = make_sample(checkpoint).input_ids
     per_image = num_image_tokens(checkpoint.config) if checkpoint.config.vision else 0
     return len(ids) + ids.count(IMAGE_TOKEN_INDEX) * (per_image - 1)
@@ -64,6 +64,11 @@ def prompt_rows(checkpoint: Checkpoint) -> int:
 
 class Reference:
     """The PyTorch model of a checkpoint in float32, on one sample.
+
+    Args:
+        checkpoint: the model.
+        sample: the input.
+        on_layer: called after each layer that runs.
 
     Attributes:
         golden: the sample's inputs and PyTorch's outputs so far, by name.
@@ -79,7 +84,7 @@ class Reference:
             self.inputs_embeds = self._embed(sample)
 
     def layers(self) -> list[torch.nn.Module]:
-        """Those of the decoder and of CLIP."""
+        """Returns the decoder's layers, and CLIP's."""
         return layers_of(self._model)
 
     def _embed(self, sample: Sample) -> torch.Tensor:
@@ -93,7 +98,7 @@ class Reference:
 
     @torch.inference_mode()
     def follow(self, tokens: list[int], first_rows: int) -> None:
-        """Run the prompt and an answer to it: records the logits of each of its tokens.
+        """Runs the prompt and an answer to it, and records the logits of each of its tokens.
 
         Args:
             tokens: the answer.

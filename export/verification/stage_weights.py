@@ -27,7 +27,7 @@ NOT_WRITTEN = ("embeddings.class_embedding", "embeddings.position_embedding.weig
 def check_stages(
     checkpoint: Checkpoint, written: Written, directory: Path, table: np.ndarray, cache_rows: int
 ) -> dict[str, dict[str, float]]:
-    """Compare every weight of every stage with the checkpoint's.
+    """Compares every weight of every stage with the checkpoint's.
 
     Args:
         checkpoint: the truth.

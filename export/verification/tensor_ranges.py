@@ -1,4 +1,4 @@
-"""How large a graph's values get on calibration data."""
+"""Ranges of a graph's values on calibration data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ranges:
         watched.write_bytes(model.SerializeToString())
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        # Folding would make float32 weights of the coded ones.
+        # Folding would make float32 weights of the quantised ones.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_mem_pattern = False
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
@@ -56,12 +56,12 @@ class Ranges:
         self._high = np.full(len(self.names), -np.inf)
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph, note its ranges, and return its outputs by name."""
+        """Runs the graph, notes its ranges, and returns its outputs by name."""
         *outputs, ends = self._session.run([*self._wanted, ALL], feed)
         low, high = ends.reshape(-1, 2).T
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
         return dict(zip(self._wanted, outputs, strict=True))
 
     def found(self) -> dict[str, tuple[float, float]]:
-        """By tensor."""
+        """Returns lowest and highest value by tensor."""
         return dict(zip(self.names, zip(self._low.tolist(), self._high.tolist(), strict=True), strict=True))

@@ -1,4 +1,4 @@
-"""Graphs that round values in operators of their own, read without them: what is left is float32 arithmetic.
+"""Removes the operators that round a graph's values: what is left is float32 arithmetic.
 
 Rounding hides what is small beside it: in graphs of int8 values, half of RoPE may be missing and the answer differ by
 no more than rounding makes it differ. Without rounding, a graph is PyTorch's on the same weights to float32's own bits.
@@ -12,7 +12,7 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 def without_rounding(model: onnx.ModelProto) -> None:
-    """Let everything that reads rounded values read the values themselves; stored codes stay codes."""
+    """Removes the rounding of values between operators from a graph, in place; stored weights stay quantised."""
     rounded = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == QUANTIZE}
     exact = {
         node.output[0]: rounded[node.input[0]]

@@ -1,4 +1,4 @@
-"""Every stage against PyTorch, before a bundle exists: the chain of truth's link from checkpoint to engine.
+"""Verifies every stage against PyTorch, before a bundle exists.
 
 Three comparisons, each of which finds what the others cannot: the weights that were written, with the checkpoint's
 (`weight_check.py`); what the stages compute, with PyTorch on the weights that were written, layer by layer of the kv
@@ -32,7 +32,7 @@ DECODE_STEPS = 4
 
 
 def rows_needed(checkpoint: Checkpoint) -> int:
-    """Rows of the kv cache that verification fills."""
+    """Returns the rows of the kv cache that verification fills."""
     return prompt_rows(checkpoint) + DECODE_STEPS
 
 
@@ -45,7 +45,7 @@ def verify(
     modules: Mapping[str, str],
     cache_rows: int,
 ) -> Verification:
-    """Compare a build's stages with PyTorch.
+    """Compares a build's stages with PyTorch.
 
     Args:
         checkpoint: the truth.
@@ -100,7 +100,7 @@ def _prompt(ids: list[int], table: np.ndarray, image_embeds: np.ndarray | None) 
 
 
 def _own(outputs: Mapping[str, dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Outputs of the stages that a device runs the sample through."""
+    """Outputs of the stages that a device runs the sample through, a mapping each."""
     return [outputs[stage] for stage in (stages.VISION, stages.DECODER, stages.PREFILL) if stage in outputs]
 
 

@@ -52,7 +52,7 @@ class WeightFault:
 
 @dataclass(frozen=True)
 class WeightCheck:
-    """What was found in a stage's graphs.
+    """Result of comparing a stage's weights.
 
     Attributes:
         noise: layer to the power of its weights' error over that of its weights.
@@ -69,7 +69,7 @@ def check_weights(
     expected: Iterable[str],
     tables: Mapping[str, np.ndarray],
 ) -> WeightCheck:
-    """Compare a stage's graphs with the tensors they were written from.
+    """Compares a stage's graphs with the tensors they were written from.
 
     Args:
         graphs: by file name.
@@ -108,7 +108,7 @@ def check_weights(
 
 
 def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int) -> dict[str, np.ndarray]:
-    """Tables that graphs hold in another form than the checkpoint.
+    """Computes the tables that graphs hold in another form than the checkpoint.
 
     Args:
         config: the model.
@@ -126,7 +126,12 @@ def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int
 
 
 def packed_layers(graph: WrittenGraph, name: str) -> list[str]:
-    """The layers that lie side by side in one product: query, key and value, or one alone."""
+    """Returns the layers that lie side by side in one product: query, key and value, or one alone.
+
+    Args:
+        graph: that holds the product.
+        name: of the product's first layer, without `.weight`.
+    """
     beside = _qkv(name) if name.endswith("q_proj") else [name]
     return [name] if set(beside[1:]) & set(graph.linears) else beside
 
@@ -147,14 +152,20 @@ def _matrix(source: Mapping[str, torch.Tensor], layer: str) -> np.ndarray:
 
 
 def is_close(got: np.ndarray, wanted: np.ndarray, step: np.ndarray | float = 0.0) -> bool:
-    """Whether values are the same, as far as the type of `got`, or half a step, can hold them."""
+    """Compares values as far as the type of `got`, or half a quantisation step, can hold them.
+
+    Args:
+        got: the stored values.
+        wanted: the checkpoint's, of as many elements.
+        step: quantisation step of each value, 0 for floats.
+    """
     wanted = wanted.reshape(got.shape)
     relative, least = (HALF_ERROR, 1e-7) if got.dtype == np.float16 else (FLOAT_ERROR, 1e-7)
     return bool((np.abs(got.astype(np.float32) - wanted) <= relative * np.abs(wanted) + least + NEAREST * step).all())
 
 
 def _compare(written: WrittenLinear, exact: np.ndarray) -> tuple[float, str]:
-    """The error's power over the weight's, and what is wrong; nothing where nothing is."""
+    """Relative power of a weight's error, and what is wrong with it; empty where nothing is."""
     weight, step = written.weight, written.step
     if weight.shape != exact.shape:
         return 1.0, f"has the shape {weight.shape} and not {exact.shape}"

@@ -1,4 +1,4 @@
-"""The PyTorch model with the weights that a build wrote: what a stage computes if nothing but weights is rounded.
+"""PyTorch on the weights that a build wrote: what a stage computes if nothing but weights is rounded.
 
 Its difference from the checkpoint's PyTorch is what the weights' precision costs; a stage's difference from it is the
 rounding of what its layers read, whatever the weights' precision. Both are known beforehand to some decibels, from the
@@ -43,7 +43,7 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         self._source = source
         self._last: tuple[str, WrittenLinear] | None = None
         self._places: dict[str, tuple[WrittenGraph, str, int]] = {}
-        self._coded = {name: graph for graph in graphs.values() for name in graph.coded}
+        self._quantized = {name: graph for graph in graphs.values() for name in graph.quantized}
         for graph in graphs.values():
             for name in graph.linears:
                 start, layers = 0, packed_layers(graph, name)
@@ -58,8 +58,8 @@ class WrittenWeights(Mapping[str, torch.Tensor]):
         return len(self._source)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name in self._coded:
-            return torch.from_numpy(self._coded[name].other(name)[0].reshape(self._source[name].shape))
+        if name in self._quantized:
+            return torch.from_numpy(self._quantized[name].other(name)[0].reshape(self._source[name].shape))
         layer = name.removesuffix(".weight")
         if layer == name or layer not in self._places:
             return self._source[name]
@@ -118,7 +118,7 @@ class WrittenForm:
 
     @property
     def margin_db(self) -> float:
-        """What floors leave beyond the noise."""
+        """Margin of the floors beyond the noise, in dB."""
         return FIXED_RANGE_MARGIN_DB if self._has_fixed_ranges else MARGIN_DB
 
     def _note(self, name: str, rows: torch.Tensor) -> None:
@@ -135,7 +135,7 @@ class WrittenForm:
 
 
 def rounding_noise(rows: torch.Tensor, linear: WrittenLinear) -> float:
-    """Noise of a layer's rounding of what it reads, relative to the power of a usual row.
+    """Computes the noise of a layer's rounding of its input, relative to the power of a usual row.
 
     Args:
         rows: (S, K) float32.
@@ -158,7 +158,7 @@ def _median_noise(rows: torch.Tensor, noise: torch.Tensor) -> float:
 
 
 def floor_db(noise: float, layers: int, margin_db: float = MARGIN_DB) -> float:
-    """What is left of the signal at least, in decibels.
+    """Returns the least signal to noise that rounding leaves, in dB.
 
     Args:
         noise: that a linear layer adds on average, relative to its signal.

@@ -23,7 +23,8 @@ from mobilevlm.engines.stages import onnx_file
 
 SUFFIXES = (".codes", ".weight")
 ROWS = 64  # of a matrix in int4, read at a time
-USE = re.compile(r"\.\d+$")  # of a constant in a graph of codes, which has one form for each operator that reads it
+# End of a constant's name in a quantised graph, which has one for each operator that reads it.
+USE = re.compile(r"\.\d+$")
 INT4 = (TensorProto.INT4, TensorProto.UINT4)
 INT8, NIBBLES = np.dtype(np.int8), np.dtype(np.uint8)  # int4 is stored two to a byte
 
@@ -33,7 +34,7 @@ FLOAT32_NOISE, FLOAT16_NOISE, WORD_NOISE = 1e-10, 1e-6, 1e-5
 
 @dataclass(frozen=True)
 class Written:
-    """What a backend's writer has written.
+    """Record of what a backend has written.
 
     Attributes:
         sources: stage to the tensors its graphs were written from: the checkpoint's, equalised where the graphs' are.
@@ -53,7 +54,15 @@ class Written:
     report: str = ""
 
     def opened(self, stage: str, directory: Path) -> dict[str, WrittenGraph]:
-        """A stage's graphs by file name."""
+        """Opens a stage's graphs.
+
+        Args:
+            stage: its name.
+            directory: holds the files.
+
+        Returns:
+            File name to graph.
+        """
         files = [onnx_file(name) for name in self.graphs[stage]]
         return {name: WrittenGraph(directory / name) for name in files}
 
@@ -99,8 +108,8 @@ class WrittenGraph:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._linears = {name: node for node in graph.node if (name := self._layer_of(node))}
-        coded = [node for node in graph.node if node.op_type == "DequantizeLinear" and USE.search(node.input[0])]
-        self._coded = {USE.sub("", node.input[0]): node for node in coded if node.input[0] in self._initializers}
+        stored = [node for node in graph.node if node.op_type == "DequantizeLinear" and USE.search(node.input[0])]
+        self._quantized = {USE.sub("", node.input[0]): node for node in stored if node.input[0] in self._initializers}
 
     @property
     def linears(self) -> list[str]:
@@ -108,33 +117,33 @@ class WrittenGraph:
         return list(self._linears)
 
     @property
-    def coded(self) -> list[str]:
-        """Names of the tensors that belong to no linear layer and are stored in steps."""
-        return [name for name in self.others if name in self._coded]
+    def quantized(self) -> list[str]:
+        """Names of the tensors that belong to no linear layer and are stored quantised."""
+        return [name for name in self.others if name in self._quantized]
 
     @property
     def others(self) -> list[str]:
         """Names of the tensors that belong to no linear layer."""
-        names = [*self._initializers, *self._coded]
+        names = [*self._initializers, *self._quantized]
         return [name for name in names if name.rpartition(".")[0] not in self._linears or ".bias" in name]
 
     def is_read(self, name: str) -> bool:
         """Whether something is computed from a tensor that belongs to no linear layer."""
-        stored = self._coded[name].input[0] if name in self._coded else name
+        stored = self._quantized[name].input[0] if name in self._quantized else name
         return any(
             node.op_type != "DequantizeLinear" or node.output[0] in self._readers
             for node in self._readers.get(stored, [])
         )
 
     def other(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """One of them: its value, in the type it is stored in where that is a float's, and its steps or zeros."""
-        if name not in self._coded:
+        """Reads a tensor of no linear layer: its value, a float one in its own type, and its scales or zeros."""
+        if name not in self._quantized:
             return self.array(name), np.zeros((), np.float32)
-        value, step, _, _ = self._value(self._coded[name].output[0])
+        value, step, _, _ = self._value(self._quantized[name].output[0])
         return value, step
 
     def array(self, name: str) -> np.ndarray:
-        """An initializer; int4 as int8 values."""
+        """Reads an initializer; int4 as int8 values."""
         tensor = self._initializers[name]
         if tensor.data_location != TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
@@ -150,7 +159,7 @@ class WrittenGraph:
         return np.fromfile(path, dtype, prod(shape), offset=offset).reshape(shape)
 
     def linear(self, name: str) -> WrittenLinear:
-        """Read a layer."""
+        """Reads a linear layer."""
         node = self._linears[name]
         if node.op_type == "MatMulIntegerToFloat":
             return self._integer(name, node)
@@ -159,15 +168,15 @@ class WrittenGraph:
         return self._floats(name, node)
 
     def block_sizes(self, name: str) -> dict[str, int]:
-        """Attributes of the `MatMulNBits` of a layer."""
+        """Returns the attributes of a layer's `MatMulNBits`, by name."""
         return {attribute.name: attribute.i for attribute in self._linears[name].attribute}
 
     def offset(self, name: str) -> int:
-        """Where an initializer begins in the file of weights."""
+        """Returns where an initializer begins in the file of weights, in bytes."""
         return int({entry.key: entry.value for entry in self._initializers[name].external_data}["offset"])
 
     def _layer_of(self, node: NodeProto) -> str:
-        """The layer that a node is the product of; nothing for other nodes."""
+        """Name of the layer that a node is the product of; empty for other nodes."""
         if node.op_type not in ("MatMul", "MatMulIntegerToFloat", "MatMulNBits"):
             return ""
         source = node.input[1]
@@ -221,7 +230,7 @@ class WrittenGraph:
         return WrittenLinear(name, weight, step, stored, "tensor", block, scale)
 
     def _value(self, name: str) -> tuple[np.ndarray, np.ndarray, np.dtype, int]:
-        """A (K, N) weight or another tensor, its steps, stored type and block, through what stands before its use."""
+        """A (K, N) weight or another tensor, its scales, stored type and block, through what stands before its use."""
         if name in self._initializers:
             value = self.array(name)
             return value.astype(np.float32), np.zeros((1, 1), np.float32), value.dtype, 0

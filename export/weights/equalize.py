@@ -35,7 +35,7 @@ class Passage:
 
 
 def passages(config: ModelConfig) -> list[Passage]:
-    """All of a model's."""
+    """Returns every pair of layers in the model that can be equalised."""
     found = []
     for layer in range(config.num_hidden_layers):
         name = f"model.layers.{layer}."
@@ -62,7 +62,12 @@ def passages(config: ModelConfig) -> list[Passage]:
 
 
 class Balanced(Mapping[str, torch.Tensor]):
-    """A checkpoint's tensors, balanced as they are read."""
+    """A checkpoint's tensors, equalised as they are read.
+
+    Args:
+        tensors: the weights.
+        config: the model.
+    """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], config: ModelConfig):
         self._tensors = tensors
@@ -90,7 +95,7 @@ class Balanced(Mapping[str, torch.Tensor]):
         return value
 
     def _factor(self, passage: Passage) -> torch.Tensor:
-        """What the channels are divided by where they are written; 1 where one side is zero."""
+        """Divisor of the channels where they are written, (channels,) float32; 1 where one side is zero."""
         if passage not in self._factors:
             written = torch.stack([self._squares(name) for name in passage.writers]).sum(0).sqrt()
             read = torch.stack([self._tensors[name].float().square().mean(0) for name in passage.readers]).amax(0)

@@ -33,7 +33,7 @@ class Smoothed(Mapping[str, torch.Tensor]):
         return value.float() * self._factors[name] if name in self._factors else value
 
     def smooth(self, layer: int, rows: torch.Tensor) -> torch.Tensor:
-        """Divide the channels of a layer.
+        """Divides the channels that a layer's down projection reads.
 
         Args:
             layer: its number.

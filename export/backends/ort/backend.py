@@ -14,8 +14,10 @@ from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.ort import openvino
 from mobilevlm.engines.stages import PREFILL
 from mobilevlm.engines.targets import INT8_AMX, Target, has_int8_cache
+from mobilevlm.override import override
 
-from ..backend import Backend, Compilation, PhoneMeasure
+from ..backend import Backend
+from ..results import Compilation, PhoneMeasure
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -29,28 +31,33 @@ if TYPE_CHECKING:
 class OrtBackend(Backend):
     """Builds for ONNX Runtime's CPU provider, and for XNNPACK and OpenVINO where a target or a precision has them."""
 
+    @override
     def check(self, arguments: argparse.Namespace, target: Target, precisions: Mapping[str, str]) -> OrtBackend:
         """See `Backend`: there are no options."""
         if INT8_AMX in precisions.values():
             openvino.require_package(f"precision {INT8_AMX}")
         return self
 
+    @override
     def require_memory(self, weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
         """See `Backend`: verification expands float16 weights."""
         require_memory(weight_bytes, precisions)
 
+    @override
     def write(self, plan: StagePlan, directory: Path, progress: tqdm) -> Written:
         """See `Backend`."""
         from .write import write_stages
 
         return write_stages(plan, directory, progress)
 
+    @override
     def run(self, plan: StagePlan, directory: Path) -> Stages:
         """See `Backend`."""
         from .run import OrtStages
 
         return OrtStages(directory, plan.checkpoint.config, plan.precisions, plan.max_context)
 
+    @override
     def compile(self, plan: StagePlan, directory: Path, written: Written) -> Compilation:
         """See `Backend`: weights that a prefill shares with the decoder are stored once."""
         from .prefill_weights import store_once
@@ -59,22 +66,26 @@ class OrtBackend(Backend):
             store_once(directory, written.graphs[PREFILL], written.sources[PREFILL])
         return Compilation()
 
+    @override
     def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
         """See `Backend`."""
         return 1 if has_int8_cache(precisions) else 4
 
+    @override
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:
         """See `Backend`."""
         from .report import weight_lines
 
         return weight_lines(plan)
 
+    @override
     def report_sections(self, plan: StagePlan, directory: Path, peaks: list[Peak]) -> str:
         """See `Backend`: XNNPACK's share of each stage, where the target has it."""
         from .xnnpack_coverage import render_stages
 
         return render_stages(directory, plan.precisions) if plan.target.xnnpack else ""
 
+    @override
     def phone_graphs(self, bundle: Bundle, target: Target) -> Callable[[Path], list[PhoneMeasure]] | None:
         """See `Backend`: a phone runs what was built for its CPU."""
         from .phone import copy_graphs

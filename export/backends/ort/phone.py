@@ -14,7 +14,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import PROMPT_ROWS
 from mobilevlm.engines.targets import Target
 
-from ..backend import PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN, PhoneMeasure
+from ..results import PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN, PhoneMeasure
 
 
 def copy_graphs(bundle: Bundle, target: Target, directory: Path) -> list[PhoneMeasure]:

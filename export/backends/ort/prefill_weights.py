@@ -22,7 +22,7 @@ COMPUTED = "computed"  # stands for the file of what is not stored; ONNX Runtime
 
 
 def store_once(directory: Path, parts: list[str], source: Mapping[str, torch.Tensor]) -> None:
-    """Take the int8 weights out of a prefill's graphs, and say where their int4 ones lie.
+    """Takes the int8 weights out of a prefill's graphs, and records where their int4 ones lie.
 
     Args:
         directory: of the bundle that is being built.
@@ -62,7 +62,7 @@ def store_once(directory: Path, parts: list[str], source: Mapping[str, torch.Ten
 
 
 def _matrices(graph: WrittenGraph, source: Mapping[str, torch.Tensor]) -> dict[str, dict[str, int]]:
-    """By layer, the fields of an `Int4Matrix` that the decoder's graph knows."""
+    """Layer to the fields of an `Int4Matrix` that the decoder's graph knows."""
     found = {}
     for name in graph.linears:
         sizes, start = graph.block_sizes(name), 0

@@ -1,4 +1,4 @@
-"""What `report.md` says of a bundle for a CPU, beside what it says of all."""
+"""Lines of `report.md` that only bundles for a CPU have."""
 
 from __future__ import annotations
 

@@ -12,14 +12,15 @@ from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph, open_stage
 from mobilevlm.engines.targets import INT4, INT8_AMX
+from mobilevlm.override import override
 
 from ...verification.onnx_session import open_session, open_unrounded
-from ...verification.stages import Peak
+from ...verification.stages import Peak, Stages
 from ...verification.written_weights import WrittenGraph
 
 
-class OrtStages:
-    """Runs the stages of a bundle for ONNX Runtime on a CPU (see `verification.stages.Stages`).
+class OrtStages(Stages):
+    """Runs the stages of a bundle for ONNX Runtime on a CPU.
 
     Args:
         directory: holds the ONNX files.
@@ -48,6 +49,7 @@ class OrtStages:
             else:
                 yield open_stage(path, stage, alike) if rounds else open_unrounded(path), layers
 
+    @override
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
         return self._encoded(pixel_values)
@@ -56,6 +58,7 @@ class OrtStages:
         ((vision, _),) = self._graphs(stages.VISION, rounds)
         return vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0].copy()
 
+    @override
     def prefill(self, rows: np.ndarray) -> np.ndarray | None:
         """See `Stages`: through graphs that hand rows on."""
         if stages.PREFILL not in self._precisions:
@@ -85,6 +88,7 @@ class OrtStages:
             found |= dict(zip(keys, new, strict=True))
         return values, found
 
+    @override
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
         """See `Stages`: on a kv cache that is bound in place exactly as a runtime does it."""
         total = past + len(rows)
@@ -100,6 +104,7 @@ class OrtStages:
         self._decoder.run_with_iobinding(binding)
         return binding.get_outputs()[0].numpy()
 
+    @override
     def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
         """See `Stages`: an int8 cache's rows are dequantised."""
         graph = WrittenGraph(self._directory / stages.onnx_file(stages.DECODER))
@@ -112,6 +117,7 @@ class OrtStages:
             found[layer, part] = values
         return found
 
+    @override
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: of the graphs that OpenVINO runs."""
         found = {}
@@ -121,6 +127,7 @@ class OrtStages:
             found[stages.PREFILL] = {stages.FIRST_LOGITS: self._prefilled(rows, rounds=False)[0]}
         return found
 
+    @override
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return []

@@ -14,7 +14,7 @@ from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 
 from ...calibration.conversations import embedded
 from ...calibration.decoder_activations import Observed
-from ...calibration.vision_activations import shows_pictures, vision_magnitudes
+from ...calibration.vision_activations import shows_images, vision_magnitudes
 from ...precisions import precision
 from ...split.decoder import write_decoder
 from ...split.graph import Graph, Moments, no_magnitudes, no_moments
@@ -68,7 +68,7 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
 
 
 def _calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
-    """The kv cache's form, and what the decoder's weights are chosen by."""
+    """Form of the kv cache, and the moments that the decoder's weights are chosen by."""
     if plan.calibration is None:
         return CacheForm(plan.max_context), no_moments
     observed = Observed(plan.checkpoint.config, even, embedded(plan.checkpoint, plan.calibration))
@@ -79,8 +79,8 @@ def _calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
 
 
 def _vision_magnitudes(plan: StagePlan, even: Balanced) -> Callable[[str], Magnitudes | None]:
-    """What the vision tower's layers read, where a precision asks for it and the calibration data shows images."""
-    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_pictures(plan.calibration):
+    """Magnitudes of what the vision tower reads, where a precision and images of the calibration data ask for them."""
+    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_images(plan.calibration):
         return vision_magnitudes(plan.checkpoint, even, plan.calibration).get
     return no_magnitudes
 

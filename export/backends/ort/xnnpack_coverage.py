@@ -1,4 +1,4 @@
-"""What XNNPACK would take of a stage, told from its file: no Linux wheel of ONNX Runtime has XNNPACK to ask.
+"""Coverage of a stage by XNNPACK, told from its file: no Linux wheel of ONNX Runtime has XNNPACK to ask.
 
 Providers are offered the graph as ONNX Runtime's basic optimisations leave it: constants folded, a product and the bias
 behind it one `Gemm`. So those are run here, by ONNX Runtime itself, on the graph without its weights, and the rules of

@@ -21,7 +21,7 @@ PADDINGS = ("NOTSET", "VALID", "SAME_UPPER")  # `IsPaddingTypeSupported` of deta
 
 @dataclass(frozen=True)
 class Value:
-    """What a node reads: a type of `TensorProto`, sizes (None where it is not known), and whether it is constant."""
+    """Input of a node: a type of `TensorProto`, sizes (None where one is not known), and whether it is constant."""
 
     dtype: int
     shape: tuple[int | None, ...]

@@ -11,7 +11,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import PROMPT_ROWS
 
-from ..backend import PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN, PhoneMeasure
+from ..results import PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN, PhoneMeasure
 
 CONTEXT_FILE = "ep_cache_context"  # attribute of a node that stands for a context binary
 

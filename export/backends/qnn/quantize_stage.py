@@ -12,6 +12,7 @@ import onnx
 import torch
 from tqdm import tqdm
 
+from mobilevlm.commands import command
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import Run
 
@@ -21,7 +22,7 @@ from ...verification.tensor_ranges import Ranges
 from .qdq import Quantizer
 from .sensitivity import Feed, Piece, Sensitivity, block_of, compare
 
-# Of what calibration saw: a picture of another kind goes further, and one bit of sixteen costs nothing.
+# Beyond what calibration saw: an image of another kind goes further, and one bit of sixteen costs nothing.
 HEADROOM = 2.0
 OPSET = 23  # the first with RMSNormalization
 WORST = 0.25  # of a stage's blocks get 16-bit weights at a time
@@ -68,7 +69,7 @@ class _Mixed:
 
 @runtime_checkable
 class _Budgeted(Protocol):
-    """What a precision for NPUs has beside `split.graph.Precision`: the signal that a stage must keep, in dB."""
+    """Fact of a precision for NPUs: the signal to noise that a stage in it must keep, in dB."""
 
     BUDGET_DB: float
 
@@ -101,7 +102,7 @@ def write_quantized(stage: Stage, directory: Path, may_be_exact: bool, progress:
     if found[-1].snr_db < budget:
         _say(
             f"{stage.name} keeps {found[-1].snr_db:.1f} dB on calibration data, less than its budget of {budget:.0f}: "
-            "compare answers (eval/compare.py), or calibrate on data of your own (--calibration)"
+            f"compare answers ({command('eval/compare.py')}), or calibrate on data of your own (--calibration)"
         )
     for piece, name, model in zip(wanted, stage.pieces, models, strict=True):
         piece.path.unlink()

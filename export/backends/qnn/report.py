@@ -1,4 +1,4 @@
-"""What `report.md` says of a bundle for an NPU, beside what it says of all."""
+"""Sections of `report.md` that only bundles for an NPU have."""
 
 from __future__ import annotations
 

@@ -10,13 +10,14 @@ import numpy as np
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
+from mobilevlm.override import override
 
 from ...verification.onnx_session import by_name, open_session
-from ...verification.stages import Peak
+from ...verification.stages import Peak, Stages
 
 
-class QnnStages:
-    """Runs the stages of a bundle for an NPU before they are compiled (see `verification.stages.Stages`).
+class QnnStages(Stages):
+    """Runs the stages of a bundle for an NPU before they are compiled.
 
     Args:
         directory: holds the ONNX files.
@@ -33,17 +34,21 @@ class QnnStages:
     def _run(self, name: str) -> Run:
         return by_name(open_session(self._directory / stages.onnx_file(name)))
 
+    @override
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
         return self._run(stages.VISION)({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS]
 
+    @override
     def prefill(self, rows: np.ndarray) -> None:
         """See `Stages`: the decoder's own graphs run prompts."""
 
+    @override
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
         """See `Stages`."""
         return self._decoder.decode(rows, past)[None]
 
+    @override
     def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
         """See `Stages`: weights are in steps of the cache, so that a value is a whole number."""
         found = {}
@@ -52,10 +57,12 @@ class QnnStages:
             found[layer, part] = values[:, :, :rows].astype(np.float32) - 128
         return found
 
+    @override
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: compared with its rounding alone."""
         return {}
 
+    @override
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return []

@@ -1,4 +1,4 @@
-"""What quantising costs, block by block: the float graph and the quantised one on the same data, compared.
+"""Cost of quantising, block by block: the float graph and the quantised one compared on the same data.
 
 A block is a layer of CLIP or of the decoder, the projector, or the head.
 """
@@ -22,7 +22,7 @@ Feed = Callable[[type[np.generic]], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What quantising costs in one block: the signal left behind it, in decibels, and the noise that it adds.
+    """Cost of quantising one block: the signal to noise left behind it, in dB, and the noise that it adds.
 
     Attributes:
         stage: the block's.
@@ -54,21 +54,21 @@ class Piece:
 
 
 def compare(
-    stage: str, wanted: Sequence[Piece], coded: Sequence[Piece], feeds: Sequence[Feed], exact: frozenset[str]
+    stage: str, wanted: Sequence[Piece], quantized: Sequence[Piece], feeds: Sequence[Feed], exact: frozenset[str]
 ) -> list[Sensitivity]:
     """Runs a stage's float graphs and its quantised ones, and compares them behind every block.
 
     Args:
         stage: for the result.
         wanted: its pieces with exact weights, in order.
-        coded: the same, quantised.
+        quantized: the same, quantised.
         feeds: what the graphs read, for each sample.
         exact: blocks that have 16-bit weights.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     for feed in feeds:
-        got = _outputs(coded, feed(np.uint8))
+        got = _outputs(quantized, feed(np.uint8))
         for block, value in _outputs(wanted, feed(np.float32)).items():
             signal[block] = signal.get(block, 0.0) + float(np.square(value, dtype=np.float64).sum())
             off = got[block].astype(np.float64) - value

@@ -16,7 +16,7 @@ from mobilevlm.image import ImageSpec, load_image, preprocess
 
 from ...calibration.conversations import Conversations, embedded
 from ...calibration.decoder_activations import Observed
-from ...calibration.vision_activations import pictures
+from ...calibration.vision_activations import image_files
 from ...lowerings import qnn as lowering
 from ...split.decoder import write_decoder
 from ...split.graph import no_moments
@@ -60,7 +60,7 @@ def write_stages(
 
 
 def _vision(plan: StagePlan, calibration: Conversations, tensors: Balanced) -> Stage:
-    spec, files = ImageSpec.of(plan.checkpoint.config), pictures(calibration)
+    spec, files = ImageSpec.of(plan.checkpoint.config), image_files(calibration)
 
     def feed(path: Path) -> dict[str, np.ndarray]:
         return {stages.PIXEL_VALUES: preprocess(load_image(path), spec)}

@@ -17,8 +17,10 @@ from mobilevlm.engines.stages import DECODER, decoder_parts
 from mobilevlm.engines.targets import Target, candidate_names
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, is_installed, library_of
 from mobilevlm.errors import UserError
+from mobilevlm.override import override
 
-from ..backend import Backend, Built
+from ..backend import Backend
+from ..results import Built
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,6 +42,7 @@ class TensorrtBackend(Backend):
     blocks: int | None = None
     judges: bool = False
 
+    @override
     def add_options(self, parser: argparse.ArgumentParser, source: argparse._MutuallyExclusiveGroup) -> None:
         """See `Backend`."""
         source.add_argument(
@@ -60,6 +63,7 @@ class TensorrtBackend(Backend):
             "it made of them (pip install 'mobilevlm[rtx]')",
         )
 
+    @override
     def refuse_options(self, arguments: argparse.Namespace, target: Target) -> None:
         """See `Backend`."""
         if arguments.precision == AUTO:
@@ -72,6 +76,7 @@ class TensorrtBackend(Backend):
             if value is not None:
                 raise UserError(f"--{name} is for targets on TensorRT, and this is {target.name}")
 
+    @override
     def compile_built(self, arguments: argparse.Namespace) -> Path | None:
         """See `Backend`: `--engine`, beside which nothing else can be asked for."""
         if arguments.engine is None:
@@ -86,20 +91,24 @@ class TensorrtBackend(Backend):
             raise UserError(f"{arguments.engine} was built for --target {built_for}, not for {arguments.target}")
         return compile_bundle(arguments.engine).directory
 
+    @override
     def candidates(self, target: Target) -> list[str]:
         """See `Backend`: nobody knows which is the quickest on a board before it is measured."""
         return candidate_names(target)
 
+    @override
     def check(self, arguments: argparse.Namespace, target: Target, precisions: Mapping[str, str]) -> TensorrtBackend:
         """See `Backend`."""
         if arguments.judge:
             import_tensorrt(RTX)
         return replace(self, blocks=arguments.blocks, judges=arguments.judge)
 
+    @override
     def command_words(self) -> list[str]:
         """See `Backend`."""
         return ["--blocks", str(self.blocks)] if self.blocks else []
 
+    @override
     def cut(self, layers: int, target: Target, decoder_bytes: int) -> dict[str, range]:
         """See `Backend`: building an engine takes memory, which some boards have little of."""
         blocks = -(-layers // (target.engine_layers or layers)) if self.blocks is None else self.blocks
@@ -107,12 +116,14 @@ class TensorrtBackend(Backend):
             raise UserError(f"--blocks {blocks}: this model's decoder has {layers} layers, cut it into 1 to {layers}")
         return decoder_parts(layers, blocks)
 
+    @override
     def write(self, plan: StagePlan, directory: Path, progress: tqdm) -> Written:
         """See `Backend`."""
         from .write import write_stages
 
         return write_stages(plan, directory, progress)
 
+    @override
     def run(self, plan: StagePlan, directory: Path) -> Stages:
         """See `Backend`: on a kv cache of what verification fills."""
         from ...verification.verify import rows_needed
@@ -121,28 +132,33 @@ class TensorrtBackend(Backend):
         rows = rows_needed(plan.checkpoint)
         return TensorrtStages(directory, plan.checkpoint.config, plan.precisions, plan.parts, rows)
 
+    @override
     def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
         """See `Backend`."""
         return 4 if precisions[DECODER] == "fp32" else 2
 
+    @override
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:
         """See `Backend`."""
         from .report import tensorrt_lines
 
         return tensorrt_lines(plan)
 
+    @override
     def report_sections(self, plan: StagePlan, directory: Path, peaks: list[Peak]) -> str:
         """See `Backend`."""
         from .report import render_peaks, render_weights
 
         return render_weights(directory) + render_peaks(peaks)
 
+    @override
     def judgement(self, bundle: Bundle) -> str:
         """See `Backend`."""
         from .report import render_judgement
 
         return render_judgement(bundle) if self.judges else ""
 
+    @override
     def hand_over(self, built: Built) -> str:
         """See `Backend`: compiles the bundle where its TensorRT is installed, which is on the board."""
         make = command("engines/compile.py", built.out)

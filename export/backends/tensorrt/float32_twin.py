@@ -2,7 +2,7 @@
 
 Its own float16 arithmetic on a CPU rounds and underflows in other places than a GPU's, which sums in float32. So
 float16 weights keep their values and are cast up where they are used, everything else is computed in float32, and
-whether values would have left float16's range is looked at apart (`overflow.py`).
+whether values would have left float16's range is looked at apart (`run.WatchedGraph`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDE = ".float32"  # ends the name of a weight that was cast up
 
 
 def half_tensors(model: onnx.ModelProto) -> list[str]:
-    """The float16 values that a graph computes, by name; those of constants, and of what is masked, are known."""
+    """Returns the names of the float16 values that a graph computes; those of constants, and of the mask, are known."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     found = {value.name for value in (*inferred.value_info, *inferred.output) if _kind(value) == HALF}
     constant = {tensor.name for tensor in model.graph.initializer}
@@ -32,13 +32,13 @@ def half_tensors(model: onnx.ModelProto) -> list[str]:
 
 
 def external_files(model: onnx.ModelProto) -> set[str]:
-    """Names of the files beside a graph that its weights are in."""
+    """Returns the names of the files beside a graph that its weights are in."""
     entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
     return {entry.value for entry in entries if entry.key == "location"}
 
 
 def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with float32 for float16; large weights stay in their file."""
+    """Copies a graph with float32 for float16; large weights stay in their file."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph

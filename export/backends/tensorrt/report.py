@@ -1,4 +1,4 @@
-"""What `report.md` says of a bundle for TensorRT."""
+"""Sections of `report.md` that only bundles for TensorRT have."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
+from mobilevlm.override import override
 from mobilevlm.pages import Pages
 
 from ...verification.onnx_session import by_name, open_session, open_unrounded
-from ...verification.stages import Peak
+from ...verification.stages import Peak, Stages
 from ...verification.tensor_ranges import Ranges
 from .float32_twin import external_files, half_tensors
 
@@ -24,7 +25,7 @@ STALE = 30.0
 
 
 class WatchedGraph:
-    """A graph that runs, and remembers how large its float16 values got.
+    """A graph that runs, and records how large its float16 values get.
 
     Args:
         path: of the ONNX file; its weights, and its form with float32 arithmetic, are beside it.
@@ -40,7 +41,7 @@ class WatchedGraph:
         self._weights = [Pages(path.with_name(name).resolve()) for name in external_files(model)]
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name."""
+        """Runs the graph: inputs by name to outputs by name."""
         try:
             if self._ranges:
                 return self._ranges.run(feed)
@@ -50,7 +51,7 @@ class WatchedGraph:
                 pages.release()
 
     def peak(self) -> Peak | None:
-        """The largest; None where nothing is float16."""
+        """Returns the largest float16 value; None where nothing is float16."""
         if self._ranges is None:
             return None
         sizes = {name: max(-low, high) for name, (low, high) in self._ranges.found().items()}
@@ -58,8 +59,8 @@ class WatchedGraph:
         return Peak(self._name, self._nodes[name], sizes[name])
 
 
-class TensorrtStages:
-    """Runs the stages of a bundle for TensorRT before they are compiled (see `verification.stages.Stages`).
+class TensorrtStages(Stages):
+    """Runs the stages of a bundle for TensorRT before they are compiled.
 
     Args:
         directory: holds the ONNX files.
@@ -89,22 +90,27 @@ class TensorrtStages:
         self._opened.append(WatchedGraph(self._directory / stages.onnx_file(graph)))
         return self._opened[-1]
 
+    @override
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
         """See `Stages`."""
         return self._open(stages.VISION).run({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS]
 
+    @override
     def prefill(self, rows: np.ndarray) -> None:
         """See `Stages`: the decoder runs prompts itself."""
 
+    @override
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
         """See `Stages`."""
         return self._decoder.decode(rows, past)
 
+    @override
     def caches(self, rows: int) -> dict[tuple[int, str], np.ndarray]:
         """See `Stages`."""
         keys = [(layer, part) for layer in range(self._config.num_hidden_layers) for part in stages.CACHE_PARTS]
         return {key: self._decoder.head_major(*key, rows) for key in keys}
 
+    @override
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: of graphs with int8 values. A prompt of so many rows is one call of the decoder or several."""
         found = {}
@@ -119,6 +125,7 @@ class TensorrtStages:
     def _unrounded(self, graph: str) -> Run:
         return by_name(open_unrounded(self._directory / stages.float32_file(graph)))
 
+    @override
     def peaks(self) -> list[Peak]:
         """See `Stages`."""
         return [peak for graph in self._opened if (peak := graph.peak())]

@@ -39,7 +39,7 @@ VERSIONS = ("10.3", "10.16", "11.4")  # of TensorRT that graphs are written for:
 
 @dataclass(frozen=True)
 class Source:
-    """What a stage's graphs are written from.
+    """Weights and activations that a stage's graphs are written from.
 
     Attributes:
         tensors: the checkpoint's, equalised where the stage is quantised.
