@@ -13,7 +13,11 @@ from .bundle import BundleError, foreign_files, is_bundle
 
 
 def check_output(out: Path, overwrite: bool) -> None:
-    """Refuse an output directory before any work is done.
+    """Refuses an output directory before any work is done.
+
+    Args:
+        out: the directory.
+        overwrite: whether a bundle that is there may be replaced.
 
     Raises:
         BundleError: it exists and may not be replaced, holds something of the person's, or cannot be made.
@@ -32,9 +36,13 @@ def check_output(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def staged(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty directory that becomes `out` when the block ends, and vanishes when it fails.
+    """Yields an empty directory that becomes `out` when the block ends, and vanishes when it fails.
 
-    An `out` that may be replaced is, at the end, by two renames. What a killed build left behind is cleared first.
+    A bundle at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first.
+
+    Args:
+        out: the directory.
+        overwrite: whether a bundle that is there may be replaced.
 
     Raises:
         BundleError: something appeared at `out` meanwhile that may not be replaced.

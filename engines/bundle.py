@@ -125,7 +125,7 @@ def amend_manifest(
 
 
 def is_compiled_here(name: str) -> bool:
-    """Whether a file is made where the bundle runs, by `engines/compile.py`."""
+    """Tells whether a file is made where the bundle runs, by `engines/compile.py`."""
     return name == TIMING_CACHE_FILE or name.endswith(engine_file(""))
 
 
@@ -149,7 +149,7 @@ def foreign_files(directory: Path) -> list[str]:
 
 
 def is_bundle(directory: Path) -> bool:
-    """Whether a directory holds a finished bundle, or candidates for one."""
+    """Tells whether a directory holds a finished bundle, or candidates for one."""
     return (directory / MANIFEST_FILE).is_file() or (directory / CANDIDATES_FILE).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What this CPU can compute with: the features that decide which kernels ONNX Runtime and OpenVINO take.
+"""Features of this CPU, which decide the kernels that ONNX Runtime and OpenVINO take.
 
 x86 is asked itself, by the CPUID instruction: what an operating system lists is the host's under an emulator, and only
 Linux lists all. Arm is asked through the operating system, because user programs may not read its registers.
@@ -71,7 +71,7 @@ class Cpu:
 
     @property
     def int8_kernel(self) -> str:
-        """Instructions that integer products run on, the quickest that it has."""
+        """The fastest instructions that it has for integer products."""
         names = {
             "amx_int8": "AMX",
             "avx512_vnni": "AVX-512 VNNI",
@@ -90,7 +90,7 @@ class Cpu:
 
 @cache
 def this_cpu() -> Cpu:
-    """The CPU this process runs on; without features where nobody tells."""
+    """Returns the CPU this process runs on; without features where the system does not tell."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         return _x86()
@@ -125,7 +125,7 @@ def _x86_has(cpuid: Cpuid, saved: int, leaf: int, subleaf: int, register: int, b
 
 @cache
 def _functions() -> tuple[Cpuid, Callable[[], int]]:
-    """CPUID and XGETBV, as functions.
+    """Returns CPUID and XGETBV as functions.
 
     Raises:
         OSError: the system gives no memory that can be executed.
@@ -183,7 +183,7 @@ def _arm_has(entry: int, bit: int, sysctl: str, number: int) -> bool:
 
 
 def _arm_model() -> str:
-    """Brand on macOS and Windows; implementer and part of each kind of core on Linux."""
+    """Returns the brand on macOS and Windows; implementer and part of each kind of core on Linux."""
     if sys.platform == "darwin":
         return (_sysctl("machdep.cpu.brand_string", 128) or b"").rstrip(b"\0").decode() or "unknown"
     if sys.platform == "win32":

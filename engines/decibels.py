@@ -1,4 +1,4 @@
-"""Signal to noise: how much of a reference is left in what was computed."""
+"""Signal-to-noise ratio of a computed tensor against its reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ EXACT_DB = 200.0  # where nothing differs
 
 
 def snr_db(got: np.ndarray, reference: np.ndarray) -> float:
-    """Power of the reference over that of the difference, in decibels; NaN where something is not finite."""
+    """Computes the power of a reference over that of the difference from it.
+
+    Args:
+        got: the computed tensor.
+        reference: what it should be, of the same shape.
+
+    Returns:
+        Decibels, at most `EXACT_DB`; NaN where something is not finite.
+    """
     signal = float(np.square(reference, dtype=np.float64).sum())
     noise = float(np.square(got.astype(np.float64) - reference).sum())
     if not (isfinite(signal) and isfinite(noise)):

@@ -1,4 +1,4 @@
-"""The embedding table: token ids to rows. Stored as `.npy`, float32, float16, or int8 with a scale for each row."""
+"""The embedding table, token ids to rows: `.npy` in float32, float16, or int8 with a scale for each row."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SCALE, VALUES, LARGEST = "scale", "values", 127
 
 
 def int8_row(width: int) -> np.dtype:
-    """A row of `width` values in int8: a value is `values * scale`."""
+    """Returns the dtype of an int8 row: `width` values and their scale; the row is `values * scale`."""
     return np.dtype([(SCALE, "<f4"), (VALUES, "i1", (width,))])
 
 
 def as_int8(rows: np.ndarray) -> np.ndarray:
-    """(S, D) float32 to (S,) rows in int8, each with the smallest scale that reaches its largest value."""
+    """Quantises (S, D) float32 to (S,) int8 rows, each with the smallest scale that reaches its largest value."""
     out = np.empty(len(rows), int8_row(rows.shape[1]))
     scales = np.abs(rows).max(1) / LARGEST
     out[SCALE] = scales
@@ -26,23 +26,23 @@ def as_int8(rows: np.ndarray) -> np.ndarray:
 
 
 def as_float32(stored: np.ndarray) -> np.ndarray:
-    """Stored rows to (S, D) float32."""
+    """Returns stored rows, (S, D) of floats or (S,) of int8 rows, as (S, D) float32."""
     if stored.dtype.names is None:
         return stored.astype(np.float32, copy=False)
     return stored[VALUES].astype(np.float32) * stored[SCALE][:, None]
 
 
 class EmbedTokens:
-    """The table (V, D), of which only what is asked for is read.
+    """The table (V, D) in its file, of which single rows are read.
 
-    Mapped, a row of kilobytes would bring up to 2 MiB of its neighbours into this process's memory.
+    It is not mapped: a row of kilobytes would bring up to 2 MiB of its neighbours into this process's memory.
 
     Attributes:
         shape: (V, D).
     """
 
     def __init__(self, path: Path):
-        """Open a table."""
+        """Opens a `.npy` file."""
         stored = np.load(path, mmap_mode="r")
         self._dtype, self._begin = stored.dtype, stored.offset
         self._is_int8 = stored.dtype.names is not None
@@ -53,7 +53,7 @@ class EmbedTokens:
         finalize(self, self._file.close)  # with the last reference to this, whatever became of who opened it
 
     def rows(self, ids: Iterable[int]) -> np.ndarray:
-        """(S,) ids below V to (S, D) float32."""
+        """Returns the embeddings (S, D) float32 of (S,) token ids below V."""
         return np.concatenate([self._row(int(token)) for token in ids])
 
     def _row(self, token: int) -> np.ndarray:

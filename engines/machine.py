@@ -1,4 +1,4 @@
-"""This machine: its memory and what a bundle asks of it, and what decides how a bundle is computed here."""
+"""This machine: its memory, how much of it a bundle needs, and what decides how a bundle is computed here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "openvino", "te
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far; 0 where the system does not tell."""
+    """Returns the peak resident memory of this process in bytes; 0 where the system does not tell."""
     try:  # the other way counts what a process was before it became this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
@@ -33,7 +33,7 @@ def peak_rss_bytes() -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory that can be taken without swapping; None where the system does not tell."""
+    """Returns the bytes of memory that can be taken without swapping; None where the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -42,7 +42,7 @@ def available_bytes() -> int | None:
 
 
 def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
-    """Refuse what the kernel would kill: ONNX Runtime expands float16 weights to float32 ones in memory.
+    """Refuses stages that do not fit in memory: ONNX Runtime expands float16 weights to float32 there.
 
     float32 weights are mapped, and read from disk again when memory is short.
 
@@ -63,12 +63,12 @@ def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str
 
 
 def has_amx() -> bool:
-    """Whether this is a CPU with a matrix unit for int8."""
+    """Tells whether this CPU has a matrix unit for int8 (AMX)."""
     return "amx_int8" in this_cpu().features
 
 
 def fingerprint() -> dict[str, str]:
-    """What decides how a bundle's graphs are computed here: the CPU, the cores in use, and the runtimes' versions."""
+    """Returns what decides how a bundle's graphs are computed here: CPU, cores in use, versions of the runtimes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {"cpu": str(this_cpu()), "cores": str(cores)}
     for package in RUNTIMES:

@@ -32,7 +32,7 @@ class Comparison(TypedDict, total=False):
 
 
 class Ingredients(TypedDict):
-    """What an engine is made from: sha256 of its graph and weights, by file name, and settings of the builder."""
+    """Inputs of an engine's build: sha256 of graph and weights, by file name, and settings of the builder."""
 
     files: dict[str, str]
     settings: dict[str, bool | int]

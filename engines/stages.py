@@ -1,4 +1,4 @@
-"""Names of stages, tensors and files: the contract between `export` and `runtime`, in one place.
+"""Names of stages, tensors and files: the contract between `export` and `runtime`.
 
 | stage        | tensors                                                                       |
 |--------------|-------------------------------------------------------------------------------|
@@ -16,36 +16,42 @@ VISION, PREFILL, DECODER = "vision", "prefill", "decoder"
 PIXEL_VALUES, IMAGE_EMBEDS = "pixel_values", "image_embeds"
 INPUTS_EMBEDS, LOGITS = "inputs_embeds", "logits"
 HIDDEN_STATES, NEXT_HIDDEN_STATES = "hidden_states", "next_hidden_states"
-# Of the `gqa` lowering: index of the last valid cache row (1,) int32, and cache rows after this call () int32.
+# Lowerings `ort` and `ort_xnnpack`: index of the last valid cache row (1,) int32, cache rows after this call () int32.
 SEQLENS_K, TOTAL_SEQUENCE_LENGTH = "seqlens_k", "total_sequence_length"
-# Of the `prompt` lowering: cache rows before this call (1,) int64.
+# Lowering `ort_prefill`: cache rows before this call (1,) int64.
 PAST_LENGTH = "past_length"
-# Of the `delta` lowering: see `engines/chunks.py`.
+# Lowerings `qnn` and `tensorrt_delta`: see `attention_mask.py` and `rope.py`.
 ATTENTION_MASK, ROPE_COS, ROPE_SIN = "attention_mask", "rope_cos", "rope_sin"
-# Of TensorRT's `strided` lowering: rows of all its layers in one block (2 * layers, S, kv heads * head_dim).
+# Lowering `tensorrt_delta`: keys and values of all its layers in one block (2 * layers, S, kv heads * head_dim).
 NEW_ROWS = "new_rows"
 
-# Of TensorRT's decoders: the largest of the logits (1, K) float32, largest first, and their tokens (1, K) int64.
+# TensorRT's decoders: the largest logits (1, K) float32, in descending order, and their tokens (1, K) int64.
 TOP_LOGITS, TOP_TOKENS = "top_logits", "top_tokens"
-TOP_COUNT = 64  # K: what greedy choice and usual sampling look at
+TOP_COUNT = 64  # K: enough for greedy decoding and usual sampling
 
 CACHE_PARTS = ("key", "value")
-# In a file, by precision: of the weights, what is in memory at a time. OpenVINO's files are alike, a layer each.
+# Layers in a file, by precision: the weights of one file are in memory at a time. OpenVINO compiles one for all.
 PREFILL_LAYERS = {"int8": 2, "int8_amx": 1}
-# Where the int4 weights lie that a prefill's are computed from (`engines/ort/int4_weights.py`).
+# Offsets of the int4 weights that a prefill's int8 weights are computed from (`engines/ort/int4_weights.py`).
 INT4_PLACES_FILE = "prefill.json"
 EMBED_TOKENS_FILE = "embed_tokens.npy"
 GOLDEN_FILE = "golden.safetensors"
-# In it: inputs of the sample, PyTorch's outputs, and under BUILT and a name what the build's own stages gave. A prompt
-# is run in two parts, all but QUESTION_ROWS by the prefill where there is one; FIRST_LOGITS are those of the first.
+# Its content: inputs of the sample, PyTorch's outputs, and prefixed with BUILT the outputs of the build's own stages.
+# The prompt is run in two parts, all but QUESTION_ROWS by the prefill where there is one, which FIRST_LOGITS are of.
 FIRST_LOGITS, BUILT, QUESTION_ROWS = "first_logits", "built.", 8
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
-TIMING_CACHE_FILE = "timing.cache"  # what TensorRT measured here: the next build is quicker
+TIMING_CACHE_FILE = "timing.cache"  # TensorRT's measurements on this machine: the next build is quicker
 
 
 def parts(stage: str, layers: int, precision: str) -> dict[str, range]:
-    """A stage's graphs by name, and the layers in each of a decoder that has so many."""
+    """Returns the names of a stage's graphs, and the layers of the decoder in each.
+
+    Args:
+        stage: `VISION`, `PREFILL` or `DECODER`.
+        layers: of the whole decoder.
+        precision: of the stage.
+    """
     if stage != PREFILL:
         return {stage: range(layers)}
     step = PREFILL_LAYERS[precision]
@@ -54,54 +60,76 @@ def parts(stage: str, layers: int, precision: str) -> dict[str, range]:
 
 
 def decoder_parts(layers: int, pieces: int) -> dict[str, range]:
-    """A decoder of the `delta` lowering cut into pieces by name, and the layers in each."""
+    """Returns the names of a split decoder's graphs, and the layers in each.
+
+    Args:
+        layers: of the whole decoder.
+        pieces: graphs that it is split into.
+    """
     cuts = [layers * piece // pieces for piece in range(pieces + 1)]
     return {f"{DECODER}.{piece}": range(*cuts[piece : piece + 2]) for piece in range(pieces)}
 
 
 def chunk_graph(part: str, rows: int) -> str:
-    """A piece's graph for so many rows at a time."""
+    """Returns the name of a graph with a fixed number of rows.
+
+    Args:
+        part: the graph's name where that number is dynamic.
+        rows: of a call: 1 for a token, more for a chunk of a prompt.
+    """
     return f"{part}.{'token' if rows == 1 else 'prompt'}"
 
 
 def onnx_file(part: str) -> str:
-    """Of a graph."""
+    """File name of a graph, relative to the bundle."""
     return f"{part}.onnx"
 
 
 def float32_file(graph: str) -> str:
-    """Of a graph for TensorRT, on the same weights with float32 arithmetic: what a CPU can run."""
+    """File name of the float32 copy of a TensorRT graph, on the same weights, which a CPU can run."""
     return f"{graph}.float32.onnx"
 
 
 def engine_file(part: str) -> str:
-    """Of what TensorRT makes of a graph."""
+    """File name of a graph's TensorRT engine, relative to the bundle."""
     return f"{part}.engine"
 
 
 def npu_file(graph: str) -> str:
-    """Of a compiled graph: names the context binary beside it."""
+    """File name of a graph that was compiled for the NPU; it names the context binary beside it."""
     return f"{graph}.npu.onnx"
 
 
 def weights_file(part: str) -> str:
-    """Of a graph."""
+    """File name of a graph's weights, relative to the bundle."""
     return f"{part}.weights"
 
 
 def past(layer: int, part: str) -> str:
-    """Name of a cache input; `part` is `key` or `value`.
+    """Name of a kv cache input, (1, kv heads, max context, head_dim); of a prefill graph without unused rows.
 
-    (1, kv heads, max context, head_dim); of the `prompt` lowering as many rows as there are.
+    Args:
+        layer: of the decoder.
+        part: `key` or `value`.
     """
     return f"past_key_values.{layer}.{part}"
 
 
 def present(layer: int, part: str) -> str:
-    """Name of the output that is the same buffer after the call."""
+    """Name of the output that is the kv cache, the same buffer, after the call.
+
+    Args:
+        layer: of the decoder.
+        part: `key` or `value`.
+    """
     return f"present.{layer}.{part}"
 
 
 def new_rows(layer: int, part: str) -> str:
-    """Name of the output of the `prompt` lowering that belongs behind the past: (1, S, kv heads * head_dim)."""
+    """Name of the output with a call's keys or values, which belong behind the past: (1, S, kv heads * head_dim).
+
+    Args:
+        layer: of the decoder.
+        part: `key` or `value`.
+    """
     return f"new.{layer}.{part}"

@@ -145,7 +145,7 @@ def paper_limits(
     """
     found = {}
     if config.vision is not None and precisions.get(VISION) in WEIGHT_BYTES:
-        found["image encode"] = hardware.encode(config, image_tokens, precisions[VISION], counted and counted.picture())
+        found["image encode"] = hardware.encode(config, image_tokens, precisions[VISION], counted and counted.image())
     if (precision := precisions[DECODER]) in WEIGHT_BYTES:
         found["prefill"] = hardware.decode(
             config, prompt_tokens, 0, precision, counted and counted.prompt(prompt_tokens)

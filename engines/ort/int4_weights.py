@@ -17,7 +17,7 @@ ROWS = 64  # of a matrix at a time: they stay in a core's cache
 
 @dataclass(frozen=True)
 class Int4Matrix:
-    """Where the int4 form of a prefill's (K, N) int8 weight lies in the decoder's file of weights.
+    """Location of the int4 form of a prefill's (K, N) int8 weight in the decoder's weights file.
 
     As `MatMulNBits` stores it: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
@@ -48,7 +48,7 @@ class Int4Matrix:
             raise ValueError(f"{self} is no int4 matrix")
 
     def as_int8(self, decoder: Path, own: Path) -> np.ndarray:
-        """Compute the int8 weight.
+        """Computes the int8 weight.
 
         Args:
             decoder: the decoder's file of weights.
@@ -74,7 +74,7 @@ class Int4Matrix:
 
 
 def to_int8(values: np.ndarray, scales: np.ndarray, zero_points: np.ndarray, int8_scales: np.ndarray) -> np.ndarray:
-    """Quantise int4 weights once more, to int8: the same bits on every machine, since no sum is rounded.
+    """Requantises int4 weights to int8: the same bits on every machine, since no sum is rounded.
 
     Args:
         values: (N, blocks, block / 2) uint8, two to a byte.
@@ -102,12 +102,17 @@ def to_int8(values: np.ndarray, scales: np.ndarray, zero_points: np.ndarray, int
 
 
 def write_places(path: Path, parts: dict[str, list[Int4Matrix]]) -> None:
-    """Write a prefill's matrices, by graph."""
+    """Writes the locations of a prefill's matrices.
+
+    Args:
+        path: of the file, `INT4_PLACES_FILE` of the bundle.
+        parts: matrices by the name of their graph.
+    """
     path.write_text(json.dumps({part: [asdict(one) for one in found] for part, found in parts.items()}, indent=1))
 
 
 def read_places(path: Path) -> dict[str, list[Int4Matrix]]:
-    """Read them.
+    """Reads what `write_places` wrote.
 
     Raises:
         ValueError: it is no such file.

@@ -25,20 +25,23 @@ from ..stages import PREFILL
 if TYPE_CHECKING:
     import openvino
 
-    Turns = cycle[openvino.InferRequest]  # two requests of a compiled graph, which share all but inputs and outputs
+    Requests = cycle[openvino.InferRequest]  # two of a compiled graph, which share all but inputs and outputs
 
-# Rows of a prompt at a time: what a graph needs for values between operators grows with them, and stays with it.
+# Most tokens of a prompt at a time: memory for activations grows with them, and stays allocated.
 MOST_ROWS = 256
 WITHOUT = "--precision vision=int8,prefill=int8,decoder=int4"
 
 
 def is_installed() -> bool:
-    """Whether there is an OpenVINO to run graphs on."""
+    """Tells whether OpenVINO is installed."""
     return importlib.util.find_spec("openvino") is not None
 
 
 def require_package(wanted_by: Path | str) -> None:
-    """Refuse what cannot run here.
+    """Refuses a graph that cannot run here.
+
+    Args:
+        wanted_by: names it in the message.
 
     Raises:
         UserError: OpenVINO is not installed.
@@ -50,31 +53,42 @@ def require_package(wanted_by: Path | str) -> None:
         )
 
 
-class Alike:
-    """Compiles graphs that differ in their weights alone once; such graphs are not for several threads at once."""
+class SharedModels:
+    """Shares one compiled model between graphs that differ only in weights. Running such graphs is not thread-safe."""
 
     def __init__(self) -> None:
-        self._turns: dict[tuple[str, str], Turns] = {}
+        self._requests: dict[tuple[str, str], Requests] = {}
         self._lock = Lock()
 
-    def turns(self, model: openvino.Model, settings: Mapping[str, Any]) -> Turns:
-        """What runs a graph whose weights are inputs, or another of its form."""
+    def requests(self, model: openvino.Model, settings: Mapping[str, Any]) -> Requests:
+        """Returns what runs a graph, compiled for the first graph of its form.
+
+        Args:
+            model: the graph, whose weights are inputs.
+            settings: of OpenVINO's compiler.
+        """
         from .openvino_layers import form_of
 
         form = form_of(model), str(settings)
         with self._lock:
-            if form not in self._turns:
-                self._turns[form] = _compiled(model, settings)
-            return self._turns[form]
+            if form not in self._requests:
+                self._requests[form] = _compiled(model, settings)
+            return self._requests[form]
 
 
-def open_stage(path: Path, stage: str, alike: Alike, profile_to: Path | None = None) -> OpenVinoGraph:
-    """A stage's graph: of a prefill's, which are many, those that are alike are compiled once.
+def open_stage(path: Path, stage: str, shared: SharedModels, profile_to: Path | None = None) -> OpenVinoGraph:
+    """Opens a graph as its stage needs it: the layers of a prefill share a compiled model.
 
-    A picture's rows, nearly three times a usual prompt's, are quicker in bfloat16; a prompt's are as quick in float32.
+    An image's rows, nearly three times a usual prompt's, run faster in bfloat16; a prompt's run as fast in float32.
+
+    Args:
+        path: the ONNX file.
+        stage: that it belongs to.
+        shared: compiled models of the same bundle.
+        profile_to: see `OpenVinoGraph`.
     """
-    many = stage == PREFILL
-    return OpenVinoGraph(path, alike=alike if many else None, in_float32=many, profile_to=profile_to)
+    is_prefill = stage == PREFILL
+    return OpenVinoGraph(path, shared if is_prefill else None, in_float32=is_prefill, profile_to=profile_to)
 
 
 class OpenVinoGraph:
@@ -82,16 +96,16 @@ class OpenVinoGraph:
 
     Args:
         path: the ONNX file, its weights beside it.
-        alike: others that it may be alike, all its weights being inputs then; None for a graph of its own, of whose
-            weights most are copied into a layout that is quicker.
-        in_float32: whether what is not int8 is float32, even where bfloat16 is quicker.
-        profile_to: gets the times of all runs in the form of ONNX Runtime's profiles; None for none.
+        shared: compiled models that it may share, all its weights being inputs then; None for a model of its own, most
+            of whose weights are copied into a faster layout.
+        in_float32: whether what is not int8 is float32, even where bfloat16 is faster.
+        profile_to: file for the times of all runs, in the form of ONNX Runtime's profiles; None for none.
 
     Raises:
         UserError: OpenVINO is not installed, or refuses the file.
     """
 
-    def __init__(self, path: Path, alike: Alike | None, in_float32: bool, profile_to: Path | None = None):
+    def __init__(self, path: Path, shared: SharedModels | None, in_float32: bool, profile_to: Path | None = None):
         require_package(path)
         import openvino
 
@@ -105,46 +119,49 @@ class OpenVinoGraph:
             self._inputs, self._outputs = (
                 {port.any_name: number for number, port in enumerate(ports)} for ports in (model.inputs, model.outputs)
             )
-            self._constants = weights_as_inputs(model, is_weight if alike else is_long)
+            self._constants = weights_as_inputs(model, is_weight if shared else is_long)
             self._weights = {number: in_place(constant) for number, constant in self._constants.items()}
-            self._turns = alike.turns(model, settings) if alike else _compiled(model, settings)
+            self._requests = shared.requests(model, settings) if shared else _compiled(model, settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
                 f"OpenVINO {openvino.__version__} cannot load {path}: {reason}. Build the bundle again, or with "
                 f"{WITHOUT}, which needs ONNX Runtime alone"
             ) from None
-        self._profile_to, self._events = profile_to, []
+        self._profile_to = profile_to
+        self._events: list[dict[str, Any]] = []
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run once.
+        """Runs the graph once.
 
         Args:
-            outputs: names of what is wanted.
-            feed: every input.
+            outputs: names of the outputs to return.
+            feed: all inputs, by name.
 
         Returns:
-            Views of memory that the run after the next, of this graph or one alike, writes anew: they can be what the
-            next one reads.
+            Views of memory that the run after the next, of this graph or one that shares its model, overwrites: the
+            next run may read them.
         """
         begin = time.perf_counter()
         values = {self._inputs[name]: np.ascontiguousarray(value) for name, value in feed.items()}
-        request = next(self._turns)
+        request = next(self._requests)
         results = request.infer(self._weights | values, share_inputs=True, share_outputs=True)
         if self._profile_to is not None:
-            self._note(request, begin, time.perf_counter())
+            self._events += _events(request, begin, time.perf_counter())
+            self._profile_to.write_text(json.dumps(self._events))
         return [results[self._outputs[name]] for name in outputs]
 
-    def _note(self, request: openvino.InferRequest, begin: float, end: float) -> None:
-        run = {"name": "model_run", "ts": begin * 1e6, "dur": (end - begin) * 1e6}
-        nodes = [
-            {"cat": "Node", "name": one.node_name, "ts": run["ts"], "dur": one.real_time.total_seconds() * 1e6}
-            | {"args": {"op_name": one.node_type}}
-            for one in request.get_profiling_info()
-            if one.real_time
-        ]
-        self._events += [run, *nodes]
-        self._profile_to.write_text(json.dumps(self._events))
+
+def _events(request: openvino.InferRequest, begin: float, end: float) -> list[dict[str, Any]]:
+    """Events of a run in the form of ONNX Runtime's profiles; times in seconds in, in microseconds out."""
+    run = {"name": "model_run", "ts": begin * 1e6, "dur": (end - begin) * 1e6}
+    nodes = [
+        {"cat": "Node", "name": one.node_name, "ts": run["ts"], "dur": one.real_time.total_seconds() * 1e6}
+        | {"args": {"op_name": one.node_type}}
+        for one in request.get_profiling_info()
+        if one.real_time
+    ]
+    return [run, *nodes]
 
 
 @cache
@@ -154,7 +171,7 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
-def _compiled(model: openvino.Model, settings: Mapping[str, Any]) -> Turns:
+def _compiled(model: openvino.Model, settings: Mapping[str, Any]) -> Requests:
     compiled = _core().compile_model(model, "CPU", dict(settings))
-    trim_heap()  # of what compiling took
+    trim_heap()  # compiling took much of it
     return cycle([compiled.create_infer_request() for _ in range(2)])

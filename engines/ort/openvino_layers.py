@@ -1,7 +1,7 @@
-"""Graphs whose weights are inputs: a decoder's layers are alike then, and one compiled graph is all of them.
+"""Graphs whose weights are inputs: the layers of a decoder have one form then, and share one compiled model.
 
-Memory for what flows between operators is one layer's, too. Weights are read where they lie in their mapped file,
-slower than in the layout that OpenVINO copies constants into.
+They share memory for activations, too. Weights are read from their mapped file, slower than from the layout that
+OpenVINO copies constants into.
 API: https://docs.openvino.ai/2026/api/ie_python_api/api.html
 """
 
@@ -23,12 +23,20 @@ WIDEST = 2**20  # columns of a matrix, not said exactly
 
 
 def weights_as_inputs(model: openvino.Model, wanted: Callable[[openvino.Node], bool]) -> dict[int, openvino.Node]:
-    """Put inputs in the place of constants: these by the inputs' numbers; their file is mapped while they live."""
+    """Replaces constants by inputs.
+
+    Args:
+        model: changed in place.
+        wanted: tells which constants are replaced.
+
+    Returns:
+        The constants by the indices of their inputs; their file stays mapped while they live.
+    """
     found = {}
     for constant in filter(wanted, [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]):
         out = constant.output(0)
         shape, kind = out.get_partial_shape(), out.get_element_type()
-        if kind == INT8:  # where all of a size is known, OpenVINO sets memory aside for the input, in vain
+        if kind == INT8:  # for an input of known size OpenVINO would allocate memory, in vain
             shape = openvino.PartialShape([out.shape[0], openvino.Dimension(1, WIDEST)])
         stand_in = opset13.parameter(shape, kind)
         for reader in list(out.get_target_inputs()):
@@ -40,7 +48,7 @@ def weights_as_inputs(model: openvino.Model, wanted: Callable[[openvino.Node], b
 
 
 def form_of(model: openvino.Model) -> str:
-    """The same for graphs of the same operators, inputs, outputs and constants, whatever their names."""
+    """Returns a key, equal for graphs of equal operators, inputs, outputs and constants, whatever their names."""
     numbers: dict[str, int] = {}
     digest = hashlib.sha256()
     for node in model.get_ordered_ops():
@@ -55,21 +63,21 @@ def form_of(model: openvino.Model) -> str:
 
 
 def is_weight(constant: openvino.Node) -> bool:
-    """Whether a constant is a layer's own."""
+    """Tells whether a constant is a layer's own."""
     return constant.get_byte_size() >= FEWEST_BYTES and constant.get_element_type() in (INT8, openvino.Type.f32)
 
 
 def is_long(constant: openvino.Node) -> bool:
-    """Whether a constant is an int8 matrix of more columns, which are summed over, than rows.
+    """Tells whether a constant is an int8 matrix of more columns, which are summed over, than rows.
 
-    One of a picture's layers is read from its file as quickly as from a copy.
+    With an image's many rows such a matrix is read from its file as fast as from a copy.
     """
     shape = constant.output(0).shape
     return constant.get_element_type() == INT8 and len(shape) == 2 and shape[1] > shape[0]
 
 
 def in_place(constant: Any) -> openvino.Tensor:
-    """A constant's values where they are: nobody writes them, and OpenVINO takes arrays that one could."""
+    """Returns a constant's values without a copy, as a writable array, which OpenVINO asks for; nothing writes them."""
     view = constant.data
     values = np.ctypeslib.as_array((ctypes.c_byte * view.nbytes).from_address(view.ctypes.data))
     return openvino.Tensor(values.view(view.dtype).reshape(view.shape), shared_memory=True)

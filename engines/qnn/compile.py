@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.engines.qnn.provider import compile_options, open_graph
@@ -30,14 +31,14 @@ TRACE_FILE = "qnn_op_trace.json"
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of one graph.
+    """Figures of a compiled graph.
 
     Attributes:
         name: the graph's.
-        seconds: that it took.
-        peak_rss_bytes: of its process, until then.
-        nodes: in the graph.
-        npu_nodes: of those, that the NPU runs.
+        seconds: duration.
+        peak_rss_bytes: peak memory of the process so far.
+        nodes: operators in the graph.
+        npu_nodes: operators that the NPU runs.
     """
 
     name: str
@@ -48,12 +49,12 @@ class Compiled:
 
 
 def compile_group(graphs: Sequence[Path], soc: Soc) -> list[Compiled]:
-    """Compile graphs that have the same weights; into one binary, where the architecture can.
+    """Compiles graphs that have the same weights; into one binary, where the architecture can.
 
     Args:
         graphs: ONNX files of one directory, named as `stages.onnx_file` does; each gets a file beside it, which names
             the binary there.
-        soc: for which system.
+        soc: the system to compile for.
 
     Raises:
         UserError: the NPU does not take a graph whole: names what it refused; or memory ran out.
@@ -107,12 +108,12 @@ def _compile(soc: Soc, graphs: Sequence[Path]) -> list[Compiled]:
     return found
 
 
-def _trace(directory: Path) -> dict:
+def _trace(directory: Path) -> dict[str, Any]:
     return json.loads((directory / TRACE_FILE).read_text(encoding="utf-8"))
 
 
 def _refused(directory: Path) -> str:
-    """Which operators the NPU did not take, as the provider's own trace has them."""
+    """Names the operators that the NPU did not take, from the provider's own trace."""
     try:
         refused = _trace(directory)["unsupported_nodes"]
     except (OSError, ValueError, KeyError):
@@ -122,7 +123,7 @@ def _refused(directory: Path) -> str:
 
 
 def _main() -> None:
-    """Of the process that `compile_group` starts: a system and graphs of this directory."""
+    """Runs in the process that `compile_group` starts, with a SoC and graphs of this directory as arguments."""
     name, *graphs = sys.argv[1:]
     # The provider prints on its own account; what is read is ours.
     answer = os.dup(1)

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 PROVIDER = "QNNExecutionProvider"
 PACKAGE = "onnxruntime-qnn"
 INSTALL = f"pip install 'mobilevlm[snapdragon]' (in a clone: pip install {PACKAGE}), with Python 3.11 or newer"
-# What a graph hands in and out are floats or the cache's codes; turning one into the other is the NPU's work, too.
+# A graph's inputs and outputs are floats, or the cache's quantised values; the NPU converts them.
 OPTIONS = {"backend_type": "htp", "offload_graph_io_quantization": "0"}
 RUNNING = {"htp_performance_mode": "burst"}
 
 
 def require_package() -> None:
-    """Say what is missing.
+    """Checks that the provider is there.
 
     Raises:
         UserError: the provider is not installed.
@@ -42,7 +42,7 @@ def require_package() -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the provider, and of the QAIRT (Qualcomm's SDK) inside it: what a context binary depends on."""
+    """Returns the versions of the provider and of the QAIRT (Qualcomm's SDK) in it: context binaries depend on both."""
     require_package()
     import onnxruntime_qnn
     from onnxruntime_qnn.build_and_package_info import qnn_version
@@ -51,7 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def open_graph(path: Path, entries: Mapping[str, str], options: Mapping[str, str]) -> ort.InferenceSession:
-    """Open a graph on the NPU, all of it.
+    """Opens a graph on the NPU; no operator is left to the CPU.
 
     Args:
         path: of the ONNX file, one of operators or one that names a context binary.
@@ -75,7 +75,7 @@ def open_graph(path: Path, entries: Mapping[str, str], options: Mapping[str, str
 
 @contextlib.contextmanager
 def _prints_aside() -> Iterator[None]:
-    """The simulator greets on stdout, where answers belong."""
+    """Sends to stderr what the simulator prints on stdout, where answers belong."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -88,7 +88,7 @@ def _prints_aside() -> Iterator[None]:
 
 @cache
 def _devices() -> list[Any]:
-    """Those of the provider: an NPU, or the simulator on a machine without one."""
+    """Returns the provider's devices: an NPU, or the simulator on a machine without one."""
     require_package()
     import onnxruntime as ort
     import onnxruntime_qnn
@@ -111,10 +111,10 @@ def _devices() -> list[Any]:
 
 
 def is_simulated() -> bool:
-    """Whether this machine has no NPU, but its simulator, which cannot load binaries whose graphs share weights."""
+    """Tells whether the provider simulates an NPU here; a simulator cannot load binaries whose graphs share weights."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def compile_options(soc: Soc) -> dict[str, str]:
-    """Of the provider, for a context binary."""
+    """Provider options for compiling a context binary."""
     return {"soc_model": str(soc.model), "htp_arch": str(soc.htp), "htp_graph_finalization_optimization_mode": "3"}

@@ -1,4 +1,4 @@
-"""Snapdragon systems by the names people give them: what a context binary is compiled for.
+"""Snapdragon SoCs by their common names: context binaries are compiled for one of them.
 
 Model numbers and architectures are those of QNN's own table, as ExecuTorch's Qualcomm backend lists them
 (backends/qualcomm/serialization/qc_schema.py); the bandwidth is that of the fastest memory the maker's product brief
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mobilevlm.errors import UserError
 
-# Before it, two graphs cannot have one set of weights, and 16-bit codes cannot be multiplied by each other.
+# Before it, two graphs cannot have one set of weights, and 16-bit values cannot be multiplied by each other.
 SHARING_ARCHITECTURE = 73
 # Graphs with int4 weights compile for v69, too, but its simulator crashes in the second token.
 INT4_ARCHITECTURE = 73
@@ -20,14 +20,14 @@ INT4_ARCHITECTURE = 73
 
 @dataclass(frozen=True)
 class Soc:
-    """One system.
+    """A Snapdragon SoC.
 
     Attributes:
         name: the maker's number for it.
-        nicknames: what else `--soc` takes.
+        nicknames: other names that `--soc` takes.
         model: QNN's number.
         htp: version of the Hexagon architecture.
-        gigabytes: that its memory can deliver in a second, on paper.
+        gigabytes: nominal memory bandwidth in GB/s.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Soc:
 
     @property
     def multiplies_16_bits(self) -> bool:
-        """Whether weights may have 16 bits beside values of 16."""
+        """Whether 16-bit weights may be multiplied by 16-bit activations."""
         return self.htp >= SHARING_ARCHITECTURE
 
     @property
     def takes_int4(self) -> bool:
-        """Whether weights may have 4 bits and a scale for some of them each."""
+        """Whether weights may be int4 with a scale for each block."""
         return self.htp >= INT4_ARCHITECTURE
 
     @property
     def shares_weights(self) -> bool:
-        """Whether prompt and token graph can be one binary with one set of weights."""
+        """Whether prompt and token graph can share one set of weights in one binary."""
         return self.htp >= SHARING_ARCHITECTURE
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ SOCS = (
 
 
 def find_soc(text: str) -> Soc:
-    """The system somebody means.
+    """Returns the SoC of a name.
 
     Raises:
         UserError: there is none of that name; says which there are.

@@ -1,1 +1,1 @@
-"""TensorRT on the machine at hand: which engines, with which profiles, built by whom, and what is noted of them."""
+"""TensorRT engines: their optimization profiles, builders, the record of them, and rules for their graphs."""

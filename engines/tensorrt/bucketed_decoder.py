@@ -1,4 +1,4 @@
-"""TensorRT's decoder over whatever runs its graphs: fed and kept as a device's runner does."""
+"""TensorRT's decoder over whatever runs its graphs, with the inputs and the kv cache of a device's runner."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from .buckets import PROMPT_ROWS, SPARE_ROWS, call_inputs, past_buckets
 
 
 class BucketedDecoder:
-    """Pieces of the `strided` lowering.
+    """A decoder of the `tensorrt_delta` lowering, split into graphs.
 
     Args:
         config: the model.
-        runs: the pieces' graphs.
-        parts: layers of each.
-        cache_rows: that the cache holds.
+        runs: functions that run its graphs in the order of their layers, inputs to outputs by name.
+        parts: layers of each graph.
+        cache_rows: tokens that the cache holds.
+
+    Attributes:
+        caches: of each graph, (2 * layers, cache_rows, kv heads * head_dim) float32, keys and values in turns.
     """
 
     def __init__(self, config: ModelConfig, runs: Sequence[Run], parts: Sequence[range], cache_rows: int):
@@ -29,7 +32,15 @@ class BucketedDecoder:
         self.caches = [np.zeros((2 * len(layers), cache_rows, width), np.float32) for layers in parts]
 
     def decode(self, rows: np.ndarray, past: int) -> np.ndarray:
-        """Run (S, D) rows behind the first `past` of the cache, which get theirs: (1, V) logits of the last."""
+        """Runs tokens behind those in the cache, and adds their keys and values to it.
+
+        Args:
+            rows: (S, D) embeddings.
+            past: tokens in the cache.
+
+        Returns:
+            (1, V) logits of the last token, or the largest of them, as the graph has it.
+        """
         size = 1 if len(rows) == 1 else PROMPT_ROWS
         for piece in chunks(len(rows), size):
             logits = self._call(rows[piece], past + piece.start, size)
@@ -47,11 +58,21 @@ class BucketedDecoder:
             past_rows = {key: one[:bucket].reshape(shape) for key, one in zip(keys, cache, strict=True)}
             outputs = run(others | past_rows | {name: values})
             cache[:, past : past + count] = outputs[stages.NEW_ROWS][:, size - count :]
-            name, values = stages.HIDDEN_STATES, outputs.get(stages.NEXT_HIDDEN_STATES)
+            if stages.NEXT_HIDDEN_STATES in outputs:
+                name, values = stages.HIDDEN_STATES, outputs[stages.NEXT_HIDDEN_STATES]
         return outputs[stages.LOGITS]
 
     def head_major(self, layer: int, part: str, rows: int) -> np.ndarray:
-        """The first rows of a layer's cache as PyTorch has them, (1, kv heads, rows, head_dim)."""
+        """Returns a layer's cached keys or values in PyTorch's layout.
+
+        Args:
+            layer: of the decoder.
+            part: `key` or `value`.
+            rows: tokens, from the first.
+
+        Returns:
+            (1, kv heads, rows, head_dim) float32.
+        """
         cache, layers = next(pair for pair in zip(self.caches, self._parts, strict=True) if layer in pair[1])
         one = cache[2 * (layer - layers.start) + stages.CACHE_PARTS.index(part), :rows]
         return one.reshape(1, rows, self._config.num_key_value_heads, -1).swapaxes(1, 2)

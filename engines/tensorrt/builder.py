@@ -1,7 +1,6 @@
-"""TensorRT's builder: one engine from an ONNX graph.
+"""Builds an engine from an ONNX graph, with TensorRT 10.3 to 11 or TensorRT-RTX.
 
-The same code for TensorRT 10.3 to 11 and for TensorRT-RTX: networks are strongly typed, precision is in the graph, no
-option chooses one.
+Networks are strongly typed: precision is in the graph, no option of the builder chooses it.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ class BuildError(UserError):
     """An engine that could not be built; the message says why, and what helps.
 
     Args:
-        what: could not be done.
+        what: the step that failed.
         lines: of TensorRT's log.
-        command: that makes the engines here.
+        command: builds the engines on this machine.
     """
 
     def __init__(self, what: str, lines: Sequence[str], command: str):
@@ -35,7 +34,7 @@ class BuildError(UserError):
         super().__init__(explained(what, self._lines, command))
 
     def with_lines(self, printed: Sequence[str]) -> str:
-        """The message, when lines that the driver printed are looked at, too."""
+        """Returns the message that follows from the log and from lines that the driver printed."""
         return explained(self._what, [*self._lines, *printed], self._command)
 
 
@@ -43,8 +42,8 @@ class EngineBuilder:
     """TensorRT's builder.
 
     Args:
-        devices: what engines are for.
-        command: that the person is told to run when something fails.
+        devices: the GPUs that engines are built for.
+        command: named in messages; builds the engines on this machine.
 
     Attributes:
         trt: TensorRT's module.
@@ -65,7 +64,14 @@ class EngineBuilder:
             raise self._failure(f"{devices.library.name}'s builder could not be made") from None
 
     def build_file(self, path: Path, profiles: Sequence[Profile]) -> memoryview:
-        """The engine of an ONNX file, whose weights may lie beside it.
+        """Builds the engine of an ONNX file, whose weights may lie beside it.
+
+        Args:
+            path: the ONNX file.
+            profiles: optimization profiles; none for a graph whose sizes are all fixed.
+
+        Returns:
+            The serialised engine.
 
         Raises:
             BuildError: TensorRT refuses the graph, or memory is short.
@@ -75,7 +81,7 @@ class EngineBuilder:
         name = path.name
         network = self._builder.create_network(network_flags(self.trt))
         parser = self.trt.OnnxParser(network, self._logger)  # alive until the end: the network's weights may be its
-        # From the file, because a model with its weights is too large for one message.
+        # From the file: a model with its weights is too large for one protobuf message.
         if not parser.parse_from_file(str(path)):
             errors = [parser.get_error(index) for index in range(parser.num_errors)]
             self._logger.lines += [f"ERROR: {error.node_name()}: {error.desc()}" for error in errors]
@@ -96,7 +102,7 @@ class EngineBuilder:
     def _config(self) -> Any:
         lines = self._logger.lines
         config = make_config(self.trt, self._builder, self._devices)
-        self._logger.lines = lines  # without what was refused there, which no failure comes from
+        self._logger.lines = lines  # without settings that were refused, which no failure comes from
         if self.progress is not None:
             config.progress_monitor = self.progress
         return config
@@ -106,7 +112,16 @@ class EngineBuilder:
 
 
 def make_config(trt: ModuleType, builder: Any, devices: Devices) -> Any:
-    """A builder's configuration, as every engine of ours has it."""
+    """Makes the builder's configuration that all engines are built with.
+
+    Args:
+        trt: TensorRT's or TensorRT-RTX's module.
+        builder: its `Builder`.
+        devices: the GPUs that engines are built for.
+
+    Returns:
+        An `IBuilderConfig`.
+    """
     config = builder.create_builder_config()
     # On by default, it would round float32 products to 10 bits.
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -116,7 +131,17 @@ def make_config(trt: ModuleType, builder: Any, devices: Devices) -> Any:
 
 
 def add_profiles(builder: Any, network: Any, config: Any, profiles: Sequence[Profile]) -> str:
-    """Add optimization profiles of the inputs whose sizes are not fixed; what is wrong with one, or nothing."""
+    """Adds optimization profiles for the inputs whose sizes are not fixed.
+
+    Args:
+        builder: TensorRT's `Builder`.
+        network: the parsed graph.
+        config: gets the profiles.
+        profiles: shapes by the names of inputs.
+
+    Returns:
+        What is wrong with a profile; empty when all were added.
+    """
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     dynamic = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
     for shapes in profiles:
@@ -132,6 +157,6 @@ def add_profiles(builder: Any, network: Any, config: Any, profiles: Sequence[Pro
 
 
 def network_flags(trt: ModuleType) -> int:
-    """Strongly typed: what 10.x has to be asked for, and 11 knows nothing else."""
+    """Returns the flags of a strongly typed network, which is an option in TensorRT 10 and the only kind in 11."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)

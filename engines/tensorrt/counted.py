@@ -1,4 +1,4 @@
-"""What calls of a bundle's engines amount to, as NVIDIA's builder lists them: launches, and bytes they read and write.
+"""Kernel launches and memory traffic of each call of a bundle's engines, as NVIDIA's builder lists them.
 
 `engines/judge.py DIR --json FILE` writes it, `jetson/limits.py --counted FILE` reads it.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm.atomic_file import write_whole
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
 from ..chunks import chunks
@@ -20,14 +21,14 @@ from .buckets import PROMPT_ROWS
 
 @dataclass(frozen=True)
 class Call:
-    """One optimization profile of one engine.
+    """A call of an engine in one of its optimization profiles.
 
     Attributes:
         part: the engine: `vision`, `decoder.0`.
-        rows: that a decoder runs, 0 of vision.
-        past: rows of the cache that it looks at, 0 of vision.
+        rows: tokens that a decoder runs; 0 for vision.
+        past: rows of the cache that it reads; 0 for vision.
         kernels: launches.
-        moved: bytes that they read and write.
+        moved: bytes that the kernels read and write.
     """
 
     part: str
@@ -39,13 +40,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Counted:
-    """A bundle's calls.
+    """All calls of a bundle's engines.
 
     Attributes:
         name: of the model.
         model: its configuration, see `ModelConfig`.
-        target, precision: of the bundle.
-        version, capability: of TensorRT-RTX, and what it built for.
+        target: of the bundle.
+        precision: of the bundle's stages.
+        version: of TensorRT-RTX.
+        capability: compute capability that it built for.
         calls: of all engines.
     """
 
@@ -58,24 +61,24 @@ class Counted:
     calls: tuple[Call, ...]
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Writes a JSON file, which `read_counted` reads."""
         write_whole(path, json.dumps(asdict(self), indent=1).encode())
 
-    def picture(self) -> tuple[int, int]:
-        """Kernels and bytes of a picture; zeros without a vision stage."""
+    def image(self) -> tuple[int, int]:
+        """Returns kernels and bytes of an image; zeros without a vision stage."""
         return _sum([call for call in self.calls if call.part == VISION])
 
     def token(self, past: int) -> tuple[int, int]:
-        """The same of a token behind so many rows."""
+        """Returns kernels and bytes of a decode step with `past` tokens in the cache."""
         return self._call(1, past)
 
     def prompt(self, rows: int) -> tuple[int, int]:
-        """The same of a prompt of so many rows, in the pieces that a runtime runs it in."""
+        """Returns kernels and bytes of a prompt of `rows` tokens, in the chunks that a runtime runs it in."""
         calls = [self._call(len(range(*piece.indices(rows))), piece.start) for piece in chunks(rows, PROMPT_ROWS)]
         return sum(one for one, _ in calls), sum(one for _, one in calls)
 
     def _call(self, rows: int, past: int) -> tuple[int, int]:
-        """Of all pieces of the decoder, with the smallest sizes that hold the rows."""
+        """Returns kernels and bytes of all the decoder's graphs, in the smallest profile that holds the tokens."""
         fitting = [call for call in self.calls if call.part != VISION and call.rows >= rows and call.past >= past]
         if not fitting:
             longest = max(call.past for call in self.calls)
@@ -85,12 +88,12 @@ class Counted:
 
 
 def read_counted(path: Path) -> Counted:
-    """Read what `Counted.write` wrote.
+    """Reads what `Counted.write` wrote.
 
     Raises:
-        UserError: it is not there, or not that.
+        UserError: the file is missing, or of another kind.
     """
-    again = "write one with python engines/judge.py DIR --json FILE"
+    again = f"write one with {command('engines/judge.py', 'DIR', '--json', 'FILE')}"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Counted(**document | {"calls": tuple(Call(**call) for call in document["calls"])})

@@ -1,6 +1,6 @@
-"""The CUDA runtime's Python bindings: finding them, what the GPU is, and errors as sentences.
+"""The CUDA runtime's Python bindings: their import, facts about the GPU, and errors as sentences.
 
-Every call of theirs returns a tuple that begins with an error number; an ignored one is noticed somewhere else, later.
+Every call of theirs returns a tuple that begins with an error number; an ignored error surfaces elsewhere, later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
 TEGRA_FILE = Path("/etc/nv_tegra_release")
@@ -21,7 +22,7 @@ INSTALL = (
 NVMAP = (
     "On a Jetson this also happens with memory free, when it is in pieces, and on L4T 36.4.4 to 36.5.0 with any large "
     "allocation (NvMap): close other programs, log out of the desktop (sudo systemctl isolate multi-user.target), or "
-    "restart the board and run this first; python jetson/doctor.py says whether a larger pool (cma=) helps"
+    f"restart the board and run this first; {command('jetson/doctor.py')} says whether a larger pool (cma=) helps"
 )
 REMEDIES = {
     "cudaErrorMemoryAllocation": f"the GPU's memory is full. {NVMAP}",
@@ -34,10 +35,15 @@ REMEDIES = {
 
 
 class CudaError(UserError):
-    """A call of the CUDA runtime that failed; the message says what helps.
+    """A failed call of the CUDA runtime; the message says what helps.
+
+    Args:
+        call: name of the function.
+        name: of the error, such as cudaErrorMemoryAllocation.
+        text: CUDA's description of it.
 
     Attributes:
-        name: such as cudaErrorMemoryAllocation.
+        name: of the error.
     """
 
     def __init__(self, call: str, name: str, text: str):
@@ -48,7 +54,7 @@ class CudaError(UserError):
 
 @cache
 def bindings() -> ModuleType:
-    """The module of the runtime's functions, with the first GPU chosen.
+    """Returns the module of the runtime's functions, with the first GPU selected.
 
     Raises:
         UserError: it is not installed.
@@ -66,10 +72,14 @@ def bindings() -> ModuleType:
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Call a function of the CUDA runtime.
+    """Calls a function of the CUDA runtime.
+
+    Args:
+        name: of the function.
+        arguments: of the function.
 
     Returns:
-        What follows the error in its tuple: nothing, one thing, or several.
+        What follows the error number in its tuple: None, one value, or a tuple of several.
 
     Raises:
         CudaError: it failed.
@@ -78,7 +88,13 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def checked(runtime: ModuleType, name: str, *arguments: Any) -> Any:
-    """`call`, on a module at hand."""
+    """Calls a function of the CUDA runtime in a given module, see `call`.
+
+    Args:
+        runtime: the module.
+        name: of the function.
+        arguments: of the function.
+    """
     error, *results = getattr(runtime, name)(*arguments)
     if error != runtime.cudaError_t.cudaSuccess:
         _, error_name = runtime.cudaGetErrorName(error)
@@ -89,25 +105,25 @@ def checked(runtime: ModuleType, name: str, *arguments: Any) -> Any:
 
 
 def compute_capability() -> str:
-    """Of the GPU: `8.7` is an Orin."""
+    """Returns the GPU's compute capability, such as `8.7` for an Orin."""
     attributes = bindings().cudaDeviceAttr
     major = call("cudaDeviceGetAttribute", attributes.cudaDevAttrComputeCapabilityMajor, 0)
     return f"{major}.{call('cudaDeviceGetAttribute', attributes.cudaDevAttrComputeCapabilityMinor, 0)}"
 
 
 def is_integrated() -> bool:
-    """Whether the GPU uses the machine's own memory, as on a Jetson."""
+    """Tells whether the GPU shares the machine's memory, as on a Jetson."""
     return bool(call("cudaDeviceGetAttribute", bindings().cudaDeviceAttr.cudaDevAttrIntegrated, 0))
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Of the GPU's memory what is free, on a Jetson without what the system could still give up, and all."""
+    """Returns free and total bytes of the GPU's memory; on a Jetson, memory the system could give up is not free."""
     free, total = call("cudaMemGetInfo")
     return free, total
 
 
 def system_release() -> str:
-    """Of the Jetson's system, such as `R36.4.3`; empty elsewhere."""
+    """Returns the release of a Jetson's system, such as `R36.4.3`; empty elsewhere."""
     try:
         words = TEGRA_FILE.read_text().replace(",", " ").split()
         return f"{words[1]}.{words[words.index('REVISION:') + 1]}"

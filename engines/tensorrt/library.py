@@ -1,7 +1,7 @@
 """NVIDIA's two libraries that build and run engines, with one API: TensorRT, and TensorRT-RTX for PCs.
 
-TensorRT makes an engine on the GPU that runs it. TensorRT-RTX makes one on any machine, for many GPUs, and compiles its
-kernels where it runs.
+TensorRT builds an engine on the GPU that runs it. TensorRT-RTX builds one on any machine, for many GPUs, and compiles
+its kernels where it runs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..targets import TARGETS
 
 @dataclass(frozen=True)
 class Library:
-    """One of them.
+    """A library that builds and runs engines.
 
     Attributes:
         name: for people.
-        modules: names of its Python module; the first that is there counts.
-        install: how to get it.
+        modules: names of its Python module; the first that is installed is used.
+        install: how to install it.
     """
 
     name: str
@@ -41,17 +41,17 @@ RTX = Library("TensorRT-RTX", ("tensorrt_rtx", "tensorrt_rtx_bindings"), "pip in
 
 
 def library_of(target: str) -> Library:
-    """What builds and runs the engines of a target."""
+    """Returns the library that builds and runs the engines of a target."""
     return RTX if TARGETS[target].has_portable_engines else TENSORRT
 
 
 def is_installed(library: Library) -> bool:
-    """Whether its module can be found; it is not imported."""
+    """Tells whether a library's module can be found; it is not imported."""
     return any(importlib.util.find_spec(name) for name in library.modules)
 
 
 def import_tensorrt(library: Library = TENSORRT) -> ModuleType:
-    """A library's module.
+    """Imports a library's module.
 
     Raises:
         UserError: it is not installed.

@@ -1,4 +1,4 @@
-"""Kernels of an engine, read from the listing that TensorRT-RTX's builder logs, and what they amount to."""
+"""Kernels of an engine and their counts, from the listing that TensorRT-RTX's builder logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TENSOR = re.compile(
 )
 PROFILE = re.compile(r"_myl(?P<profile>\d+)_\d+$")
 ATTENTION = "mha"  # in the names of its kernels
-# RMS and layer norms in the names of what was fused; with the cast to float32 in front.
+# RMS and layer norms in the names of fused kernels; with the cast to float32 in front.
 NORM = re.compile(r"(?P<cast>Cast)?(?:MulMean|MeanSubMulMean)AddSqrt")
 BITS = {"Double": 64, "Int64": 64, "Float": 32, "Int32": 32, "Half": 16, "BFloat16": 16, "Int4": 4, "FP4": 4}
 OTHER_BITS = 8
@@ -25,8 +25,8 @@ FEWEST_WEIGHTS = 2**15  # of a product's matrix: smaller constants are gains, sc
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """What a kernel reads or writes.
+class KernelTensor:
+    """A tensor that a kernel reads or writes.
 
     Attributes:
         name: the builder's.
@@ -40,31 +40,31 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.elements * BITS.get(self.dtype, OTHER_BITS) // 8
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch.
+    """A kernel launch.
 
     Attributes:
         name: the builder's.
         kind: such as `gemm`, or `kgen` for one that was generated.
         profile: index of the optimization profile that it belongs to.
-        inputs, constants, outputs: what it reads and writes; TensorRT-RTX before 1.5 lists no constants.
+        inputs, constants, outputs: tensors that it reads and writes; TensorRT-RTX before 1.5 lists no constants.
     """
 
     name: str
     kind: str
     profile: int
-    inputs: tuple[Tensor, ...]
-    constants: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[KernelTensor, ...]
+    constants: tuple[KernelTensor, ...]
+    outputs: tuple[KernelTensor, ...]
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is attention as a whole."""
+        """Whether it is a fused attention kernel."""
         return ATTENTION in self.name
 
     @property
@@ -73,28 +73,28 @@ class Kernel:
         return max((one.elements for one in self.outputs), default=0)
 
     @property
-    def weights(self) -> Tensor | None:
-        """The matrix that it multiplies by; None where it is no product with a stored one."""
+    def weights(self) -> KernelTensor | None:
+        """The stored matrix that it multiplies by; None where it is no such product."""
         found = max(self.constants, key=lambda one: one.elements, default=None)
         return found if found is not None and found.elements >= FEWEST_WEIGHTS else None
 
     @property
     def moved(self) -> int:
-        """Bytes that it reads and writes."""
+        """Bytes that it reads and writes, each tensor once."""
         return sum({one.name: one.size for one in (*self.inputs, *self.constants, *self.outputs)}.values())
 
 
 @dataclass(frozen=True)
 class Count:
-    """Kernels of one optimization profile.
+    """Counts of the kernels of one optimization profile.
 
     Attributes:
-        kernels: of them all.
-        attention: that are attention as a whole.
-        cache_copies: that write as much as a layer's keys without being it.
-        products: with stored weights, by the type these are read in.
-        uncast_norms: norms without a cast to float32 in front: of float16 graphs, those that are not computed in it.
-        moved: bytes that they read and write.
+        kernels: all kernels.
+        attention: fused attention kernels.
+        cache_copies: other kernels whose output is as large as a layer's keys.
+        products: matrix products with stored weights, by the dtype these are read in.
+        uncast_norms: norms without a cast to float32 in front; in float16 graphs, norms that are computed in float16.
+        moved: bytes that all kernels read and write.
     """
 
     kernels: int
@@ -106,7 +106,7 @@ class Count:
 
 
 def kernels(listing: str) -> list[Kernel]:
-    """Read a listing, a line for each kernel."""
+    """Reads a listing, a line for each kernel."""
     found = []
     for line in listing.splitlines():
         if (match := LINE.match(line)) is None:
@@ -120,18 +120,18 @@ def kernels(listing: str) -> list[Kernel]:
     return found
 
 
-def _tensor(match: re.Match[str]) -> Tensor:
+def _tensor(match: re.Match[str]) -> KernelTensor:
     sizes = [int(size) for size in match["sizes"].split(",") if size]
-    return Tensor(match["name"], prod(sizes) if min(sizes, default=0) >= 0 else 0, match["type"])
+    return KernelTensor(match["name"], prod(sizes) if min(sizes, default=0) >= 0 else 0, match["type"])
 
 
 def count(of: Iterable[Kernel], profile: int, cache_elements: int) -> Count:
-    """Count those of a profile.
+    """Counts the kernels of an optimization profile.
 
     Args:
         of: all kernels of an engine.
-        profile: index.
-        cache_elements: of the keys or values of one layer.
+        profile: index of the profile.
+        cache_elements: size of the keys, or values, of one layer.
     """
     own = [kernel for kernel in of if kernel.profile == profile]
     return Count(

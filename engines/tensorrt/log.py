@@ -1,21 +1,24 @@
-"""TensorRT says what went wrong in its log and nowhere else: collected, and turned into a sentence with a remedy."""
+"""TensorRT's log, the only place where it says what went wrong: collected, and explained with a remedy."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
 
+from mobilevlm.commands import command
+
 from .cuda_device import NVMAP
 
-KEPT = 200  # of the latest lines
+KEPT = 200  # latest lines
+MORE_PIECES = command("export/build_engines.py", "--blocks", "N")
 NO_KERNEL = "Could not find any implementation"
-# What a line of the log holds, and what helps. The first that fits counts.
+# Texts in the log, and what helps. The first that is found counts.
 REMEDIES = (
     (("NvMapMemAlloc", "NvRmMemInit"), f"memory could not be had. {NVMAP}"),
     (
         ("OutOfMemory", "out of memory", "cudaErrorMemoryAllocation", "Requested size was", "std::bad_alloc"),
         "memory is short: close other programs, log out of the desktop (sudo systemctl isolate multi-user.target), or "
-        "prepare the bundle with more pieces (build_engines.py --blocks)",
+        f"prepare the bundle with more pieces ({MORE_PIECES})",
     ),
     (
         ("not compatible with this version", "incompatible device", "expecting library version", "magicTag"),
@@ -36,9 +39,9 @@ REMEDIES = (
 
 
 def make_logger(trt: ModuleType) -> Any:
-    """A logger that keeps warnings and errors; `lines` are the latest of them."""
+    """Makes an `ILogger` that keeps warnings and errors; its `lines` are the latest of them."""
 
-    class Logger(trt.ILogger):
+    class Logger(trt.ILogger):  # type: ignore[name-defined]  # the module is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
@@ -50,16 +53,16 @@ def make_logger(trt: ModuleType) -> Any:
     return Logger()
 
 
-def explained(what: str, lines: list[str], command: str) -> str:
-    """A sentence for a step that TensorRT refused.
+def explained(what: str, lines: list[str], build: str) -> str:
+    """Explains why TensorRT refused a step, and what helps.
 
     Args:
         what: the step, such as `decoder.0 could not be built`.
-        lines: of the log, and of what the driver printed.
-        command: that makes the engines here.
+        lines: of the log, and lines that the driver printed.
+        build: command that builds the engines on this machine.
     """
     errors = [line.partition(": ")[2] for line in lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
     said = errors[0] if errors else (lines[-1] if lines else "TensorRT gave no reason")
     text = "\n".join(lines)
     remedy = next((remedy for marks, remedy in REMEDIES if any(mark in text for mark in marks)), None)
-    return f"{what} ({said}): {remedy or 'see the lines above'}. Then: {command}"
+    return f"{what} ({said}): {remedy or 'see the lines above'}. Then: {build}"

@@ -1,4 +1,4 @@
-"""GPUs by compute capability, which TensorRT-RTX builds engines for on a machine that has none of them.
+"""GPUs by compute capability: TensorRT-RTX builds engines for them on any machine.
 
 https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
 """
@@ -15,7 +15,7 @@ from .library import RTX
 
 
 class NamedGpus:
-    """GPUs of compute capabilities.
+    """GPUs of given compute capabilities.
 
     Args:
         capabilities: such as SM75; none for every GPU from Ampere (SM80) on, also those to come.
@@ -27,7 +27,11 @@ class NamedGpus:
         self._capabilities = capabilities
 
     def configure(self, trt: ModuleType, config: Any) -> None:
-        """Their capabilities.
+        """Sets their compute capabilities.
+
+        Args:
+            trt: TensorRT-RTX's module.
+            config: its `IBuilderConfig`.
 
         Raises:
             UserError: TensorRT-RTX does not know one.
@@ -43,4 +47,4 @@ class NamedGpus:
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
 
     def built(self, config: Any) -> None:
-        """Nothing was measured."""
+        """Does nothing: no kernel was measured."""

@@ -1,4 +1,4 @@
-"""A bar for a build that takes minutes, fed by TensorRT, whose cancel is Ctrl-C."""
+"""A progress bar for builds that take minutes, which Ctrl-C cancels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ INTERVAL_S = 0.2
 
 
 def make_progress(trt: ModuleType, name: str, file: Any) -> Any:
-    """A monitor to give to a builder; `cancelled` is whether it was stopped, by `cancel`.
+    """Makes an `IProgressMonitor` for a builder; `cancel` stops the build, and `cancelled` tells that it did.
 
     Args:
         trt: TensorRT's module.
-        name: of what is built.
-        file: that the bar is written to: redrawn on a terminal, elsewhere a line for each phase of the first level.
+        name: of the graph.
+        file: for the bar: redrawn on a terminal, elsewhere a line for each phase of the first level.
     """
 
-    class Progress(trt.IProgressMonitor):
-        """TensorRT may call it from several threads, and takes whatever it raises for a cancel."""
+    class Progress(trt.IProgressMonitor):  # type: ignore[name-defined]  # the module is known at run time only
+        """TensorRT may call it from several threads, and takes an exception for a cancel."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

@@ -1,7 +1,7 @@
-"""TensorRT-RTX: NVIDIA's parser and builder as an ordinary wheel, for named compute capabilities, without a GPU.
+"""TensorRT-RTX as a judge of graphs: NVIDIA's parser and builder in a wheel, for named GPUs, without a GPU.
 
-It shares parser, typing, shape checks and what is fused with the TensorRT of a Jetson. Not shared: kernels of products,
-which are chosen on the GPU, timing, and memory of a build. Loading an engine needs a GPU.
+It shares parser, typing, shape checks and fusion with the TensorRT of a Jetson; not the kernels of matrix products,
+which are chosen on the GPU, nor timing and memory of a build. Loading an engine needs a GPU.
 API: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/index.html
 """
 
@@ -31,17 +31,17 @@ WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
 @dataclass(frozen=True)
 class Judgement:
-    """What NVIDIA's builder makes of a graph.
+    """Result of parsing and building a graph with NVIDIA's builder.
 
     Attributes:
         version: of TensorRT-RTX.
         problems: the parser's and builder's errors; empty where an engine was built.
-        warnings: its warnings.
+        warnings: their warnings.
         kernels: of the engine.
         weight_bytes: memory of the engine's weights.
+        seconds: duration of parsing and building.
         engine_bytes: size of the engine's file.
-        peak_bytes: most memory that the process has taken, mapped files included.
-        seconds: that parsing and building took.
+        peak_bytes: peak memory of the process, mapped files included.
     """
 
     version: str
@@ -55,7 +55,7 @@ class Judgement:
 
 
 def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY) -> Judgement:
-    """Parse and build an ONNX file, whose weights may lie beside it.
+    """Parses and builds an ONNX file, whose weights may lie beside it.
 
     Args:
         path: of the file.
@@ -96,19 +96,19 @@ def judge(path: Path, profiles: Sequence[Profile], capability: str = CAPABILITY)
 
 
 class _Lines:
-    """Collects the log.
+    """Lines of TensorRT-RTX's log.
 
     Args:
         trt: TensorRT-RTX's module.
 
     Attributes:
-        logger: to be given to it.
+        logger: an `ILogger` for its builder.
     """
 
     def __init__(self, trt: ModuleType):
         lines: list[tuple[str, str]] = []
 
-        class Logger(trt.ILogger):
+        class Logger(trt.ILogger):  # type: ignore[name-defined]  # the module is known at run time only
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
 
@@ -118,10 +118,10 @@ class _Lines:
         self.logger, self._lines = Logger(), lines
 
     def of(self, *severities: str) -> list[str]:
-        """Lines of these."""
+        """Returns the lines of these severities."""
         return [line for severity, line in self._lines if severity in severities]
 
     @property
     def warnings(self) -> list[str]:
-        """Its warnings."""
+        """The warnings."""
         return self.of("WARNING")

@@ -1,4 +1,4 @@
-"""Starts the processes that build engines, one after another, and reads what became of them."""
+"""Starts the processes that build engines, one after another, and reads their results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from mobilevlm.errors import UserError
 
 from ..stages import engine_file
+from .log import MORE_PIECES
 from .record import compile_command
 
 INTERRUPTED = 130
@@ -17,11 +18,11 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 def build_apart(directory: Path, part: str, capabilities: Sequence[str] = ()) -> None:
-    """Build an engine in a process of its own, with its bar on stderr.
+    """Builds an engine in a process of its own, with a progress bar on stderr.
 
     Args:
         directory: of the bundle.
-        part: `vision`, or a piece of the decoder.
+        part: `vision`, or a graph of the decoder.
         capabilities: see `NamedGpus`.
 
     Raises:
@@ -33,7 +34,7 @@ def build_apart(directory: Path, part: str, capabilities: Sequence[str] = ()) ->
         raise UserError(
             f"building {engine_file(part)} was killed by signal {-status}, most likely for want of memory: close other "
             "programs, log out of the desktop (sudo systemctl isolate multi-user.target), add swap on the board's NVMe "
-            "disk, or prepare the bundle with more pieces (build_engines.py --blocks). Engines that are done are kept: "
+            f"disk, or prepare the bundle with more pieces ({MORE_PIECES}). Engines that are done are kept: "
             f"{compile_command(directory, capabilities)}"
         )
     if status:
@@ -41,11 +42,11 @@ def build_apart(directory: Path, part: str, capabilities: Sequence[str] = ()) ->
 
 
 def _run(words: list[str]) -> tuple[int, str]:
-    """The worker's exit status, and what it says went wrong."""
+    """Returns the worker's exit status and its message."""
     process = subprocess.Popen([sys.executable, str(WORKER), *words], stdout=subprocess.PIPE, text=True)
     try:
         said, _ = process.communicate()
-    except KeyboardInterrupt:  # the worker has it, too, and stops at TensorRT's next step
+    except KeyboardInterrupt:  # the worker gets it, too, and stops at TensorRT's next step
         process.communicate()
         raise
     if process.returncode == INTERRUPTED:

@@ -1,10 +1,10 @@
-"""The process that builds one engine: started by `subprocesses.py`, memory ends with it.
+"""Builds one engine in a process of its own, started by `subprocesses.py`, which frees all memory when it ends.
 
     python engines/tensorrt/worker.py DIR decoder.0
     python engines/tensorrt/worker.py DIR decoder.0 SM75 SM86     for these GPUs, by TensorRT-RTX
 
-The bar goes to stderr, what went wrong to stdout. What TensorRT and the driver print on their own account is kept
-aside: the reason may be nowhere but there.
+The progress bar goes to stderr, an error message to stdout. What TensorRT and the driver print by themselves is kept:
+the reason of a failure may be nowhere else.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from mobilevlm.errors import UserError
 
 
 def build_part(bundle: Bundle, part: str, builder: EngineBuilder) -> None:
-    """Write the engine of a graph beside it.
+    """Builds the engine of a graph and writes it beside the graph.
 
     Args:
         bundle: with the graph.
-        part: `vision`, or a piece of the decoder.
-        builder: that makes it.
+        part: `vision`, or a graph of the decoder.
+        builder: builds the engine.
 
     Raises:
         BuildError: TensorRT refuses the graph, or memory is short.
@@ -57,7 +57,7 @@ def build_part(bundle: Bundle, part: str, builder: EngineBuilder) -> None:
 
 @contextmanager
 def _cancelled_by_signals(cancel: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C reaches the builder at once: Python's own handlers wait until TensorRT returns, minutes later."""
+    """Passes Ctrl-C to the builder at once: Python's own handlers wait until TensorRT returns, minutes later."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     wanted = (signal.SIGINT, signal.SIGTERM)
@@ -94,7 +94,7 @@ def _work(words: list[str], terminal: TextIO) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Do what the command line says; the exit status: 0, 2 with a sentence on stdout, or 130 when interrupted."""
+    """Runs the command line; returns the exit status: 0, 2 with a message on stdout, or 130 when interrupted."""
     with tempfile.TemporaryFile() as printed, os.fdopen(os.dup(2), "w") as terminal, os.fdopen(os.dup(1), "w") as out:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)

@@ -15,7 +15,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import available_bytes
 from mobilevlm.engines.ort.int4_weights import Int4Matrix, read_places
-from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph, open_stage
+from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_stage
 from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
 from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
@@ -58,7 +58,7 @@ def open_graphs(
         {part: stage for stage, names in parts.items() for part in names if (stage in slow) == late}
         for late in (False, True)
     )
-    pool, shared = ThreadPoolExecutor(2), (places, Alike(), profile_to)
+    pool, shared = ThreadPoolExecutor(2), (places, SharedModels(), profile_to)
     opened: dict[str, Future[tuple[OpenedGraph, Pages]]] = {}
     for group in (first, later):  # not all at once: the first would take as long as all
         wait(opened.values())
@@ -126,14 +126,14 @@ def _share_memory() -> None:
 
 
 def _session(
-    bundle: Bundle, stage: str, part: str, places: Places, alike: Alike, profile_to: Path | None
+    bundle: Bundle, stage: str, part: str, places: Places, compiled: SharedModels, profile_to: Path | None
 ) -> tuple[OpenedGraph, Pages]:
     weights = weights_path(bundle, part)
     if not is_in_memory(weights):  # before it is mapped: opening reads most of it
         read_in_large_pages(weights)
     if bundle.manifest.precision[stage] == INT8_AMX:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
-        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, alike, profile)
+        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, compiled, profile)
         pages = Pages(weights)
         pages.release()  # most of the vision stage's weights have been copied
         return graph, pages

@@ -15,7 +15,7 @@ import numpy as np
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.stages import CACHE_PARTS, NEW_ROWS, past
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS, call_inputs
-from mobilevlm.engines.tensorrt.profiles import Piece
+from mobilevlm.engines.tensorrt.profiles import DecoderPart
 
 from .cuda import Stream
 from .engine import Engine, Shape
@@ -56,7 +56,7 @@ class Calls:
         largest: sizes of the largest call.
     """
 
-    def __init__(self, config: ModelConfig, pieces: Mapping[str, Piece], engines: Mapping[str, Engine]):
+    def __init__(self, config: ModelConfig, pieces: Mapping[str, DecoderPart], engines: Mapping[str, Engine]):
         self._config, self._pieces = config, pieces
         part, piece = next(iter(pieces.items()))
         engine, name = engines[part], past(piece.layers[0], CACHE_PARTS[0])

@@ -8,7 +8,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
-from mobilevlm.engines.tensorrt.profiles import decoder_pieces
+from mobilevlm.engines.tensorrt.profiles import decoder_parts
 from mobilevlm.engines.tensorrt.record import compile_command, require_usable
 
 from .calls import Calls
@@ -59,7 +59,7 @@ def load_engines(bundle: Bundle) -> Engines:
         kernels = kernels_file(bundle, part, loader.trt.__version__, capability) if library is RTX else None
         return loader.load(bundle.path(stages.engine_file(part)), kernels)
 
-    config, pieces = bundle.config, decoder_pieces(bundle.manifest.parts)
+    config, pieces = bundle.config, decoder_parts(bundle.manifest.parts)
     engines = {part: load(part) for part in pieces}
     decoder = DecoderEngines(engines, Calls(config, pieces, engines), config.hidden_size, config.vocab_size)
     return Engines(decoder, load(stages.VISION) if bundle.has_vision else None)

@@ -83,13 +83,13 @@ BAD = {
     "int8 residual": (residual(), "10.3", "4_Add", "no layer with int8 weights"),
     "codes read": (
         changed(Draft(), lambda d: d.op("Transpose", d.op("QuantizeLinear", "x", d.weight(0.1)), perm=[0, 2, 1])),
-        "10.3", "1_Transpose", "reads codes",
+        "10.3", "1_Transpose", "reads quantised values",
     ),
     "other scale": (
         changed(int8(), lambda d: d.nodes[1].input.__setitem__(1, d.weight(0.2))), "10.3", "1_Deq", "another scale",
     ),
-    "weight coded": (coded_while_running(), "10.3", "0_QuantizeLinear", "coded while it runs"),
-    "cast weights": (cast_weights(), "10.3", "1_Cast", "casts decoded weights"),
+    "weight coded": (coded_while_running(), "10.3", "0_QuantizeLinear", "quantised at run time"),
+    "cast weights": (cast_weights(), "10.3", "1_Cast", "casts dequantised weights"),
     "small blocks": (int4(32), "10.3", "0_DequantizeLinear", "blocks of 32"),
     "odd int4": (int4(columns=63), "10.3", "0_DequantizeLinear", "odd last size"),
     "blocks elsewhere": (int4(axis=1), "10.3", "0_DequantizeLinear", "do not cut"),

@@ -108,7 +108,7 @@ def test_what_is_counted_is_what_the_table_says(bundle, judged, tmp_path):
     assert shortest[1] < wanted[1] and shortest[1] >= decoder_bytes(bundle.config, bundle.manifest.precision[DECODER])
     assert (
         counted.prompt(100)[1] > shortest[1]
-        and counted.picture()[0] == command.counts(bundle, VISION, judged[VISION])[0].kernels
+        and counted.image()[0] == command.counts(bundle, VISION, judged[VISION])[0].kernels
     )
     counted.write(tmp_path / "counted.json")
     assert read_counted(tmp_path / "counted.json") == counted

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from mobilevlm.engines import machine, stages
 from mobilevlm.engines.ort import openvino
-from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph
+from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels
 from mobilevlm.errors import UserError
 from mobilevlm.export.precisions import int8_amx
 from mobilevlm.export.split.graph import Graph
@@ -50,12 +50,12 @@ def magnitudes(x: np.ndarray) -> Magnitudes:
     return seen
 
 
-@pytest.mark.parametrize("alike", [None, Alike()], ids=["a graph of its own", "weights as inputs"])
+@pytest.mark.parametrize("shared", [None, SharedModels()], ids=["a graph of its own", "weights as inputs"])
 @pytest.mark.parametrize("ranges", ["known", "of each row"])
-def test_it_computes_what_onnx_runtime_does(alike, ranges, tmp_path):
+def test_it_computes_what_onnx_runtime_does(shared, ranges, tmp_path):
     """Integer products are exact on both; several lengths through one compiled graph."""
     path = write(tmp_path, magnitudes(values()[:, 10:]) if ranges == "known" else None)
-    graph = OpenVinoGraph(path, alike, in_float32=True)
+    graph = OpenVinoGraph(path, shared, in_float32=True)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     for seed, rows in ((0, slice(None)), (1, slice(5)), (2, slice(8, 9))):
         x = values(seed)[:, rows]
@@ -77,12 +77,12 @@ def test_values_that_one_range_does_not_fit_have_one_for_each_row(tmp_path):
 
 def test_graphs_that_differ_in_weights_alone_are_compiled_once(tmp_path):
     """Two of them in turns, the second on what the first returned, beside one with another operator: all are right."""
-    alike = Alike()
+    shared = SharedModels()
     paths = [write(tmp_path, None, f"layer.{seed}", seed) for seed in range(2)]
     paths.append(write(tmp_path, None, "other", 2, after="Neg"))
-    graphs = [OpenVinoGraph(path, alike, in_float32=True) for path in paths]
+    graphs = [OpenVinoGraph(path, shared, in_float32=True) for path in paths]
     sessions = [ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in paths]
-    assert len(alike._turns) == 2
+    assert len(shared._requests) == 2
     for _ in range(3):
         got = expected = values()
         for graph, session in zip(graphs, sessions, strict=True):
@@ -98,7 +98,7 @@ def widened(rows: np.ndarray) -> np.ndarray:
 def test_mapped_weights_are_read_from_their_file(tmp_path):
     """They are in memory after a run, as pages of the file that can be let go, and what is in the file counts."""
     path = write(tmp_path, None)
-    mapped = OpenVinoGraph(path, Alike(), in_float32=True)
+    mapped = OpenVinoGraph(path, SharedModels(), in_float32=True)
     pages = Pages((tmp_path / "one.weights").resolve())
     assert pages.size >= WIDTH * OUT
     before = mapped.run(["y"], {"x": values()})[0].copy()
@@ -124,7 +124,7 @@ def test_without_it_the_message_names_both_ways_out(tmp_path, monkeypatch):
     path = write(tmp_path, None)
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'mobilevlm\[amx\]'.*--precision vision=int8,prefill=int8"):
-        openvino.open_stage(path, stages.VISION, Alike())
+        openvino.open_stage(path, stages.VISION, SharedModels())
 
 
 def test_a_build_says_so_before_it_writes_anything(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_damaged_graph_is_named(tmp_path):
     path = write(tmp_path, None)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"one\.onnx.*Build the bundle again"):
-        openvino.open_stage(path, stages.VISION, Alike())
+        openvino.open_stage(path, stages.VISION, SharedModels())
 
 
 def test_amx_is_seen_as_pytorch_sees_it():

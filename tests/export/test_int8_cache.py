@@ -11,7 +11,7 @@ import torch
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
-from mobilevlm.engines.ort.openvino import Alike, open_stage
+from mobilevlm.engines.ort.openvino import SharedModels, open_stage
 from mobilevlm.engines.stages import CACHE_PARTS
 from mobilevlm.export.calibration.decoder_activations import Observed
 from mobilevlm.export.lowerings import ort as ort_lowering
@@ -55,7 +55,7 @@ class Decoder:
                 write_decoder(graph, config, lowering, self.cache, range(config.num_hidden_layers))
                 graph.save(path)
             self.sessions[name] = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.sessions[f"{OPENVINO} on OpenVINO"] = open_stage(path, stages.PREFILL, Alike())
+        self.sessions[f"{OPENVINO} on OpenVINO"] = open_stage(path, stages.PREFILL, SharedModels())
 
     def reference(self) -> tuple[np.ndarray, dict]:
         """Logits after the first rows and after all; the cache of all, (1, KV, S, Dh)."""

@@ -34,6 +34,6 @@ def test_image_embeds_are_transformers(name, most, activation, tmp_path):
         write_vision(graph, config, ort_openvino)
         graph.save(path)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for runs in (session, OpenVinoGraph(path, alike=None, in_float32=True)):
+    for runs in (session, OpenVinoGraph(path, shared=None, in_float32=True)):
         got = runs.run([IMAGE_EMBEDS], {PIXEL_VALUES: pixels.numpy()})[0]
         assert np.abs(got - expected).mean() < most * np.abs(expected).mean()

@@ -220,7 +220,7 @@ COUNTED = Counted(
 
 
 def test_counted_calls_by_hand():
-    assert COUNTED.picture() == (250, 1_500_000_000)
+    assert COUNTED.image() == (250, 1_500_000_000)
     assert COUNTED.token(0) == COUNTED.token(256) == (40, 2_000_000_000)
     assert COUNTED.token(257) == (40, 2_100_000_000)
     assert COUNTED.prompt(100) == (60, 4_000_000_000)

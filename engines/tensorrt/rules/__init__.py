@@ -1,1 +1,1 @@
-"""What TensorRT takes, version by version, as rules that a graph is checked by off the board."""
+"""Rules of TensorRT's versions, which a graph is checked by without a board."""

@@ -1,13 +1,14 @@
-"""What TensorRT takes, version by version, checked on a graph before anybody takes it to a board.
+"""Checks a graph against the rules of TensorRT's versions, before it is copied to a board.
 
-Off the board nothing can compile a graph; its parser's and builder's rules are known, and so is what they accept and
-then compute wrongly. `check` reads an ONNX model's fields; sizes of values in between are looked at where the model
-says them (`onnx.shape_inference`).
+Without the board a graph cannot be compiled; the rules of TensorRT's parser and builder are known, and so are graphs
+that they accept and compute wrongly. `check` reads an ONNX model's fields; shapes of intermediate values are checked
+where the model has them (`onnx.shape_inference`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,19 +25,19 @@ HIGHEST_COUNT = 3840  # of TopK
 LARGEST_PROTO = 2**31 - 1
 ADDRESS_ALIGNMENT = 256  # bytes, of every input and output
 ITEM_BYTES = {1: 4, 10: 2, 16: 2}
-# Of these, what comes out has nothing of what goes in but its sizes.
+# Operators whose output depends on the shapes of their inputs only.
 SIZES = ("Shape",)
 
 
 def check(model: Any, version: str) -> list[Violation]:
-    """Look for what a version of TensorRT would refuse or get wrong.
+    """Finds what a version of TensorRT would refuse or compute wrongly.
 
     Args:
         model: an onnx.ModelProto, its large weights left in their file.
         version: of TensorRT, `10.3` or longer.
 
     Returns:
-        What is wrong; nothing for a graph that it takes.
+        Violations; none for a graph that it takes.
     """
     numbers, view = tuple(map(int, version.split(".")[:2])), GraphView(model)
     operators = known_operators(numbers)
@@ -66,7 +67,7 @@ def _opset(view: GraphView, version: tuple[int, ...]) -> Iterator[Violation]:
 
 
 def _host_tensors(view: GraphView, operators: dict[str, Any]) -> Iterator[Violation]:
-    """Inputs whose values would have to be known before anything runs, and operands that have to be weights."""
+    """Finds inputs whose values would have to be known before anything runs, and operands that have to be weights."""
     carried = {name: name for name in view.inputs}  # value to the input that is in it
     for node in view.nodes:
         known = operators.get(node.op_type)
@@ -129,7 +130,7 @@ def _interface(view: GraphView) -> Iterator[Violation]:
 
 
 def _is_score(view: GraphView, name: str) -> bool:
-    """Whether a product's result goes on to a softmax, perhaps joined or masked before."""
+    """Tells whether a matrix product's result goes on to a softmax, perhaps joined or masked before."""
     if view.maker(name) not in ("MatMul", "Concat", "Reshape"):
         return False
     ahead = [node for reader in view.readers.get(name, []) for node in view.readers.get(reader.output[0], [])]
@@ -164,10 +165,11 @@ def _cache_update(view: GraphView, node: Any) -> Iterator[Violation]:
     if cache not in view.inputs or out not in view.outputs:
         yield Violation(where, "its cache is no input or its result no output", "they are one buffer of the caller's")
         return
-    if len(shape) != 4 or not all(isinstance(size, int) for size in shape):
+    fixed = [size for size in shape if isinstance(size, int)]
+    if len(shape) != 4 or len(fixed) != 4:
         yield Violation(where, f"cache {cache} is {shape}", "4 dimensions of known sizes")
     else:
-        size = int(np.prod(shape)) * ITEM_BYTES.get(view.inputs[cache].type.tensor_type.elem_type, 1)
+        size = prod(fixed) * ITEM_BYTES.get(view.inputs[cache].type.tensor_type.elem_type, 1)
         if size % ADDRESS_ALIGNMENT:
             yield Violation(
                 where,

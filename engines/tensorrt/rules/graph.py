@@ -1,4 +1,4 @@
-"""An ONNX graph as the rules look at it: by name. Reads a ModelProto's fields and does not import onnx."""
+"""Look-ups by name in an ONNX graph, for the rules. Reads a ModelProto's fields and does not import onnx."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EXTERNAL = 1  # onnx.TensorProto.DataLocation
 
 @dataclass(frozen=True)
 class Violation:
-    """What TensorRT would refuse, or compute wrongly.
+    """A part of a graph that TensorRT would refuse, or compute wrongly.
 
     Attributes:
         node: the node, input, output or weight, by name.
         rule: what is wrong.
-        remedy: what to write instead.
+        remedy: change of the graph that helps.
     """
 
     node: str
@@ -34,16 +34,19 @@ class Violation:
 
 
 class GraphView:
-    """A model's graph.
+    """The graph of a model, by name.
+
+    Args:
+        model: an onnx.ModelProto.
 
     Attributes:
         model, graph: the protos.
         nodes: in order.
-        inputs, outputs: by name, their ValueInfoProto.
+        inputs, outputs: their ValueInfoProto by name.
         weights: initializers by name.
-        makers: what makes a value, by the value's name.
+        makers: the node that computes a value, by the value's name.
         readers: nodes that read a value, by the value's name.
-        shapes: sizes of values where they are written down; a dynamic one as its name, "" without one.
+        shapes: of values whose shape is written down; a dynamic dimension is its name, "" without one.
     """
 
     def __init__(self, model: Any):
@@ -62,11 +65,11 @@ class GraphView:
         self.shapes |= {name: tuple(tensor.dims) for name, tensor in self.weights.items()}
 
     def maker(self, name: str) -> str:
-        """Which operator makes a value; nothing for inputs and weights."""
+        """Returns the operator that computes a value; empty for inputs and weights."""
         return self.makers[name].op_type if name in self.makers else ""
 
     def inline(self, name: str) -> np.ndarray | None:
-        """A weight that is in the graph itself; None for any other value."""
+        """Returns a weight that is stored in the graph itself; None for any other value."""
         tensor = self.weights.get(name)
         if tensor is None or tensor.data_location == EXTERNAL or tensor.data_type not in NUMPY:
             return None
@@ -80,12 +83,17 @@ class GraphView:
 
 
 def label(node: Any) -> str:
-    """A node for people."""
+    """Returns a node's name and operator, for messages."""
     return f"node {node.name or node.output[0]} ({node.op_type})"
 
 
 def attribute(node: Any, name: str) -> Any:
-    """An integer or text attribute; None where it is not written."""
+    """Returns a number or text attribute; None where it is not written.
+
+    Args:
+        node: a NodeProto.
+        name: of the attribute.
+    """
     for one in node.attribute:
         if one.name == name:
             return one.s.decode() if one.s else one.f if one.f else one.i
@@ -93,7 +101,12 @@ def attribute(node: Any, name: str) -> Any:
 
 
 def operand(node: Any, place: int) -> str:
-    """The name of an input; nothing where it is left out."""
+    """Returns the name of a node's input; empty where it is left out.
+
+    Args:
+        node: a NodeProto.
+        place: index of the input.
+    """
     return node.input[place] if place < len(node.input) else ""
 
 

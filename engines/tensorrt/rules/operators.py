@@ -1,7 +1,7 @@
-"""The operators that our graphs use, and what TensorRT's parser and strongly typed networks take of them.
+"""Operators of our graphs, with the forms that TensorRT's parser and strongly typed networks take.
 
 From onnx-tensorrt's docs/operators.md and importer source (10.1 for 10.3, 10.16, 11.1) and NvInfer.h, as far as our
-graphs go: an operator that is not here is one whose form nobody has looked up.
+graphs go: the forms of operators that are missing here were not looked up.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ANY = (*NUMBERS, BOOL)
 
 @dataclass(frozen=True)
 class Operator:
-    """What is known of one.
+    """Forms of an operator that TensorRT takes.
 
     Attributes:
-        types: that its first operand may have.
-        alike: how many operands, from the first, have to be of one type; 0 for all of them.
-        shapes: places of operands that TensorRT has to know on the host before anything runs.
-        constant: places of operands that have to be weights.
-        since: version of TensorRT.
+        types: data types that its first operand may have.
+        alike: number of operands, from the first, that must have one data type; 0 for all of them.
+        shapes: indices of operands that TensorRT must know on the host before anything runs.
+        constant: indices of operands that must be weights.
+        since: version of TensorRT that has it.
     """
 
     types: tuple[int, ...]
@@ -60,16 +60,21 @@ OPERATORS = {
 
 # Version of TensorRT to the newest opset that it documents, newest first.
 OPSETS = (((10, 15), 24), (OLDEST, 20))
-# Of int4 weights and blocks, which its parser reads although it documents less.
+# With int4 weights in blocks, which its parser reads although it documents less.
 BLOCK_OPSET = 21
 
 
 def newest_opset(version: tuple[int, ...], blocks: bool) -> int:
-    """For a version of TensorRT, and whether weights have scales for blocks."""
+    """Returns the newest opset that a version of TensorRT reads; 0 for a version that is too old.
+
+    Args:
+        version: of TensorRT, major and minor.
+        blocks: whether weights have scales for blocks.
+    """
     documented = next((opset for since, opset in OPSETS if version >= since), 0)
     return max(documented, BLOCK_OPSET) if blocks and documented else documented
 
 
 def known_operators(version: tuple[int, ...]) -> dict[str, Operator]:
-    """Those that a version of TensorRT has."""
+    """Returns the operators that a version of TensorRT has, by name."""
     return {name: one for name, one in OPERATORS.items() if version >= one.since}

@@ -1,4 +1,4 @@
-"""Strong typing: every value's type follows from its operator's inputs, nothing is cast, and operands have to agree."""
+"""Strong typing: a value's data type follows from its operator's inputs, nothing is cast, operands have to agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from .operators import Operator
 
 
 def type_violations(view: GraphView, operators: dict[str, Operator]) -> Iterator[Violation]:
-    """Unknown operators, types that one does not take, operands that differ, and outputs of another type than said."""
+    """Finds unknown operators, operands of wrong or differing types, and outputs of another type than declared.
+
+    Args:
+        view: the graph.
+        operators: that this version of TensorRT has, by name.
+    """
     types = {name: value.type.tensor_type.elem_type for name, value in view.inputs.items()}
     types |= {name: tensor.data_type for name, tensor in view.weights.items()}
     for node in view.nodes:
@@ -55,7 +60,7 @@ def _operand_violations(node: Any, known: Operator, types: dict[str, int | None]
 
 
 def _sums_squares(view: GraphView, node: Any) -> bool:
-    """A norm, whole or the middle of one that is written out."""
+    """Tells whether a node is a norm, or the mean of squares in one that is written out."""
     if node.op_type == "ReduceMean" and view.maker(node.input[0]) == "Mul":
         return len(set(view.makers[node.input[0]].input)) == 1
     return node.op_type == "LayerNormalization"

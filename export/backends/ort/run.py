@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
-from mobilevlm.engines.ort.openvino import Alike, OpenVinoGraph, open_stage
+from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_stage
 from mobilevlm.engines.targets import INT4, INT8_AMX
 from mobilevlm.override import override
 
@@ -40,14 +40,14 @@ class OrtStages(Stages):
         self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
 
     def _graphs(self, stage: str, rounds: bool = True) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
-        name, alike = self._precisions[stage], Alike()
+        name, shared = self._precisions[stage], SharedModels()
         for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
             path = self._directory / stages.onnx_file(part)
             packs = name in INT4  # whose kernels read packed weights alone
             if name != INT8_AMX:
                 yield open_session(path, packs), layers
             else:
-                yield open_stage(path, stage, alike) if rounds else open_unrounded(path), layers
+                yield open_stage(path, stage, shared) if rounds else open_unrounded(path), layers
 
     @override
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
