@@ -18,6 +18,7 @@ from mobilevlm.errors import UserError, user_path
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .integrity import UNRECORDED, check_files, record_files, record_more
 from .manifest import FORMAT_VERSION, Manifest, TensorrtEntry, seal_of
+from .manifest_defaults import with_forms
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
 
 
@@ -166,7 +167,7 @@ def _read_manifest(directory: Path) -> Manifest:
         if version == FORMAT_VERSION:
             if raw.get("seal") != seal_of(raw):
                 raise ValueError("it was edited")
-            return Manifest(**raw)
+            return Manifest(**with_forms(raw))
     except (OSError, ValueError, KeyError, TypeError) as error:
         detail = str(error).splitlines()[0]
         raise BundleError(f"{path} cannot be read ({detail}). Copy the bundle again or build it: {build}") from None

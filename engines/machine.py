@@ -12,6 +12,7 @@ from pathlib import Path
 from mobilevlm.errors import UserError
 
 from .cpu import this_cpu
+from .stage_form import StageForm
 
 # Packages that run graphs; JetPack's TensorRT is no package of Python's registry everywhere, but its bindings are.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "openvino", "tensorrt")
@@ -41,19 +42,19 @@ def available_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def require_memory(weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
+def require_memory(weight_bytes: Mapping[str, int], forms: Mapping[str, StageForm]) -> None:
     """Refuses stages that do not fit in memory: ONNX Runtime expands float16 weights to float32 there.
 
     float32 weights are mapped, and read from disk again when memory is short.
 
     Args:
         weight_bytes: stage to size of its weights on disk.
-        precisions: stage to precision.
+        forms: of the stages.
 
     Raises:
         UserError: less is free than the float16 stages take.
     """
-    needed = sum(2 * weight_bytes[stage] for stage, precision in precisions.items() if precision == "fp16")
+    needed = sum(2 * weight_bytes[stage] for stage, form in forms.items() if form.widened)
     available = available_bytes()
     if available is not None and needed > available:
         raise UserError(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+from .stage_form import StageForm
+
 FORMAT_VERSION = 1
 
 
@@ -81,6 +83,7 @@ class Manifest:
             of what was compiled.
         machine: what decides how the build's own stages were computed, see `machine.fingerprint`; empty in bundles of
             older versions.
+        forms: stage to how it is stored and run; in bundles of older versions, what their precisions meant then.
         format_version: of the bundle's layout; others are refused.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
@@ -101,6 +104,7 @@ class Manifest:
     tensorrt: TensorrtEntry = field(default_factory=TensorrtEntry)
     spare: list[str] = field(default_factory=list)
     machine: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, StageForm] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     seal: str = ""
 

@@ -5,7 +5,7 @@
 | vision       | pixel_values (1, 3, H, H) -> image_embeds (1, N, D)                           |
 | embed_tokens | ids -> rows of a stored table (V, D); no graph                                |
 | decoder      | inputs_embeds (1, S, D), kv cache, positions -> logits (1, V) of the last one |
-| prefill      | the decoder once more, for many rows: files of `PREFILL_LAYERS` layers each,  |
+| prefill      | the decoder once more, for many rows: files of `layers_per_file` layers each, |
 |              | which hand hidden_states (1, S, D) on; some bundles have it                   |
 """
 
@@ -30,8 +30,6 @@ TOP_LOGITS, TOP_TOKENS = "top_logits", "top_tokens"
 TOP_COUNT = 64  # K: enough for greedy decoding and usual sampling
 
 CACHE_PARTS = ("key", "value")
-# Layers in a file, by precision: the weights of one file are in memory at a time. OpenVINO compiles one for all.
-PREFILL_LAYERS = {"int8": 2, "int8_amx": 1}
 # Offsets of the int4 weights that a prefill's int8 weights are computed from (`engines/ort/int4_weights.py`).
 INT4_PLACES_FILE = "prefill.json"
 EMBED_TOKENS_FILE = "embed_tokens.npy"
@@ -44,19 +42,18 @@ MANIFEST_FILE = "bundle.json"
 TIMING_CACHE_FILE = "timing.cache"  # TensorRT's measurements on this machine: the next build is quicker
 
 
-def parts(stage: str, layers: int, precision: str) -> dict[str, range]:
+def parts(stage: str, layers: int, layers_per_file: int = 0) -> dict[str, range]:
     """Returns the names of a stage's graphs, and the layers of the decoder in each.
 
     Args:
         stage: `VISION`, `PREFILL` or `DECODER`.
         layers: of the whole decoder.
-        precision: of the stage.
+        layers_per_file: of a separate prefill, whose weights are in memory a file at a time; 0 for one file.
     """
-    if stage != PREFILL:
+    if not layers_per_file:
         return {stage: range(layers)}
-    step = PREFILL_LAYERS[precision]
-    starts = range(0, layers, step)
-    return {f"{PREFILL}.{n}": range(start, min(start + step, layers)) for n, start in enumerate(starts)}
+    starts = range(0, layers, layers_per_file)
+    return {f"{stage}.{n}": range(start, min(start + layers_per_file, layers)) for n, start in enumerate(starts)}
 
 
 def decoder_parts(layers: int, pieces: int) -> dict[str, range]:

@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
-from mobilevlm.engines.targets import TARGETS, Target, parse_precision
+from mobilevlm.engines.targets import TARGETS, Target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.export.backends.backend import Backend, backend_of, backends
 from mobilevlm.export.backends.results import Built
+from mobilevlm.export.precision_option import parse_precision
+from mobilevlm.export.precisions import facts_of
 from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -158,9 +160,13 @@ def _asked(precision: str | None, target: Target, backend: Backend) -> dict[str,
 
 def _check_calibration(arguments: argparse.Namespace, target: Target, asked: dict[str, dict[str, str]]) -> None:
     """Refuses calibration data that nothing would be chosen on."""
-    if not arguments.calibration or any(target.calibrates(*item) for one in asked.values() for item in one.items()):
+
+    def calibrates(stage: str, name: str) -> bool:
+        return facts_of(target.backend, name).calibrates(stage)
+
+    if not arguments.calibration or any(calibrates(*item) for one in asked.values() for item in one.items()):
         return
-    known = [name for name in target.precisions["decoder"] if target.calibrates("decoder", name)]
+    known = [name for name in target.precisions["decoder"] if calibrates("decoder", name)]
     chosen = next(iter(asked.values()))["decoder"]
     raise UserError(f"--calibration is for a decoder in {' or '.join(known)}, and this one is {chosen}")
 

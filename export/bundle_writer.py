@@ -28,8 +28,8 @@ from mobilevlm.model.projectors import num_image_tokens
 from .backends.results import Compilation
 from .embedding_table import write_table
 from .plan import BuildPlan
-from .precisions import precision
 from .report import render_report
+from .stage_forms import stage_forms
 from .verification.verify import Difference, verify
 from .verification.written_weights import Written
 
@@ -75,7 +75,7 @@ def write_files(plan: BuildPlan, directory: Path) -> Written:
     with tqdm(total=sum(what.weight_bytes.values()), unit="B", unit_scale=True, disable=None) as progress:
         written = plan.backend.write(what, directory, progress)
         progress.set_description("writing embed_tokens")
-        dtype = precision(what.modules[stages.DECODER]).TABLE_DTYPE
+        dtype = what.facts[stages.DECODER].table_dtype
         table = what.checkpoint.tensors["model.embed_tokens.weight"]
         write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
     for name in TOKENIZER_FILES:
@@ -110,6 +110,7 @@ def _write_manifest(
             compiled=compilation.compiled,
             spare=compilation.spare,
             machine=fingerprint(),
+            forms=stage_forms(what.target, what.precisions),
             files={},
         ),
     )

@@ -13,15 +13,19 @@ import numpy as np
 
 from mobilevlm.checkpoint.checkpoint import Checkpoint, check_tensors
 from mobilevlm.engines.atomic_dir import check_output
+from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION
-from mobilevlm.engines.targets import Target, has_int8_cache
+from mobilevlm.engines.targets import Target
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.model.model import expected_shapes
 
 from .backends.backend import Backend
 from .backends.stage_plan import StagePlan
 from .calibration.conversations import DEFAULT, MOST_CONVERSATIONS, Conversations, read_conversations
-from .precisions import precision
+from .precision_option import default_precision
+from .precisions import facts_of
+from .precisions.facts import Facts
+from .stage_forms import has_int8_cache, stage_forms
 from .verification.verify import rows_needed
 
 SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
@@ -84,13 +88,14 @@ def make_plan(request: BuildRequest) -> BuildPlan:
     precisions = _of_model(request.precisions, checkpoint)
     directory = user_path(request.out) if request.out else _default_out(checkpoint, target, precisions, backend.system)
     check_output(directory, request.overwrite)
+    facts = {stage: facts_of(target.backend, name) for stage, name in precisions.items()}
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)
-    weight_bytes = _weight_bytes(shapes, {stage: target.module(name) for stage, name in precisions.items()})
+    weight_bytes = _weight_bytes(shapes, facts)
     parts = backend.cut(checkpoint.config.num_hidden_layers, target, weight_bytes[DECODER])
     _check_disk(directory, precisions, backend.disk_bytes(weight_bytes, precisions))
-    backend.require_memory(weight_bytes, precisions)
-    conversations = _conversations(request, precisions)
+    require_memory(weight_bytes, stage_forms(target, precisions))  # verification expands float16 weights
+    conversations = _conversations(request, facts, has_int8_cache(precisions))
     command = _command(request, precisions, directory, conversations is not None)
     chooses = request.calibration is not None
     stages = StagePlan(checkpoint, target, precisions, context, weight_bytes, parts, conversations, chooses)
@@ -103,11 +108,11 @@ def _of_model(precisions: Mapping[str, str], checkpoint: Checkpoint) -> dict[str
     return {stage: name for stage, name in precisions.items() if has_vision or stage != VISION}
 
 
-def _conversations(request: BuildRequest, precisions: Mapping[str, str]) -> Conversations | None:
-    """The calibration data, where a precision needs any: a single conversation for random weights."""
-    target, file = request.target, request.calibration
-    needed = has_int8_cache(precisions) or any(map(target.fixes_ranges, precisions.values()))
-    if needed or file and any(target.calibrates(*item) for item in precisions.items()):
+def _conversations(request: BuildRequest, facts: Mapping[str, Facts], int8_cache: bool) -> Conversations | None:
+    """The calibration data, where a precision or an int8 cache needs any: one conversation for random weights."""
+    file = request.calibration
+    needed = int8_cache or any(one.fixes_ranges for one in facts.values())
+    if needed or file and any(one.calibrates(stage) for stage, one in facts.items()):
         return read_conversations(file or DEFAULT, MOST_CONVERSATIONS if file else 1)
     return None
 
@@ -129,7 +134,7 @@ def _default_out(checkpoint: Checkpoint, target: Target, precisions: dict[str, s
     """`artifacts/NAME-TARGET`, behind it the system and, where they are not the target's own, the precisions."""
     names = list(precisions.values())
     chosen = names if len(set(names)) > 1 else names[:1]
-    if precisions == _of_model(target.default_precision, checkpoint):
+    if precisions == _of_model(default_precision(target), checkpoint):
         chosen = []
     return Path("artifacts") / "-".join([checkpoint.name, target.name, *([system] if system else []), *chosen])
 
@@ -146,16 +151,16 @@ def _context(checkpoint: Checkpoint, asked: int | None, default: int | None) -> 
     return rows
 
 
-def _weight_bytes(shapes: dict[str, tuple[int, ...]], modules: dict[str, str]) -> dict[str, int]:
-    sizes = dict.fromkeys(modules, 0.0)
+def _weight_bytes(shapes: dict[str, tuple[int, ...]], facts: dict[str, Facts]) -> dict[str, int]:
+    sizes = dict.fromkeys(facts, 0.0)
     for name, shape in shapes.items():
         vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
         if name == "model.embed_tokens.weight":
-            sizes[DECODER] += prod(shape) * np.dtype(precision(modules[DECODER]).TABLE_DTYPE).itemsize
+            sizes[DECODER] += prod(shape) * np.dtype(facts[DECODER].table_dtype).itemsize
             continue
         for stage in (VISION,) if vision else (DECODER, PREFILL):
-            if stage in modules:
-                sizes[stage] += prod(shape) * precision(modules[stage]).BYTES
+            if stage in facts:
+                sizes[stage] += prod(shape) * facts[stage].bytes_per_weight
     return {stage: int(size) for stage, size in sizes.items()}
 
 

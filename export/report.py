@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobilevlm.engines.stages import VISION
+import numpy as np
+
+from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.tables import markdown_lines
 
 from .plan import BuildPlan
+from .stage_forms import stage_forms
 from .verification.differences import Difference
 
 DIFFERENCE_COLUMNS = (
@@ -63,7 +66,7 @@ def _head(plan: BuildPlan) -> list[str]:
     stages = plan.stages
     config, target = stages.checkpoint.config, stages.target
     cache_row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    cache_row *= plan.backend.cache_value_bytes(stages.precisions)
+    cache_row *= np.dtype(stage_forms(stages.target, stages.precisions)[DECODER].cache_dtype).itemsize
     lines = [
         f"# {stages.checkpoint.name} for {target.name}",
         "",

@@ -135,9 +135,7 @@ def _figures(stages: Sequence[BoardStage], run: BoardRun, energy: Sequence[Energ
 
 
 def _limits(hardware: Hardware, bundle: Bundle, plan: Plan) -> dict[str, Limit]:
-    manifest = bundle.manifest
-    tokens, precision = manifest.num_image_tokens, manifest.precision
-    return paper_limits(hardware, bundle.config, tokens, precision, plan.prompt_tokens, plan.contexts)
+    return paper_limits(hardware, bundle.config, bundle.manifest.forms, plan.prompt_tokens, plan.contexts)
 
 
 def check_folders(*files: str | None) -> None:

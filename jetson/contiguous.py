@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.engines.stage_form import StageForm
 
 from .extlinux import FILE, ExtlinuxError, get_parameter, why_not
 from .memory import parse_meminfo
@@ -25,7 +26,6 @@ PARAMETER = "cma"
 RECOMMENDED = "950M"
 RECOMMENDED_BYTES = 950 << 20
 HEAD_FACTOR = 1.5
-HEAD_BYTES = {"fp32": 4}  # bytes of a weight; the head is float16 in every other precision of the decoder
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -77,11 +77,11 @@ def parse_size(text: str | None) -> int:
     return int(found[1]) * UNITS[found[2]] if found else 0
 
 
-def head_request(config: ModelConfig, precision: str) -> int:
+def head_request(config: ModelConfig, form: StageForm) -> int:
     """Estimates the bytes of the largest block that building the decoder's head requests.
 
     Args:
         config: of the model.
-        precision: of its decoder.
+        form: of its decoder.
     """
-    return int(HEAD_FACTOR * config.vocab_size * config.hidden_size * HEAD_BYTES.get(precision, 2))
+    return int(HEAD_FACTOR * config.vocab_size * config.hidden_size * form.head_bytes)

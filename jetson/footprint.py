@@ -19,7 +19,7 @@ from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import engine_record, noted_ingredients, parts
 from mobilevlm.runtime.tensorrt.image_embeds import PLACES
 
-from .contiguous import HEAD_BYTES, head_request
+from .contiguous import head_request
 from .roofline import cache_row_bytes
 
 # A builder's own memory for a graph is at most this many times its weights, and SPARE_BYTES.
@@ -76,9 +76,9 @@ def footprint(bundle: Bundle) -> Footprint:
     target = TARGETS.get(manifest.target)
     if target is None or target.backend != TENSORRT or target.has_portable_engines:
         own = (one for one in TARGETS.values() if one.backend == TENSORRT and not one.has_portable_engines)
-        names = ", ".join(one.name for one in own)
+        known = ", ".join(one.name for one in own)
         raise BundleError(
-            f"{bundle.directory} is for target {manifest.target}; --bundle predicts for what TensorRT runs ({names})"
+            f"{bundle.directory} is for target {manifest.target}; --bundle predicts for what TensorRT runs ({known})"
         )
     names = parts(bundle)
     weights = {part: manifest.files[weights_file(part)]["size"] for part in names}
@@ -89,14 +89,14 @@ def footprint(bundle: Bundle) -> Footprint:
         if noted_ingredients(manifest.tensorrt, part) != engine_record(manifest, part)
         or not bundle.path(engine_file(part)).is_file()
     )
-    precision = manifest.precision[DECODER]
+    form = manifest.forms[DECODER]
     return Footprint(
         weights,
         {part: size + profiles[part] * PROFILE_BYTES for part, size in weights.items()},
         unbuilt,
         {part: build_bytes(size) for part, size in weights.items()},
-        head_request(config, precision),
-        (manifest.max_context + PROMPT_ROWS) * cache_row_bytes(config, precision),
+        head_request(config, form),
+        (manifest.max_context + PROMPT_ROWS) * cache_row_bytes(config, form),
         _activations(config, manifest.max_context, manifest.num_image_tokens),
     )
 
@@ -115,7 +115,7 @@ def pieces_that_fit(bundle: Bundle, limit: int) -> int | None:
     """
     config, manifest = bundle.config, bundle.manifest
     total = sum(manifest.files[weights_file(part)]["size"] for part in manifest.parts)
-    head = config.vocab_size * config.hidden_size * HEAD_BYTES.get(manifest.precision[DECODER], 2)
+    head = config.vocab_size * config.hidden_size * manifest.forms[DECODER].head_bytes
     layers = config.num_hidden_layers
     for pieces in range(len(manifest.parts) + 1, layers + 1):
         most = -(-layers // pieces) * (total - head) / layers + head  # the last piece has the head, too
@@ -125,8 +125,14 @@ def pieces_that_fit(bundle: Bundle, limit: int) -> int | None:
 
 
 def context_that_fits(bundle: Bundle, found: Footprint, limit: int) -> int:
-    """The most rows of the cache with which a bundle runs in `limit` bytes; none are less than none."""
-    row = cache_row_bytes(bundle.config, bundle.manifest.precision[DECODER])
+    """Computes the longest context with which a bundle runs, in tokens; 0 where none fits.
+
+    Args:
+        bundle: prepared for TensorRT.
+        found: what it takes with its own context.
+        limit: memory, in bytes.
+    """
+    row = cache_row_bytes(bundle.config, bundle.manifest.forms[DECODER])
     return max((limit - found.running + found.cache) // row - PROMPT_ROWS, 0)
 
 

@@ -23,25 +23,27 @@ import argparse
 from collections.abc import Sequence
 
 from mobilevlm.checkpoint.config import ModelConfig
-from mobilevlm.commands import run_command
+from mobilevlm.commands import command, run_command
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.tables import aligned_table
+from mobilevlm.engines.targets import TARGETS
 from mobilevlm.engines.tensorrt.counted import Counted, read_counted
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.references import REFERENCES
-from mobilevlm.jetson.roofline import WEIGHT_BYTES, Hardware, cache_row_bytes, decoder_bytes, paper_limits, vision_bytes
+from mobilevlm.jetson.roofline import PAPER, Hardware, cache_row_bytes, decoder_bytes, paper_limits, vision_bytes
 from mobilevlm.presets import PRESETS
 
-PROMPT_TOKENS = 204  # a picture's 144 rows and a question's 60
+PROMPT_TOKENS = 204  # 144 of an image and 60 of a question
 PRECISIONS = ("fp16", "int8", "int4", "vision=fp16,decoder=int4")
-VISION_PRECISIONS = ("fp32", "fp16", "int8")
-POOLED = 4  # patches that the ldp projectors make a row of
+VISION_PRECISIONS = TARGETS["orin"].precisions[VISION]
 USABLE = 0.75  # part of the memory that is left beside the system and what TensorRT itself takes
+COLUMNS = ("board", "GB/s", "kernels and bytes", "vision", "decoder", "encode ms", "prefill({}) ms", "TTFT ms")
+COLUMNS += ("tokens/s after {}", "bound by", "GB", "fits")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Defines the command line."""
     self = argparse.ArgumentParser(
         prog="limits.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,14 +56,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="fp32, fp16, int8, int4 (with int8 vision), or vision=P,decoder=P; several are several rows",
     )
-    self.add_argument("--counted", metavar="FILE", help="of engines/judge.py --json; model and precisions are its own")
+    self.add_argument(
+        "--counted", metavar="FILE", help=f"of {command('engines/judge.py')} --json; model and precisions are its own"
+    )
     self.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS, metavar="N", help="default: 204")
-    self.add_argument("--context", type=int, metavar="N", help="rows of the cache behind which a token is generated")
+    self.add_argument(
+        "--context", type=int, metavar="N", help="tokens in the kv cache before the one that is generated"
+    )
     return self
 
 
 def print_limits(arguments: argparse.Namespace) -> None:
-    """Print the table.
+    """Prints the table.
 
     Raises:
         UserError: a precision there is no figure for, or a number of tokens that is none.
@@ -70,6 +76,8 @@ def print_limits(arguments: argparse.Namespace) -> None:
     name, config = arguments.model, PRESETS[arguments.model]
     if counted is not None:
         name, config = counted.name, ModelConfig.from_dict(counted.model)
+        if strange := [f"{stage}={one}" for stage, one in counted.precision.items() if one not in PAPER]:
+            raise UserError(f"{arguments.counted} counts a bundle of {strange[0]}, which has no figures")
     context = arguments.prompt_tokens if arguments.context is None else arguments.context
     if arguments.prompt_tokens < 1 or context < 0:
         raise UserError("--prompt-tokens has to be 1 at least, --context 0 at least")
@@ -81,17 +89,7 @@ def print_limits(arguments: argparse.Namespace) -> None:
         for mix in mixes
         for form in forms
     ]
-    header = [
-        "board",
-        "GB/s",
-        "kernels and bytes",
-        "vision",
-        "decoder",
-        "encode ms",
-        f"prefill({arguments.prompt_tokens}) ms",
-        "TTFT ms",
-    ]
-    header += [f"tokens/s after {context}", "bound by", "GB", "fits"]
+    header = [name.format(arguments.prompt_tokens if "prefill" in name else context) for name in COLUMNS]
     print(f"{name}: least times on paper, not measured", end="\n\n")
     print(aligned_table(header, rows, left=5))
     shown = [one for one in REFERENCES if one.board in {board.removesuffix("-super") for board in arguments.board}]
@@ -107,9 +105,19 @@ def row(
     context: int,
     counted: Counted | None = None,
 ) -> list[str]:
-    """A line of the table."""
+    """Returns the cells of a line of the table.
+
+    Args:
+        board: key of the module.
+        config: the model.
+        mix: stage to precision.
+        prompt_tokens: of the prompt, image tokens included.
+        context: tokens in the kv cache before a token.
+        counted: what NVIDIA's builder made of the model; None for the least kernels and bytes.
+    """
     module = MODULES[board]
-    limits = paper_limits(Hardware(module), config, image_tokens(config), mix, prompt_tokens, (context,), counted)
+    forms = {stage: PAPER[name] for stage, name in mix.items() if stage != VISION or config.vision}
+    limits = paper_limits(Hardware(module), config, forms, prompt_tokens, (context,), counted)
     encode, prefill, token = limits.get("image encode"), limits["prefill"], limits[f"decode after {context}"]
     gigabytes = total_bytes(config, mix, max(context, prompt_tokens)) / 1e9
     fits = gigabytes * 1e9 <= USABLE * module.memory_gib * 2**30
@@ -133,17 +141,17 @@ def row(
 
 
 def parse_mix(text: str) -> dict[str, str]:
-    """Stage to precision: `fp16`, or `vision=fp16,decoder=int4`; `int4` alone has int8 vision.
+    """Parses a precision for both stages: `fp16`, or `vision=fp16,decoder=int4`; `int4` alone has int8 vision.
 
     Raises:
         UserError: another precision or stage, or a stage left out.
     """
     if "=" not in text:
-        chosen = {VISION: "int8" if text == "int4" else text, DECODER: text}
+        chosen = {VISION: text if text in VISION_PRECISIONS else VISION_PRECISIONS[-1], DECODER: text}
     else:
         chosen = dict(part.strip().partition("=")[::2] for part in text.split(","))
     known = chosen.keys() == {VISION, DECODER} and chosen[VISION] in VISION_PRECISIONS
-    if not known or chosen[DECODER] not in WEIGHT_BYTES:
+    if not known or chosen[DECODER] not in PAPER:
         raise UserError(
             f"--precision {text} has no figures: use fp32, fp16, int8 or int4, or {VISION}= (fp32, fp16, int8) and "
             f"{DECODER}= (fp32, fp16, int8, int4) with a comma between"
@@ -151,19 +159,17 @@ def parse_mix(text: str) -> dict[str, str]:
     return chosen
 
 
-def image_tokens(config: ModelConfig) -> int:
-    """Rows of a picture: the ldp projectors make one of four patches."""
-    if config.vision is None:
-        return 0
-    return config.num_patches // POOLED if config.mm_projector_type.startswith("ldp") else config.num_patches
-
-
 def total_bytes(config: ModelConfig, mix: dict[str, str], context: int) -> float:
-    """Weights of both stages, embedding table in float16 and cache of so many rows."""
+    """Computes the bytes of both stages' weights, the embedding table in float16 and the kv cache.
+
+    Args:
+        config: the model.
+        mix: stage to precision.
+        context: tokens in the kv cache.
+    """
     embedding = 2 * config.vocab_size * config.hidden_size
-    vision = vision_bytes(config, mix[VISION]) if config.vision else 0.0
-    cache = context * cache_row_bytes(config, mix[DECODER])
-    return vision + decoder_bytes(config, mix[DECODER]) + embedding + cache
+    vision, decoder = vision_bytes(config, PAPER[mix[VISION]]) if config.vision else 0.0, PAPER[mix[DECODER]]
+    return vision + decoder_bytes(config, decoder) + embedding + context * cache_row_bytes(config, decoder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

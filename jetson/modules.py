@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mobilevlm.engines.stage_form import FP16, FP32, INT8
+
 # Operations (a multiplication and its addition are two) of one multiprocessor in one cycle, on dense matrices: the 128
-# CUDA cores in fp32, the four tensor cores otherwise. int4 weights are widened, their products are those of fp16.
-OPERATIONS_PER_CYCLE = {"fp32": 256, "fp16": 2048, "int8": 4096, "int4": 2048}
+# CUDA cores in fp32, the four tensor cores otherwise.
+OPERATIONS_PER_CYCLE = {FP32: 256, FP16: 2048, INT8: 4096}
 TRANSFERS_PER_CYCLE = 2  # of LPDDR5, by the clock that tegrastats and jetson_clocks call EMC
 
 
@@ -46,14 +48,14 @@ class Module:
         """Memory bandwidth in 10^9 bytes a second, at the highest clock or at another."""
         return self.bus_bits / 8 * TRANSFERS_PER_CYCLE * (emc_mhz or self.emc_mhz) / 1e3
 
-    def operations_per_s(self, precision: str, gpu_mhz: float | None = None) -> float:
+    def operations_per_s(self, products: str, gpu_mhz: float | None = None) -> float:
         """Peak of dense products, at the highest clock or at another.
 
         Args:
-            precision: `fp32`, `fp16`, `int8` or `int4`: of the weights.
+            products: their type, `fp32`, `fp16` or `int8`.
             gpu_mhz: None for the highest.
         """
-        return self.multiprocessors * OPERATIONS_PER_CYCLE[precision] * (gpu_mhz or self.gpu_mhz) * 1e6
+        return self.multiprocessors * OPERATIONS_PER_CYCLE[products] * (gpu_mhz or self.gpu_mhz) * 1e6
 
 
 MODULES = {

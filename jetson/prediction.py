@@ -11,6 +11,7 @@ from typing import Any
 from mobilevlm.commands import command, localized
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.stages import DECODER
+from mobilevlm.engines.targets import TARGETS
 
 from .contiguous import read_contiguous
 from .findings import ADVICE, OK, PROBLEM, UNKNOWN, System
@@ -115,8 +116,8 @@ def _building(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
         return Prediction("build memory", ADVICE, needed, memory.available, text, remedy)
     if part in bundle.manifest.parts and (pieces := pieces_that_fit(bundle, limit)):
         remedy = _again(bundle, ["--blocks", str(pieces)])
-    elif bundle.manifest.precision[DECODER] != "int4":
-        remedy = _again(bundle, ["--precision", "int4"])
+    elif bundle.manifest.precision[DECODER] != (smallest := _smallest(bundle)):
+        remedy = _again(bundle, ["--precision", smallest])
     else:
         remedy = OTHER_BOARD if memory.swap else f"{_apply('swap')}; otherwise, {OTHER_BOARD}"
     return Prediction("build memory", PROBLEM, needed, memory.available, text, remedy)
@@ -178,8 +179,8 @@ def _running(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
     if needed <= memory.total:
         return Prediction("run memory", ADVICE, needed, memory.available, text, MAKE_ROOM)
     tokens = context_that_fits(bundle, found, memory.total)
-    if bundle.manifest.precision[DECODER] != "int4":
-        remedy = _again(bundle, ["--precision", "int4"])
+    if bundle.manifest.precision[DECODER] != (smallest := _smallest(bundle)):
+        remedy = _again(bundle, ["--precision", smallest])
     elif tokens >= SHORTEST_CONTEXT:
         remedy = _again(bundle, ["--max-context", str(tokens)])
     else:
@@ -190,6 +191,11 @@ def _running(bundle: Bundle, found: Footprint, memory: Memory) -> Prediction:
 def _apply(name: str) -> str:
     """The command that applies the remedy of a finding."""
     return command("jetson/doctor.py", "--apply", name)
+
+
+def _smallest(bundle: Bundle) -> str:
+    """The decoder's precision with the least bytes that the bundle's target has."""
+    return TARGETS[bundle.manifest.target].precisions[DECODER][-1]
 
 
 def _again(bundle: Bundle, options: Sequence[str]) -> str:

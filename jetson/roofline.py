@@ -10,20 +10,29 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from mobilevlm.checkpoint.config import ModelConfig, projector_family
+import numpy as np
+
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.engines.stage_form import FP16, FP32, INT8, StageForm
 from mobilevlm.engines.stages import DECODER, VISION
+from mobilevlm.engines.targets import TENSORRT
 from mobilevlm.engines.tensorrt.counted import Counted
+from mobilevlm.model.projectors import projector_of
 from mobilevlm.runtime.bench.workload import decoder_operations, vision_operations
 
-from .modules import Module
+from .modules import OPERATIONS_PER_CYCLE, Module
 
-# Bytes of a weight of a linear. int4 has a float16 scale for each block of 128; int8's scales per channel do not count.
-WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 2 / 128}
-# lm_head's, whose error goes into every token: float16 beside int4 linears.
-HEAD_PRECISION = {"int4": "fp16"}
-CACHE_BYTES = {"fp32": 4}  # of an element of the kv cache; float16 for all others
-# Products of two activations are not quantised: a picture's 577 rows are too many for TensorRT's int8 attention.
-ATTENTION_PRECISION = {"int8": "fp16", "int4": "fp16"}
+# Forms of the precisions that TensorRT's targets have, for limits without a bundle; a bundle notes its own. A test
+# holds them against the precisions' files.
+PAPER = {
+    "fp32": StageForm(FP32, FP32, 4, 4, "float32", TENSORRT),
+    "fp16": StageForm(FP16, FP16, 2, 2, "float16", TENSORRT),
+    # Products of two activations are not quantised: an image's 577 rows are too many for TensorRT's int8 attention.
+    # lm_head, whose error goes into every token, is float16.
+    "int8": StageForm(INT8, FP16, 1, 2, "float16", TENSORRT, quantized=True),
+    # Weights are widened before their products; a float16 scale for each block of 128.
+    "int4": StageForm(FP16, FP16, 0.5 + 2 / 128, 2, "float16", TENSORRT, quantized=True),
+}
 # Kernels, with all fused that can be. Of a decoder layer: norm, QKV, rotation with the cache's new row, attention,
 # output with its addition, norm, gate and up, activation, down with its addition; behind the layers a norm, lm_head and
 # the choice of a token. Of a CLIP layer: norm, QKV, attention, output, norm, two linears with what follows them.
@@ -75,7 +84,13 @@ class Hardware:
     emc_mhz: float | None = None
 
     def limit(self, size: float, operations: Mapping[str, float], kernels: int) -> Limit:
-        """The least time of a stage that reads `size` bytes and does operations, by their precision."""
+        """Least time of a stage.
+
+        Args:
+            size: bytes that it reads.
+            operations: type of products to their number.
+            kernels: launches.
+        """
         seconds = [count / self.module.operations_per_s(name, self.gpu_mhz) for name, count in operations.items()]
         memory_s, launch_s = size / self.module.gb_per_s(self.emc_mhz) / 1e9, kernels * KERNEL_GAP_S
         least_s = max(memory_s, sum(seconds)) + launch_s
@@ -85,49 +100,45 @@ class Hardware:
         """What limits were computed for."""
         return {"module": self.module.key, "gpu_mhz": self.gpu_mhz, "emc_mhz": self.emc_mhz}
 
-    def encode(
-        self, config: ModelConfig, image_tokens: int, precision: str, counted: tuple[int, int] | None = None
-    ) -> Limit:
-        """One picture through the vision stage.
+    def encode(self, config: ModelConfig, form: StageForm, counted: tuple[int, int] | None = None) -> Limit:
+        """One image through the vision stage.
 
         Args:
             config: the model.
-            image_tokens: rows of a picture.
-            precision: of the stage.
+            form: of the stage.
             counted: kernels and bytes that a builder made of it; None for the least that can be.
         """
-        vision = config.vision
+        vision = config.tower
         attention = config.num_vision_layers * 4 * (vision.grid**2 + 1) ** 2 * vision.hidden_size
-        linears = vision_operations(config, image_tokens) - attention
-        least = config.num_vision_layers * VISION_LAYER_KERNELS + PROJECTOR_KERNELS, vision_bytes(config, precision)
+        linears = vision_operations(config) - attention
+        least = config.num_vision_layers * VISION_LAYER_KERNELS + PROJECTOR_KERNELS, vision_bytes(config, form)
         kernels, size = counted or least
-        return self.limit(size, _by_precision(linears, attention, precision), kernels)
+        return self.limit(size, _by_type(linears, attention, form), kernels)
 
     def decode(
-        self, config: ModelConfig, rows: int, past: int, precision: str, counted: tuple[int, int] | None = None
+        self, config: ModelConfig, rows: int, past: int, form: StageForm, counted: tuple[int, int] | None = None
     ) -> Limit:
-        """`rows` rows of the decoder behind `past` rows of the cache: a prefill, or with one row a token.
+        """Rows of the decoder behind those of the cache: a prefill, or with one row a token.
 
         Args:
             config: the model.
             rows: that are run.
             past: rows of the cache before them.
-            precision: of the stage.
+            form: of the stage.
             counted: see `encode`.
         """
         layers, width = config.num_hidden_layers, config.num_attention_heads * config.head_dim
         attention = layers * 4 * (rows * past + rows * (rows + 1) // 2) * width
         linears = decoder_operations(config, rows, past) - attention
-        size = decoder_bytes(config, precision) + past * cache_row_bytes(config, precision)
+        size = decoder_bytes(config, form) + past * cache_row_bytes(config, form)
         kernels, size = counted or (layers * LAYER_KERNELS + LAST_KERNELS, size)
-        return self.limit(size, _by_precision(linears, attention, precision), kernels)
+        return self.limit(size, _by_type(linears, attention, form), kernels)
 
 
 def paper_limits(
     hardware: Hardware,
     config: ModelConfig,
-    image_tokens: int,
-    precisions: Mapping[str, str],
+    forms: Mapping[str, StageForm],
     prompt_tokens: int,
     contexts: tuple[int, ...],
     counted: Counted | None = None,
@@ -137,45 +148,49 @@ def paper_limits(
     Args:
         hardware: the board.
         config: the model.
-        image_tokens: rows of a picture.
-        precisions: stage to precision; a stage with another than fp32, fp16, int8 and int4 has no limit.
+        forms: of the stages; one with products of a type that the board has no peak for has no limit.
         prompt_tokens: rows of the prompt, the picture's included.
         contexts: rows in the cache before a token.
         counted: what NVIDIA's builder made of the model; None for the least that can be.
     """
     found = {}
-    if config.vision is not None and precisions.get(VISION) in WEIGHT_BYTES:
-        found["image encode"] = hardware.encode(config, image_tokens, precisions[VISION], counted and counted.image())
-    if (precision := precisions[DECODER]) in WEIGHT_BYTES:
-        found["prefill"] = hardware.decode(
-            config, prompt_tokens, 0, precision, counted and counted.prompt(prompt_tokens)
-        )
+    if VISION in forms and forms[VISION].products in OPERATIONS_PER_CYCLE:
+        found["image encode"] = hardware.encode(config, forms[VISION], counted.image() if counted else None)
+    if (form := forms[DECODER]).products in OPERATIONS_PER_CYCLE:
+        prompt = counted.prompt(prompt_tokens) if counted else None
+        found["prefill"] = hardware.decode(config, prompt_tokens, 0, form, prompt)
         if config.vision is None:
             found["TTFT"] = found["prefill"]
         elif "image encode" in found:
             found["TTFT"] = found["image encode"] + found["prefill"]
         for past in contexts:
-            found[f"decode after {past}"] = hardware.decode(config, 1, past, precision, counted and counted.token(past))
+            token = counted.token(past) if counted else None
+            found[f"decode after {past}"] = hardware.decode(config, 1, past, form, token)
     return found
 
 
-def vision_bytes(config: ModelConfig, precision: str) -> float:
+def vision_bytes(config: ModelConfig, form: StageForm) -> float:
     """Bytes of the vision stage's weights: the linears of CLIP's layers in use, patch embedding and projector.
 
-    Of the projector only its linears and 1 x 1 convolutions count, as in `runtime/bench/workload.py`.
+    Args:
+        config: the model; of its projector linears and 1 x 1 convolutions count, as in `runtime/bench/workload.py`.
+        form: of the stage.
     """
-    vision, width = config.vision, config.vision.hidden_size
-    layer = 4 * width**2 + 2 * width * vision.intermediate_size
-    patches = 3 * vision.patch_size**2 * width
-    projector = config.mm_hidden_size * config.hidden_size + _squares(config) * config.hidden_size**2
-    return (config.num_vision_layers * layer + patches + projector) * WEIGHT_BYTES[precision]
+    vision = config.tower
+    layer = 4 * vision.hidden_size**2 + 2 * vision.hidden_size * vision.intermediate_size
+    patches = 3 * vision.patch_size**2 * vision.hidden_size
+    projector = projector_of(config).num_weights(config)
+    return (config.num_vision_layers * layer + patches + projector) * form.weight_bytes
 
 
-def decoder_bytes(config: ModelConfig, precision: str) -> float:
-    """Bytes of the decoder's weights, lm_head's included: all are read for every token."""
-    head = config.hidden_size * config.vocab_size
-    head_bytes = WEIGHT_BYTES[HEAD_PRECISION.get(precision, precision)]
-    return linear_weights(config) * WEIGHT_BYTES[precision] + head * head_bytes
+def decoder_bytes(config: ModelConfig, form: StageForm) -> float:
+    """Bytes of the decoder's weights, lm_head's included: all are read for every token.
+
+    Args:
+        config: the model.
+        form: of the decoder.
+    """
+    return linear_weights(config) * form.weight_bytes + config.hidden_size * config.vocab_size * form.head_bytes
 
 
 def linear_weights(config: ModelConfig) -> int:
@@ -186,21 +201,19 @@ def linear_weights(config: ModelConfig) -> int:
     return config.num_hidden_layers * layer
 
 
-def cache_row_bytes(config: ModelConfig, precision: str) -> int:
-    """Bytes of one row of the kv cache: a key and a value in every layer."""
+def cache_row_bytes(config: ModelConfig, form: StageForm) -> int:
+    """Bytes of one row of the kv cache: a key and a value in every layer.
+
+    Args:
+        config: the model.
+        form: of the decoder.
+    """
     elements = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return elements * CACHE_BYTES.get(precision, 2)
+    return elements * np.dtype(form.cache_dtype).itemsize
 
 
-def _squares(config: ModelConfig) -> int:
-    """Linears of the projector behind its first."""
-    family = projector_family(config.mm_projector_type)
-    if family == "mlp":
-        return int(config.mm_projector_type.removeprefix("mlp").split("x")[0]) - 1
-    return {"linear": 0, "ldpnet": 3, "ldpnetv2": 1}[family]
-
-
-def _by_precision(linears: float, attention: float, precision: str) -> dict[str, float]:
-    """Operations by the precision they are done in."""
-    other = ATTENTION_PRECISION.get(precision, precision)
-    return {precision: linears + attention} if other == precision else {precision: linears, other: attention}
+def _by_type(linears: float, attention: float, form: StageForm) -> dict[str, float]:
+    """Type of products to the number of operations."""
+    if form.attention == form.products:
+        return {form.products: linears + attention}
+    return {form.products: linears, form.attention: attention}

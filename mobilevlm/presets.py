@@ -13,12 +13,12 @@ from .checkpoint.config import KNOWN_TOWERS, ModelConfig, VisionConfig
 
 
 def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
-    sizes = {
+    sizes: dict[int, dict[str, Any]] = {
         2048: dict(intermediate_size=5632, num_hidden_layers=24, num_attention_heads=16, max_sequence_length=2048),
         2560: dict(intermediate_size=6912, num_hidden_layers=32, num_attention_heads=32),
         4096: dict(intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, rms_norm_eps=1e-5),
     }
-    values = sizes[hidden_size] | dict(
+    values: dict[str, Any] = sizes[hidden_size] | dict(
         hidden_size=hidden_size,
         num_key_value_heads=sizes[hidden_size]["num_attention_heads"],
         mm_projector_type="ldpnetv2",
@@ -31,7 +31,7 @@ def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
 
 
 def text_only(vlm: ModelConfig) -> ModelConfig:
-    """The language model of a MobileVLM."""
+    """Returns the language model of a MobileVLM."""
     return ModelConfig.from_dict(replace(vlm, vision=None, mm_vision_tower=None).to_dict())
 
 

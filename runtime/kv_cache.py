@@ -44,7 +44,7 @@ def empty_buffers(config: ModelConfig, max_context: int, int8: bool) -> dict[tup
     Args:
         config: the model.
         max_context: tokens.
-        int8: see `targets.has_int8_cache`.
+        int8: whether they are int8, as with a separate prefill (`StageForm.cache_dtype`).
     """
     shape = (1, config.num_key_value_heads, max_context, config.head_dim)
     dtype = np.dtype(np.int8 if int8 else np.float32)

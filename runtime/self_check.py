@@ -20,6 +20,7 @@ from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.decibels import snr_db
 from mobilevlm.engines.machine import fingerprint
+from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.engines.stages import (
     BUILT,
     DECODER,
@@ -32,7 +33,6 @@ from mobilevlm.engines.stages import (
     QUESTION_ROWS,
     VISION,
 )
-from mobilevlm.engines.targets import INT8_AMX
 
 from .decoder import Decoder
 
@@ -135,7 +135,7 @@ def _floor_here(floor_db: float, same_arithmetic: bool) -> float:
 def _same_kernels(decoder: Decoder, stage: str) -> bool:
     """Whether a stage must give what the build's gave, bit for bit but for sums of floats."""
     bundle = decoder.bundle
-    if not decoder.runner.same_arithmetic or INT8_AMX in bundle.manifest.precision.values():
+    if not decoder.runner.same_arithmetic or any(form.runtime == OPENVINO for form in bundle.manifest.forms.values()):
         return False  # OpenVINO chooses its kernels itself
     has_prefill = PREFILL in bundle.manifest.precision
     if has_prefill and stage != VISION and decoder.prompts_by != PREFILL:

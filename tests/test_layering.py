@@ -17,6 +17,9 @@ DEVICE_MODULES = {"mobilevlm.atomic_file", "mobilevlm.json_files"}
 DEVICE_MODULES |= {f"mobilevlm.{name}" for name in ("errors", "commands", "image", "pages", "presets")}
 DEVICE_MODULES |= {f"mobilevlm.text.{name}" for name in ("prompt", "templates", "tokenizer", "tokenizer_files")}
 DEVICE_MODULES |= {f"mobilevlm.checkpoint.{name}" for name in ("config", "config_types", "vision_config")}
+# Their facts are for devices, their PyTorch modules are not: nothing heavy is imported but in functions.
+PROJECTORS = "mobilevlm.model.projectors"
+DEVICE_MODULES |= {PROJECTORS}
 ALLOWED = {
     "mobilevlm": set(),
     "engines": {f"mobilevlm.{name}" for name in ("atomic_file", "checkpoint.config", "commands", "errors", "pages")},
@@ -81,16 +84,20 @@ def problems(root: Path) -> Iterator[str]:
             for line, name, _ in imports(path, root, run_on_import(tree.body)):
                 if name.split(".")[0] not in sys.stdlib_module_names and name not in DEVICE_MODULES:
                     yield f"{where}:{line}: {name} is loaded by a mere `import mobilevlm`"
-        torch_free = folder in TORCH_FREE_FOLDERS or module_name(path, root) in DEVICE_MODULES
+        is_projector = module_name(path, root).startswith(PROJECTORS)
+        torch_free = folder in TORCH_FREE_FOLDERS or module_name(path, root) in DEVICE_MODULES or is_projector
+        at_once = {line for line, *_ in imports(path, root, run_on_import(tree.body))}
         for line, name, level in imports(path, root, ast.walk(tree)):
             if name.split(".")[0] in FOLDERS[1:]:
                 yield f"{where}:{line}: {name} is imported by its bare name"
-            if torch_free and (name.split(".")[0] in HEAVY or name in HEAVY):
+            is_heavy = name.split(".")[0] in HEAVY or name in HEAVY
+            if torch_free and is_heavy and (not is_projector or line in at_once):
                 yield f"{where}:{line}: {name} in the torch-free part"
             target = folder_of(name)
             if target == folder and level == 0 and not is_script and name not in ANYONE_MAY:
                 yield f"{where}:{line}: {name} should be a relative import"
-            if torch_free and folder == target == "mobilevlm" and name not in DEVICE_MODULES | ANYONE_MAY:
+            is_light = name in DEVICE_MODULES | ANYONE_MAY or name.startswith(f"{PROJECTORS}.")
+            if torch_free and folder == target == "mobilevlm" and not is_light:
                 yield f"{where}:{line}: {name} is not torch-free, this module has to be"
             if target not in (None, folder) and level:
                 yield f"{where}:{line}: {name} should be imported as mobilevlm.<folder>"
@@ -134,6 +141,12 @@ BREAKS = {
     "torch by a submodule": ("runtime/a.py", "from safetensors import torch", "safetensors.torch in the torch-free"),
     "torch by name": ("runtime/a.py", "import_module('torch')", "torch in the torch-free part"),
     "heavy package": ("mobilevlm/__init__.py", "try:\n    import torch\nexcept ImportError:\n    pass", "by a mere"),
+    "torch in a projector": ("mobilevlm/model/projectors/a.py", "import torch", "torch in the torch-free part"),
+    "model in a projector": (
+        "mobilevlm/model/projectors/a.py",
+        "from ..model import X",
+        "mobilevlm.model.model is not",
+    ),
     "script": ("runtime/a.py", 'if __name__ == "__main__":\n    pass', "lacks the sys.path fix"),
     "script's comment": ("runtime/a.py", f"# if not __package__:\n{MAIN}\n    pass", "lacks the sys.path fix"),
     "script's order": ("runtime/a.py", f"import mobilevlm.errors\n{FIX}\n{MAIN}\n    pass", "before the sys.path fix"),

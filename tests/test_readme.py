@@ -115,7 +115,7 @@ def test_every_target_and_precision_is_described():
     precisions = (ROOT / "docs" / "precisions.md").read_text(encoding="utf-8")
     for target in TARGETS.values():
         assert f"`{target.name}`" in TEXT and f"`{target.name}`" in precisions
-        for precision in {*target.default_precision.values()}.union(*target.precisions.values()):
+        for precision in set().union(*target.preferred.values(), *target.precisions.values()):
             assert f"`{precision}`" in TEXT or re.search(rf"`[^`\n]*={precision}\b", TEXT), precision
             assert f"| `{precision}`" in precisions
 

@@ -120,18 +120,6 @@ class Backend(Protocol):
         """
         return sum(weight_bytes.values())
 
-    def require_memory(self, weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
-        """Refuses a build that the kernel would kill.
-
-        Args:
-            weight_bytes: stage to the size of its weights.
-            precisions: stage to precision.
-
-        Raises:
-            UserError: too little memory is free.
-        """
-        return None
-
     @abstractmethod
     def write(self, plan: StagePlan, directory: Path, progress: tqdm) -> Written:
         """Writes every stage's graphs and weights.
@@ -166,10 +154,6 @@ class Backend(Protocol):
             UserError: a graph cannot be compiled.
         """
         return Compilation()
-
-    @abstractmethod
-    def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
-        """Returns the size of one value of the kv cache, in bytes."""
 
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:
         """Returns items for the head of `report.md`.

@@ -8,6 +8,8 @@ from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.engines.targets import Target
 
 from ..calibration.conversations import Conversations
+from ..precisions import facts_of, module_name
+from ..precisions.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class StagePlan:
     @property
     def modules(self) -> dict[str, str]:
         """Stage to the module in `export/precisions` that writes its precision."""
-        return {stage: self.target.module(name) for stage, name in self.precisions.items()}
+        return {stage: module_name(self.target.backend, name) for stage, name in self.precisions.items()}
+
+    @property
+    def facts(self) -> dict[str, Facts]:
+        """Stage to the facts of its precision."""
+        return {stage: facts_of(self.target.backend, name) for stage, name in self.precisions.items()}
 
     def required_calibration(self) -> Conversations:
         """Returns the calibration data of a plan with fixed ranges, for which `make_plan` always reads some.

@@ -15,7 +15,13 @@ LARGEST = 32767
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMul with the transposed weight, decoded from int16."""
+    """Writes a MatMul with the transposed weight, dequantised from int16.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     weight = transposed(graph, names)
     scales = np.abs(weight).max(axis=0) / LARGEST
     scales[scales == 0] = 1

@@ -9,21 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..weights.gptq import Scales, round_blocks
+from mobilevlm.engines.stage_form import INT16, StageForm
+
 from . import a16w8
+from .facts import Facts
 from .fp32 import transposed
 
 if TYPE_CHECKING:
-    from ..split.graph import Graph
+    import torch
 
-TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
-BUDGET_DB = 10.0
-BYTES = 0.66
-TABLE_DTYPE = np.float16
+    from ..split.graph import Graph
+    from ..weights.gptq import Scales
 
 BLOCK = 32
+FACTS = Facts(
+    tolerance=0.5,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=0.66,
+    table_dtype=np.float16,
+    form=StageForm(INT16, INT16, 0.5 + 4 / BLOCK, 1, "uint8", "qnn"),
+    chooses_weights=True,
+    fixes_ranges=True,
+    budget_db=10.0,
+)
 LEVELS, ZERO = 15, 8
 HEADS = ("lm_head", "model.embed_tokens")
 # Parts of a block's range that its levels span.
@@ -31,7 +39,13 @@ RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMul with the transposed weight, decoded from int4."""
+    """Writes a MatMul with the transposed weight, dequantised from int4.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     weight = transposed(graph, names)
     if names[0] in HEADS or len(weight) % BLOCK:
         return a16w8.linear(graph, x, names)
@@ -43,7 +57,7 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
 def quantize(
     weight: np.ndarray, moments: torch.Tensor | None = None, block: int = BLOCK, find_scales: Scales | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Quantise a float32 (K, N) matrix.
+    """Quantises a float32 (K, N) matrix.
 
     Args:
         weight: K divides by `block`.
@@ -52,8 +66,12 @@ def quantize(
         find_scales: for their form; `best_scales` if None.
 
     Returns:
-        Codes (K, N) int8, -8 to 7, and scales (K / block, N) float32; a weight is `code * scale`.
+        Quantised values (K, N) int8, -8 to 7, and scales (K / block, N) float32; a weight is `value * scale`.
     """
+    import torch
+
+    from ..weights.gptq import round_blocks
+
     find_scales = find_scales or best_scales
     rows = torch.from_numpy(np.ascontiguousarray(weight.T))
     if moments is None:
@@ -69,6 +87,8 @@ def quantize(
 
 def best_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scales (N,) of blocks (N, BLOCK), those of several shrunken ranges that leave the least error; zero points."""
+    import torch
+
     # The side with one level more is that of the larger end.
     end = torch.where(blocks.amax(1) > -blocks.amin(1), blocks.amax(1) / (LEVELS - ZERO), -blocks.amin(1) / ZERO)
     end = torch.where(end > 0, end, 1.0)

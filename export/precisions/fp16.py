@@ -5,23 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto
 
+from mobilevlm.engines.stage_form import FP32, StageForm
 from mobilevlm.errors import UserError
 
+from .facts import Facts
 from .fp32 import transposed
 
 if TYPE_CHECKING:
     from ..split.graph import Graph
 
-# Exact for checkpoints published in float16; bfloat16 and float32 weights lose bits below 2**-11 of their size.
-TOLERANCE = 1e-2
-BYTES = 2
-TABLE_DTYPE = np.float16
+# Its tolerance: exact for checkpoints published in float16; others lose bits below 2**-11 of a weight's size.
+FACTS = Facts(1e-2, 2, np.float16, StageForm(FP32, FP32, 4, 4, "float32", widened=True))
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMul with the transposed weight, cast up from float16."""
+    """Writes a MatMul with the transposed weight, cast up from float16.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+
+    Raises:
+        UserError: a weight is beyond float16.
+    """
+    from onnx import TensorProto
+
     weight = transposed(graph, names)
     largest = float(np.abs(weight).max())
     if largest > np.finfo(np.float16).max:

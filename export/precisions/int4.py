@@ -11,19 +11,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..weights.gptq import round_blocks
+from mobilevlm.engines.stage_form import FP32, INT8, StageForm
+
+from .facts import Facts
 from .fp32 import transposed
 
 if TYPE_CHECKING:
+    import torch
+
     from ..split.graph import Graph
 
-TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 0.56
-TABLE_DTYPE = np.int8
-
 BLOCK = 128
+READ_BYTES = 0.5 + 4.5 / BLOCK  # of a weight: half a byte, and its part of a float32 scale and an int4 zero point
+FACTS = Facts(
+    tolerance=0.5,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=0.56,
+    table_dtype=np.int8,
+    form=StageForm(INT8, FP32, READ_BYTES, READ_BYTES, "float32", quantized=True),
+    chooses_weights=True,
+    packs_weights=True,
+)
 LEVELS = 15
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level
 # Parts of a block's range that its 16 levels span.
@@ -32,7 +40,13 @@ ROWS = 4096  # blocks quantised at a time: what fits a core's cache
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMulNBits with the quantised weight."""
+    """Writes a MatMulNBits with the quantised weight.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     weight = transposed(graph, names).T
     name = names[0]
     codes, scales, zeros = quantize(weight, graph.moments(name))
@@ -48,16 +62,20 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
 
 
 def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantise a float32 (N, K) matrix.
+    """Quantises a float32 (N, K) matrix.
 
     Args:
         weight: the matrix.
-        moments: (K, K) of its inputs on the calibration data, see `observed.Observed`.
+        moments: (K, K) of its inputs on the calibration data, see `decoder_activations.Observed`.
 
     Returns:
-        Codes (N, blocks, 64) uint8, two in a byte, low half first; scales (N, blocks) float32; zero points
-        (N, ceil(blocks / 2)) uint8, packed likewise. A weight is `(code - zero point) * scale`.
+        Quantised values (N, blocks, 64) uint8, two in a byte, low half first; scales (N, blocks) float32; zero points
+        (N, ceil(blocks / 2)) uint8, packed likewise. A weight is `(value - zero point) * scale`.
     """
+    import torch
+
+    from ..weights.gptq import round_blocks
+
     rows, columns = weight.shape
     blocks = -(-columns // BLOCK)
     exact = torch.from_numpy(np.ascontiguousarray(weight))
@@ -74,6 +92,8 @@ def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[n
 
 def _round_each(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Codes, scales and zero points as `gptq.round_blocks` returns them, every code the nearest."""
+    import torch
+
     blocks = weight.view(-1, BLOCK)
     codes, scales, zeros = torch.empty_like(blocks, dtype=torch.uint8), *torch.empty(2, len(blocks))
     for part in torch.arange(len(blocks)).split(ROWS):
@@ -86,6 +106,8 @@ def _round_each(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 
 def best_scales(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scales and zero points (N,) of blocks (N, up to BLOCK)."""
+    import torch
+
     low, high = weight.amin(-1, keepdim=True).clamp(max=0), weight.amax(-1, keepdim=True).clamp(min=0)
     width = high - low
     width[width == 0] = LEVELS  # a block of zeros
@@ -108,6 +130,8 @@ def _steps(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> tor
 
 def _fitted(weight: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """The scale that leaves these steps the smallest squared error."""
+    import torch
+
     power = steps.square().sum(-1, keepdim=True)
     fitted = (weight * steps).sum(-1, keepdim=True) / power
     return torch.where((power > 0) & (fitted > 0), fitted, scale)

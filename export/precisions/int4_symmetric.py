@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevlm.engines.stage_form import FP32, INT8, StageForm
+
 from . import a16w4, int4
+from .facts import Facts
 from .fp32 import transposed
 
 if TYPE_CHECKING:
@@ -22,15 +25,26 @@ if TYPE_CHECKING:
 
     from ..split.graph import Graph
 
-TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 0.65
-TABLE_DTYPE = np.int8
-
 BLOCK = a16w4.BLOCK
+READ_BYTES = 0.5 + 4 / BLOCK  # of a weight: half a byte, and its part of a float32 scale
+FACTS = Facts(
+    tolerance=0.5,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=0.65,
+    table_dtype=np.int8,
+    form=StageForm(INT8, FP32, READ_BYTES, READ_BYTES, "float32", quantized=True),
+    chooses_weights=True,
+    packs_weights=True,
+)
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMulNBits with the quantised weight."""
+    """Writes a MatMulNBits with the quantised weight.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     weight, name = transposed(graph, names), names[0]
     if len(weight) % BLOCK:  # which KleidiAI leaves to others anyhow
         return int4.linear(graph, x, names)
@@ -41,11 +55,15 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
 
 
 def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Quantise a float32 (K, N) matrix, K a multiple of `BLOCK`; moments as in `int4.quantize`.
+    """Quantises a matrix.
+
+    Args:
+        weight: (K, N) float32, K a multiple of `BLOCK`.
+        moments: (K, K) of its inputs on the calibration data, None to round each weight by itself.
 
     Returns:
-        Codes (N, K / 32, 16) uint8, two in a byte, low half first; scales (N, K / 32) float32. A weight is
-        `(code - 8) * scale`: 8 is what the operator takes for a zero point that is not there.
+        Quantised values (N, K / 32, 16) uint8, two in a byte, low half first; scales (N, K / 32) float32. A weight is
+        `(value - 8) * scale`: 8 is what the operator takes for a zero point that is not there.
     """
     codes, scales = a16w4.quantize(weight, moments)
     half = (codes.T + a16w4.ZERO).astype(np.uint8).reshape(weight.shape[1], -1, BLOCK // 2, 2)

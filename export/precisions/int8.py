@@ -11,22 +11,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevlm.engines.stage_form import FP32, INT8, StageForm
+
+from .facts import Facts, SeparatePrefill
 from .fp32 import transposed
 
 if TYPE_CHECKING:
     from ..split.graph import Graph
 
-TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 1.06
-TABLE_DTYPE = np.float16
-
+FACTS = Facts(
+    tolerance=0.2,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=1.06,
+    table_dtype=np.float16,
+    form=StageForm(INT8, FP32, 1, 1, "float32", quantized=True),
+    prefill=SeparatePrefill(decoder="int4", layers=2, from_decoder=True),
+)
 LARGEST = 127
 SMALLEST_ROW = 1e-20  # a row of zeros is divided by this
 ROWS = 64  # of a weight, gone through while they are in a core's cache; an even number
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMulIntegerToFloat of quantised rows and the quantised weight."""
+    """Writes a MatMulIntegerToFloat of quantised rows and the quantised weight.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     weight = transposed(graph, names)
     codes, scales = quantize(weight, exact_scales(weight))
     rows, steps = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
@@ -37,7 +49,7 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
 
 
 def quantize(weight: np.ndarray, scales: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Quantise a float32 (K, N) matrix by column.
+    """Quantises a float32 (K, N) matrix by column.
 
     Args:
         weight: the matrix.
@@ -52,7 +64,7 @@ def quantize(weight: np.ndarray, scales: np.ndarray | None = None) -> tuple[np.n
 
 
 def exact_scales(weight: np.ndarray) -> np.ndarray:
-    """Scales (N,) of a (K, N) matrix whose product with uint8 rows is exact on every CPU.
+    """Computes scales (N,) of a (K, N) matrix whose product with uint8 rows is exact on every CPU.
 
     x86 CPUs without VNNI add the products of two neighbouring rows in 16 bits (`vpmaddubsw`), which saturate unless two
     neighbours of one sign add up to 128 at most: 255 * 128 fits. A scale that takes their sum to 127 leaves room for
@@ -70,7 +82,7 @@ def exact_scales(weight: np.ndarray) -> np.ndarray:
 
 
 def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
-    """(1, S, K) rows as uint8 around 128, and what a step of each is worth, (S, 1): a 127th of its largest value."""
+    """(1, S, K) rows quantised to uint8 around 128, and the scale of each, (S, 1): a 127th of its largest value."""
     lowest = graph.lowest.get(x)
     sizes = graph.op("Abs", x) if lowest is None else x  # a pass over the rows less
     largest = graph.op("ReduceMax", sizes, graph.constant(np.array([0, 2])), keepdims=0)
@@ -84,5 +96,5 @@ def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
 
 
 def _row_code(graph: Graph) -> tuple[str, str]:
-    """A scale of one, because each row has its own, and the code of zero."""
+    """A scale of one, because each row has its own, and the zero point."""
     return graph.constant(np.array(1, np.float32)), graph.constant(np.array(128, np.uint8))

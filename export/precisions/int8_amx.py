@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevlm.engines import machine
+from mobilevlm.engines.ort import openvino
+from mobilevlm.engines.stage_form import FP32, INT8, OPENVINO, StageForm
+
+from .facts import Facts, SeparatePrefill
 from .fp32 import transposed
 from .int8 import LARGEST, SMALLEST_ROW, exact_scales, quantize
 from .tensorrt_int8 import LEAST_DB
@@ -20,48 +25,78 @@ from .tensorrt_int8 import LEAST_DB
 if TYPE_CHECKING:
     from ..split.graph import Graph
 
-TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 1.06
-TABLE_DTYPE = np.float16
+
+def suits_machine() -> bool:
+    """A CPU with AMX, and an OpenVINO to use it."""
+    return machine.has_amx() and openvino.is_installed()
+
+
+FACTS = Facts(
+    tolerance=0.2,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=1.06,
+    table_dtype=np.float16,
+    form=StageForm(INT8, FP32, 1, 1, "float32", OPENVINO, quantized=True),
+    has_qdq=True,
+    lowering="ort_openvino",
+    prefill=SeparatePrefill(decoder="int4", layers=1),  # OpenVINO's graphs are alike then, and compiled once
+    suits_machine=suits_machine,
+)
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...], factors: str | None = None) -> str:
-    """MatMul of rows and a weight, both decoded from int8: one product of codes where a runtime has that."""
+    """Writes a MatMul of rows and a weight, both dequantised from int8: one int8 product where a runtime has that.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+        factors: name of pending factors of the rows of `x`, (1, S, 1), from `up_to_factors`; None for none.
+    """
     y, own = up_to_factors(graph, x, names)
-    if own and factors:  # a number for each row, sooner multiplied than rows
-        own, factors = graph.op("Mul", own, factors), None
-    return graph.op("Mul", y, own or factors) if own or factors else y
+    # Factors are a number for each row, sooner multiplied than rows.
+    both = graph.op("Mul", own, factors) if own and factors else own or factors
+    return graph.op("Mul", y, both) if both else y
 
 
 def up_to_factors(graph: Graph, x: str, names: tuple[str, ...]) -> tuple[str, str | None]:
-    """`linear`, and what its rows are still to be multiplied by, (1, S, 1); None for nothing."""
+    """Writes the product before its rows are rescaled.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (1, S, in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+
+    Returns:
+        (y, factors): names of the output and of its rows' pending factors, (1, S, 1); None where none are pending.
+    """
     weight = transposed(graph, names)
     codes, scales = quantize(weight, exact_scales(weight))
     stored, seen = graph.initializer(f"{names[0]}.codes", codes.T), graph.magnitudes(names[0])
     if seen is not None and seen.int8_db >= LEAST_DB:
-        rows = graph.once(f"{x}.values", lambda: _coded(graph, x, seen.largest / LARGEST))
-        return _product(graph, rows, stored, graph.initializer(f"{names[0]}.scales", scales), axis=0), None
-    rows, largest = graph.once(f"{x}.rows", lambda: _coded_rows(graph, x))
-    y = _product(graph, rows, stored, _number(graph, 1 / LARGEST))
+        step = seen.largest / LARGEST
+        rows = graph.once(f"{x}.values", lambda: _quantized(graph, x, step))
+        own = graph.initializer(f"{names[0]}.scales", scales)
+        return _product(graph, rows, graph.op("DequantizeLinear", stored, own, axis=0)), None
+    rows, largest = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
+    y = _product(graph, rows, graph.op("DequantizeLinear", stored, _number(graph, 1 / LARGEST)))
     return graph.op("Mul", y, graph.initializer(f"{names[0]}.scales", scales * LARGEST)), largest
 
 
-def _product(graph: Graph, rows: str, codes: str, scales: str, **axis: int) -> str:
-    weight = graph.op("DequantizeLinear", codes, scales, **axis)
+def _product(graph: Graph, rows: str, weight: str) -> str:
     return graph.op("MatMul", rows, graph.op("Transpose", weight, perm=[1, 0]))
 
 
-def _coded_rows(graph: Graph, x: str) -> tuple[str, str]:
-    """(1, S, K) rows between -1 and 1 through int8, and what to multiply them by, (1, S, 1)."""
+def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
+    """(1, S, K) rows divided by their largest value, quantised to int8 and back, and these values, (1, S, 1)."""
     axis = graph.once("row axis", lambda: graph.constant(np.array([2])))
     largest, lowest = (graph.op(f"Reduce{end}", x, axis, keepdims=1) for end in ("Max", "Min"))
     least = graph.once("least row", lambda: graph.constant(np.array(SMALLEST_ROW, np.float32)))
     largest = graph.op("Max", largest, graph.op("Neg", lowest), least)
-    return _coded(graph, graph.op("Div", x, largest), 1 / LARGEST), largest
+    return _quantized(graph, graph.op("Div", x, largest), 1 / LARGEST), largest
 
 
-def _coded(graph: Graph, x: str, step: float) -> str:
-    """Values through int8."""
+def _quantized(graph: Graph, x: str, step: float) -> str:
+    """Values quantised to int8 and back."""
     scale = _number(graph, step)
     zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, scale, zero), scale, zero)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from mobilevlm.engines.stage_form import FP32, StageForm
+
+from .facts import Facts
 from .tensorrt_fp16 import linear
 
-__all__ = ["BYTES", "TABLE_DTYPE", "TOLERANCE", "linear"]
+__all__ = ["FACTS", "linear"]
 
-TOLERANCE = 5e-5
-BYTES = 4
-TABLE_DTYPE = np.float32
+FACTS = Facts(5e-5, 4, np.float32, StageForm(FP32, FP32, 4, 4, "float32", "tensorrt"))

@@ -11,24 +11,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from mobilevlm.engines.stage_form import FP16, StageForm
 
 from . import a16w4, tensorrt_fp16
+from .facts import Facts
 from .fp32 import transposed
 
 if TYPE_CHECKING:
+    import torch
+
     from ..split.graph import Graph
 
-TOLERANCE = 0.5  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 0.65
-TABLE_DTYPE = np.float16
-
 BLOCK = 128
+FACTS = Facts(
+    tolerance=0.5,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=0.65,
+    table_dtype=np.float16,
+    form=StageForm(FP16, FP16, 0.5 + 2 / BLOCK, 2, "float16", "tensorrt", quantized=True),
+    chooses_weights=True,
+    value_dtype=np.float16,
+    opset=21,  # the first whose DequantizeLinear has blocks
+)
 SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # below it float16 has fewer bits
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMul with the transposed weight, decoded from int4."""
+    """Writes a MatMul with the transposed weight, dequantised from int4.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     stored = f"{names[0]}.codes", f"{names[0]}.scales"
     rows = graph.tensors[f"{names[0]}.weight"].shape[1]
     if names[0] in a16w4.HEADS or rows % BLOCK:

@@ -13,44 +13,59 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mobilevlm.engines.stage_form import FP16, INT8, StageForm
+
 from . import tensorrt_fp16
+from .facts import Facts
 from .fp32 import transposed
 from .int8 import LARGEST
 
 if TYPE_CHECKING:
     from ..split.graph import Graph
 
-TOLERANCE = 0.2  # that nothing is broken; what it costs is for the benchmarks to say
-BYTES = 1.1
-TABLE_DTYPE = np.float16
-
+FACTS = Facts(
+    tolerance=0.2,  # that nothing is broken; what it costs is for the benchmarks to say
+    bytes_per_weight=1.1,
+    table_dtype=np.float16,
+    form=StageForm(INT8, FP16, 1, 2, "float16", "tensorrt", quantized=True),
+    fixes_ranges=True,
+    has_qdq=True,
+    value_dtype=np.float16,
+)
 LEAST_DB = 20.0  # that rounding may leave of what a layer reads
 SMALLEST_SCALE = np.finfo(np.float16).tiny  # below it float16 has fewer bits
 
 
 def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
-    """MatMul of values and the transposed weight, both decoded from int8."""
+    """Writes a MatMul of values and the transposed weight, both dequantised from int8.
+
+    Args:
+        graph: receives nodes and weights.
+        x: name of the input, (..., in).
+        names: checkpoint layers without `.weight`, packed side by side into one output.
+    """
     codes, scales = (f"{names[0]}.{part}" for part in ("codes", "scales"))
     seen = graph.magnitudes(names[0])
     if seen is None or seen.int8_db < LEAST_DB:
         return tensorrt_fp16.linear(graph, x, names)
     weight = transposed(graph, names)
-    worth = _steps(np.abs(weight).max(axis=0))
-    graph.initializer(scales, worth)
-    whole = np.rint(weight / worth.astype(np.float32)).clip(-LARGEST, LARGEST)
+    found = _scales(np.abs(weight).max(axis=0))
+    graph.initializer(scales, found)
+    whole = np.rint(weight / found.astype(np.float32)).clip(-LARGEST, LARGEST)
     graph.initializer(codes, whole.astype(np.int8))
-    rows = graph.once(f"{x}.rows", lambda: _coded(graph, x, names[0]))
+    largest = seen.largest
+    rows = graph.once(f"{x}.rows", lambda: _quantized(graph, x, names[0], largest))
     return graph.op("MatMul", rows, graph.op("DequantizeLinear", codes, scales, axis=1))
 
 
-def _steps(largest: np.ndarray) -> np.ndarray:
-    """What a code is worth, in float16, the type that DequantizeLinear is to give."""
+def _scales(largest: np.ndarray) -> np.ndarray:
+    """Scales in float16, the type that DequantizeLinear is to give."""
     return np.maximum(largest / LARGEST, SMALLEST_SCALE).astype(np.float16)
 
 
-def _coded(graph: Graph, x: str, name: str) -> str:
-    """What a layer reads as int8 and back. Layers that read the same share it: they have seen the same."""
+def _quantized(graph: Graph, x: str, name: str, largest: float) -> str:
+    """What a layer reads, quantised to int8 and back. Layers that read the same share it: they have seen the same."""
     step = f"{name}.step"
-    graph.scalar(step, _steps(np.array(graph.magnitudes(name).largest)))
+    graph.scalar(step, _scales(np.array([largest]))[0])
     zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, step, zero), step, zero)

@@ -82,14 +82,6 @@ class FactoredForm(Protocol):
         """
 
 
-class Precision(LinearForm, Protocol):
-    """Contents of a precision module."""
-
-    TOLERANCE: float
-    BYTES: float
-    TABLE_DTYPE: type[np.generic]
-
-
 class Graph:
     """One stage being written.
 

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from mobilevlm.checkpoint.config import ConfigError, ModelConfig, VisionConfig
 from mobilevlm.engines.stages import IMAGE_EMBEDS, PIXEL_VALUES
-from mobilevlm.model.projectors import num_image_tokens, projector_class
+from mobilevlm.model.projectors import num_image_tokens, projector_of
 
 from .graph import Graph
 from .tensor_data import to_numpy
@@ -39,7 +39,7 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> Non
     if config.mm_vision_select_feature == "patch":
         bounds = [graph.constant(np.array([value])) for value in (1, config.num_patches + 1, 1)]
         x = graph.op("Slice", x, *bounds)
-    x = projector_class(config).to_onnx(graph, x, config)
+    x = projector_of(config).to_onnx(graph, x, config)
     graph.blocks["projector"] = graph.op("Identity", x, out=IMAGE_EMBEDS)
     graph.output(IMAGE_EMBEDS, graph.kind, [1, num_image_tokens(config), config.hidden_size])
 

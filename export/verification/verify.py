@@ -84,7 +84,7 @@ def verify(
     for stage, tensors in outputs.items():
         for name, got in tensors.items():
             own = stage.split(".")[0]
-            tolerance = precision(modules[written.written_from.get(own, own)]).TOLERANCE
+            tolerance = precision(modules[written.written_from.get(own, own)]).FACTS.tolerance
             found.append(difference(stage, name, got, reference.golden[name], tolerance, form.floor(stage)))
     require(found)
     peaks = runs.peaks()

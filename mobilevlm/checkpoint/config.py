@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from .config_types import ConfigError, check_types, read_json
 from .vision_config import KNOWN_TOWERS, VisionConfig
 
 __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
+
+PROJECTORS = Path(__file__).resolve().parents[1] / "model" / "projectors"
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,10 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
 
 
 def projector_family(mm_projector_type: str) -> str:
-    """Projector file of an `mm_projector_type`, in the original's order: `linear`, `mlp`, `ldpnetv2` or `ldpnet`.
+    """Projector file of an `mm_projector_type`: in the original's order, else the file of its name.
 
     Raises:
-        ConfigError: the type is none of them.
+        ConfigError: there is none.
     """
     if mm_projector_type == "linear":
         return "linear"
@@ -183,6 +186,9 @@ def projector_family(mm_projector_type: str) -> str:
     for family in ("ldpnetv2", "ldpnet"):
         if mm_projector_type.startswith(family):
             return family
+    others = {path.stem for path in PROJECTORS.glob("[a-z]*.py")} - {"linear", "mlp"}
+    if mm_projector_type in others:
+        return mm_projector_type
     raise ConfigError(
         f"config.json has mm_projector_type {mm_projector_type!r}; known are linear, mlp<N>x_gelu, ldpnet, ldpnetv2. "
         "A new projector is one file in mobilevlm/model/projectors/."

@@ -17,7 +17,7 @@ from ..checkpoint.config import ModelConfig
 from ..checkpoint.tensors import Entry, open_file
 from ..errors import UserError
 from .model import MobileVLM, empty_model, expected_shapes
-from .projectors import PREFIX, projector_class
+from .projectors import PREFIX, projector_of
 from .weights import fill
 
 
@@ -71,7 +71,7 @@ def _with_projector(checkpoint: Checkpoint, file: Path | None) -> Checkpoint:
 def _projector_shapes(config: ModelConfig) -> dict[str, torch.Size]:
     """Shapes of a projector's tensors, by name."""
     with torch.device("meta"):
-        return {name: value.shape for name, value in projector_class(config)(config).state_dict().items()}
+        return {name: value.shape for name, value in projector_of(config).module(config).state_dict().items()}
 
 
 def _new_projector(config: ModelConfig) -> dict[str, Entry]:
@@ -80,4 +80,4 @@ def _new_projector(config: ModelConfig) -> dict[str, Entry]:
     def entry(tensor: torch.Tensor) -> Entry:
         return Entry(tuple(tensor.shape), tensor.detach)
 
-    return {PREFIX + name: entry(value) for name, value in projector_class(config)(config).state_dict().items()}
+    return {PREFIX + name: entry(value) for name, value in projector_of(config).module(config).state_dict().items()}

@@ -25,7 +25,7 @@ from .bitsandbytes import bitsandbytes_config, check_gpu
 from .configuration import MobileVLMConfig
 from .first_calls import settle
 from .layout import write_description
-from .projectors import projector_class
+from .projectors import projector_of
 from .splice import splice
 from .vision_tower import VisionTower
 from .weights import as_dtype, fill
@@ -53,7 +53,7 @@ class MobileVLM(LlamaForCausalLM):
         spec = config.model_config
         if spec.vision:
             self.model.vision_tower = VisionTower(spec)
-            self.model.mm_projector = projector_class(spec)(spec)
+            self.model.mm_projector = projector_of(spec).module(spec)
             self.post_init()
 
     @classmethod

@@ -103,11 +103,11 @@ def stage_limits(bundle: Bundle, plan: Plan, limits: Limits) -> dict[str, float]
     """
     if bundle.manifest.parts:
         return {}
-    config, precision, found = bundle.config, bundle.manifest.precision, {}
+    config, forms, found = bundle.config, bundle.manifest.forms, {}
     if bundle.has_vision:
-        operations = vision_operations(config, bundle.manifest.num_image_tokens)
-        found[names.ENCODE] = 1e3 * operations / limits.operations_per_s(precision[VISION])
-    speed = limits.operations_per_s(precision.get(PREFILL, precision[DECODER]))
+        operations = vision_operations(config)
+        found[names.ENCODE] = 1e3 * operations / limits.operations_per_s(forms[VISION].products)
+    speed = limits.operations_per_s(forms.get(PREFILL, forms[DECODER]).products)
     found[names.PREFILL] = 1e3 * decoder_operations(config, plan.prompt_tokens) / speed
     for context in plan.contexts:
         found[names.decode_stage(context)] = decode_bytes(bundle, context) / limits.read_gb_per_s / 1e6

@@ -12,7 +12,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.ort.openvino import MOST_ROWS, OpenVinoGraph, require_package
-from mobilevlm.engines.targets import INT8_AMX, has_int8_cache
+from mobilevlm.engines.stage_form import OPENVINO
 
 from ..embeddings import EmbeddingBlock
 from ..kv_cache import empty_buffers
@@ -51,11 +51,11 @@ class OrtRunner:
     same_arithmetic = True
 
     def __init__(self, bundle: Bundle, profile_to: Path | None = None):
-        self._bundle, config, precisions = bundle, bundle.config, bundle.manifest.precision
-        if INT8_AMX in precisions.values():
+        self._bundle, config, forms = bundle, bundle.config, bundle.manifest.forms
+        if any(form.runtime == OPENVINO for form in forms.values()):
             require_package(bundle.directory)
         layers = _graphs(bundle)
-        require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, precisions)
+        require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, forms)
         self.max_context = bundle.manifest.max_context
         places = computed_places(bundle)
         if stages.PREFILL in layers and not has_room(places):
@@ -70,7 +70,7 @@ class OrtRunner:
             self._vision = graphs[stages.VISION]
             if not opens_slowly(bundle, stages.VISION):
                 self._vision.result()  # or what is wrong with it
-        buffers = empty_buffers(config, self.max_context, has_int8_cache(precisions))
+        buffers = empty_buffers(config, self.max_context, forms[stages.DECODER].cache_dtype == "int8")
         # An OrtValue over the numpy buffer, not a copy of it: binding it as past and present updates it in place.
         self._caches = {key: ort.OrtValue.ortvalue_from_numpy(buffer) for key, buffer in buffers.items()}
         self._buffers = buffers
@@ -82,7 +82,7 @@ class OrtRunner:
         self._one_row_binding = self._bind(self._one_row)
         self._prefill: Prefill | None = None
         if parts := layers.get(stages.PREFILL):
-            most_rows = MOST_ROWS if precisions[stages.PREFILL] == INT8_AMX else None
+            most_rows = MOST_ROWS if forms[stages.PREFILL].runtime == OPENVINO else None
             opened = {part: graphs[part] for part in parts}
             self._prefill = Prefill(opened, parts, self._decoder_pages, buffers, most_rows)
 
@@ -153,8 +153,8 @@ def _graphs(bundle: Bundle) -> dict[str, dict[str, range]]:
     Raises:
         BundleError: some are not in the bundle.
     """
-    layers, precisions = bundle.config.num_hidden_layers, bundle.manifest.precision
-    graphs = {stage: stages.parts(stage, layers, precision) for stage, precision in precisions.items()}
+    layers, forms = bundle.config.num_hidden_layers, bundle.manifest.forms
+    graphs = {stage: stages.parts(stage, layers, form.layers_per_file) for stage, form in forms.items()}
     files = [stages.onnx_file(part) for parts in graphs.values() for part in parts]
     if missing := [name for name in files if name not in bundle.manifest.files]:
         raise BundleError(

@@ -16,7 +16,7 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.machine import available_bytes
 from mobilevlm.engines.ort.int4_weights import Int4Matrix, read_places
 from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_stage
-from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, TARGETS
+from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
 from .xnnpack import Placement, placement_here
@@ -115,7 +115,7 @@ def opens_slowly(bundle: Bundle, stage: str) -> bool:
         bundle: that has it.
         stage: its name.
     """
-    return stage == stages.PREFILL or bundle.manifest.precision[stage] == INT8_AMX
+    return stage == stages.PREFILL or bundle.manifest.forms[stage].runtime == OPENVINO
 
 
 @cache
@@ -131,14 +131,15 @@ def _session(
     weights = weights_path(bundle, part)
     if not is_in_memory(weights):  # before it is mapped: opening reads most of it
         read_in_large_pages(weights)
-    if bundle.manifest.precision[stage] == INT8_AMX:
+    form = bundle.manifest.forms[stage]
+    if form.runtime == OPENVINO:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
         graph = open_stage(bundle.path(stages.onnx_file(part)), stage, compiled, profile)
         pages = Pages(weights)
         pages.release()  # most of the vision stage's weights have been copied
         return graph, pages
-    placed = placement_here(TARGETS[bundle.manifest.target], stage, bundle.manifest.precision[stage])
-    options = _options(bundle.manifest.precision[stage], placed)
+    placed = placement_here(form.xnnpack)
+    options = _options(form.quantized, placed)
     if profile_to is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
     path = bundle.path(stages.onnx_file(part))
@@ -160,11 +161,11 @@ def _session(
         raise _not_loaded(bundle, path, error) from None
 
 
-def _options(precision: str, placed: Placement) -> ort.SessionOptions:
+def _options(quantized: bool, placed: Placement) -> ort.SessionOptions:
     """Returns the options of a stage's session.
 
     Args:
-        precision: of the stage.
+        quantized: whether the stage is, see `StageForm`.
         placed: where the stage runs.
     """
     options = ort.SessionOptions()
@@ -175,10 +176,10 @@ def _options(precision: str, placed: Placement) -> ort.SessionOptions:
     options.intra_op_num_threads = placed.threads
     for key, value in placed.entries.items():
         options.add_session_config_entry(key, value)
-    if precision in QUANTIZED:
+    if quantized:
         # As written, like the build ran it: fusing would round other sums.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if precision not in QUANTIZED and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
+    if not quantized and not placed.uses_xnnpack:  # whose kernels read nothing but what they packed
         # Mapped weights are used where they lie: a bundle opens at once, and what is not in use can be paged out. What
         # is quantised is packed for the kernels in memory.
         options.add_session_config_entry("session.disable_prepacking", "1")

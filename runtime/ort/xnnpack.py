@@ -17,8 +17,6 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from mobilevlm.engines.targets import Target
-
 PROVIDER, CPU_PROVIDER = "XnnpackExecutionProvider", "CPUExecutionProvider"
 CPU_DIRECTORY = Path("/sys/devices/system/cpu")
 
@@ -43,17 +41,15 @@ class Placement:
         return self.providers[0][0] == PROVIDER
 
 
-def placement(target: Target, stage: str, precision: str, available: Sequence[str], cores: int) -> Placement:
+def placement(offered: bool, available: Sequence[str], cores: int) -> Placement:
     """Chooses where a stage runs.
 
     Args:
-        target: that the bundle was built for.
-        stage: one of `engines.stages`.
-        precision: of the stage.
+        offered: whether the bundle offers the stage to XNNPACK, see `StageForm`.
         available: the providers this ONNX Runtime has.
         cores: physical ones of this machine.
     """
-    if not target.offers_to_xnnpack(stage, precision) or PROVIDER not in available:
+    if not offered or PROVIDER not in available:
         return Placement()
     # XNNPACK has threads of its own, and ONNX Runtime's would be in their way, spinning.
     return Placement(
@@ -63,18 +59,12 @@ def placement(target: Target, stage: str, precision: str, available: Sequence[st
     )
 
 
-def placement_here(target: Target, stage: str, precision: str) -> Placement:
-    """Returns `placement` on this machine; says on stderr when XNNPACK is missed.
-
-    Args:
-        target: that the bundle was built for.
-        stage: one of `engines.stages`.
-        precision: of the stage.
-    """
+def placement_here(offered: bool) -> Placement:
+    """Returns `placement` on this machine; says on stderr when XNNPACK is missed."""
     available = ort.get_available_providers()
-    if target.offers_to_xnnpack(stage, precision) and PROVIDER not in available:
+    if offered and PROVIDER not in available:
         _say_it_is_missing()
-    return placement(target, stage, precision, available, physical_cores())
+    return placement(offered, available, physical_cores())
 
 
 @cache

@@ -105,7 +105,7 @@ def test_what_is_counted_is_what_the_table_says(bundle, judged, tmp_path):
     wanted = sum(one.kernels for one in tokens), sum(one.moved for one in tokens)
     assert counted.token(bundle.manifest.max_context) == wanted
     shortest = counted.token(1)
-    assert shortest[1] < wanted[1] and shortest[1] >= decoder_bytes(bundle.config, bundle.manifest.precision[DECODER])
+    assert shortest[1] < wanted[1] and shortest[1] >= decoder_bytes(bundle.config, bundle.manifest.forms[DECODER])
     assert (
         counted.prompt(100)[1] > shortest[1]
         and counted.image()[0] == command.counts(bundle, VISION, judged[VISION])[0].kernels

@@ -2,52 +2,99 @@
 
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 
 import pytest
 import torch
 
-from mobilevlm.engines.targets import STAGES_WITH_PRECISION, TARGETS, parse_precision
+from mobilevlm.engines import machine
+from mobilevlm.engines.manifest_defaults import FORMS, with_forms
+from mobilevlm.engines.ort import openvino
+from mobilevlm.engines.stage_form import OPENVINO
+from mobilevlm.engines.stages import PREFILL
+from mobilevlm.engines.targets import STAGES_WITH_PRECISION, TARGETS
 from mobilevlm.errors import UserError
-from mobilevlm.export.precisions import precision
+from mobilevlm.export.precision_option import default_precision, parse_precision
+from mobilevlm.export.precisions import facts_of, module_name, precision
+from mobilevlm.export.stage_forms import stage_forms
+
+RUNTIMES = {"ort": ("onnxruntime", OPENVINO), "qnn": ("qnn",), "tensorrt": ("tensorrt",)}
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_rows_name_things_that_exist(target):
     for name in (target.lowering, target.prefill_lowering):
         assert import_module(f"mobilevlm.export.lowerings.{name}").attention
-    assert set(target.default_precision) >= set(STAGES_WITH_PRECISION)
+    assert set(target.preferred) >= set(STAGES_WITH_PRECISION)
     assert set(target.precisions) == set(STAGES_WITH_PRECISION)
     for stage, names in target.precisions.items():
-        assert target.default_precision[stage] in names
+        assert set(target.preferred[stage]) <= set(names)
         # What a quantised one for all stages falls back to is the last, in less and less bytes.
-        assert sorted(names, key=lambda name: -precision(target.module(name)).BYTES) == list(names)
-    for name in {*target.default_precision.values()}.union(*target.precisions.values()):
-        module = precision(target.module(name))
-        assert module.linear and module.TOLERANCE > 0
+        assert sorted(names, key=lambda name: -facts_of(target.backend, name).bytes_per_weight) == list(names)
+    for name in set().union(*target.preferred.values(), *target.precisions.values()):
+        module = precision(module_name(target.backend, name))
+        assert module.linear and module.FACTS.tolerance > 0
+        assert module.FACTS.form.runtime in RUNTIMES[target.backend]
+    decoders = {name: target.precisions["decoder"] for name in target.preferred.get(PREFILL, ())}
+    assert all(facts_of(target.backend, name).prefill.decoder in known for name, known in decoders.items())
 
 
 def test_which_precisions_need_calibration_data():
-    host, orin, phone = (TARGETS[name] for name in ("host", "orin", "snapdragon"))
-    assert not host.fixes_ranges("int8") and orin.fixes_ranges("int8") and phone.fixes_ranges("a16w8")
-    assert host.calibrates("decoder", "int4") and not host.calibrates("decoder", "int8")
-    assert orin.calibrates("vision", "int8") and orin.calibrates("decoder", "int4")
-    assert not orin.calibrates("vision", "fp16") and not orin.calibrates("decoder", "fp16")
+    host, orin, phone = "ort", "tensorrt", "qnn"
+    assert not facts_of(host, "int8").fixes_ranges
+    assert facts_of(orin, "int8").fixes_ranges and facts_of(phone, "a16w8").fixes_ranges
+    assert facts_of(host, "int4").calibrates("decoder") and not facts_of(host, "int8").calibrates("decoder")
+    assert facts_of(orin, "int8").calibrates("vision") and facts_of(orin, "int4").calibrates("decoder")
+    assert not facts_of(orin, "fp16").calibrates("vision") and not facts_of(orin, "fp16").calibrates("decoder")
+
+
+@pytest.mark.parametrize("amx, package, rows", [(True, True, "int8_amx"), (True, False, "int8"), (False, True, "int8")])
+def test_the_machine_is_asked_where_a_bundle_is_built(amx, package, rows, monkeypatch):
+    """The table is the same everywhere; int8_amx is preferred where the CPU has the unit and OpenVINO is installed."""
+    monkeypatch.setattr(machine, "has_amx", lambda: amx)
+    monkeypatch.setattr(openvino, "is_installed", lambda: package)
+    host = TARGETS["host"]
+    assert host.preferred == {"vision": ("int8_amx", "int8"), "prefill": ("int8_amx", "int8"), "decoder": ("int4",)}
+    assert default_precision(host) == {"vision": rows, "prefill": rows, "decoder": "int4"}
+    with pytest.raises(UserError, match=f"own is prefill={rows} beside decoder=int4"):
+        parse_precision("prefill=fp16", host)
+    for name in TARGETS.keys() - {"host"}:
+        assert default_precision(TARGETS[name]) == {stage: one for stage, (one,) in TARGETS[name].preferred.items()}
+
+
+MIXES = [(target, None) for target in TARGETS]
+MIXES += [(target.name, name) for target in TARGETS.values() for name in target.precisions["decoder"]]
+MIXES += [("host", f"vision={name},prefill={name},decoder=int4") for name in ("int8", "int8_amx")]
+
+
+@pytest.mark.parametrize("target, asked", [one for one in MIXES if one != ("snapdragon", "a16w4")])
+def test_bundles_of_before_are_run_like_those_of_today(target, asked):
+    """What a build notes is what is derived for a bundle of a version that noted nothing."""
+    chosen = parse_precision(asked, TARGETS[target])
+    noted = stage_forms(TARGETS[target], chosen)
+    assert with_forms({"target": target, "precision": chosen})["forms"] == noted
+    assert all(f"{TARGETS[target].backend}_{name}" in FORMS for name in chosen.values())
+
+
+def test_a_strange_precision_of_before_is_refused():
+    with pytest.raises(ValueError, match="how decoder=int2 is run"):
+        with_forms({"target": "host", "precision": {"decoder": "int2"}})
+    assert "forms" not in with_forms({"target": "abacus", "precision": {"decoder": "int2"}})
 
 
 def test_precision_option():
     host = TARGETS["host"]
-    assert parse_precision(None, host) == host.default_precision
+    own = default_precision(host)
+    assert parse_precision(None, host) == own
     assert parse_precision("fp16", host) == {"vision": "fp16", "decoder": "fp16"}
     assert parse_precision("vision=fp32, decoder=fp16", host) == {"vision": "fp32", "decoder": "fp16"}
-    rows = "int8_amx" if torch.cpu._is_amx_tile_supported() and find_spec("openvino") else "int8"
-    assert host.default_precision == {"vision": rows, "prefill": rows, "decoder": "int4"}
-    assert parse_precision("vision=fp16", host) == host.default_precision | {"vision": "fp16"}
+    rows = "int8_amx" if torch.cpu._is_amx_tile_supported() and openvino.is_installed() else "int8"
+    assert own == {"vision": rows, "prefill": rows, "decoder": "int4"}
+    assert parse_precision("vision=fp16", host) == own | {"vision": "fp16"}
     assert parse_precision("decoder=fp16", host) == {"vision": rows, "decoder": "fp16"}
     assert parse_precision("vision=int8,decoder=int4", host) == {"vision": "int8", "decoder": "int4"}
     assert parse_precision("int4", host) == {"vision": "int8", "decoder": "int4"}  # int4 is the decoder's alone
     assert parse_precision("int8", host) == {"vision": "int8", "decoder": "int8"}
-    assert parse_precision("prefill=int8,decoder=int4", host) == host.default_precision | {"prefill": "int8"}
+    assert parse_precision("prefill=int8,decoder=int4", host) == own | {"prefill": "int8"}
     for name in ("int8", "int8_amx"):
         mix = f"vision={name},prefill={name},decoder=int4"
         assert parse_precision(mix, host) == {"vision": name, "prefill": name, "decoder": "int4"}

@@ -14,7 +14,7 @@ from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.engines import stages
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 from mobilevlm.export.backends.tensorrt.run import WatchedGraph
-from mobilevlm.export.backends.tensorrt.write import INT4_OPSET, OPSET, save
+from mobilevlm.export.backends.tensorrt.write import OPSET, save
 from mobilevlm.export.calibration.decoder_activations import Observed
 from mobilevlm.export.lowerings import tensorrt_delta
 from mobilevlm.export.precisions import precision
@@ -62,7 +62,7 @@ class Model:
             "dtype": np.float32 if name == "fp32" else np.float16,
             "magnitudes": lambda layer: None if layer in HEADS else observed.magnitudes(layer),
         }
-        opset = INT4_OPSET if name == "int4" else OPSET
+        opset = precision(f"tensorrt_{name}").FACTS.opset or OPSET
         for part, layers in parts.items():
             options |= {"name": part, "weights_path": directory / stages.weights_file(part)}
             with Graph(**options, opset=opset, moments=observed.moments) as graph:

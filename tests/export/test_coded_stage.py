@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,12 +58,13 @@ def test_every_block_is_in_the_report(usual):
     layers = [("decoder", f"layers.{layer}") for layer in range(config["num_hidden_layers"])]
     assert [key for key in found if key[0] == "decoder"] == [*layers, ("decoder", "head")]
     assert ("vision", "projector") in found and len(found) == 2 * len(layers) + 2
-    assert all(weights == "a16w8" and decibels > a16w8.BUDGET_DB for decibels, weights in found.values())
+    assert all(weights == "a16w8" and decibels > a16w8.FACTS.budget_db for decibels, weights in found.values())
 
 
 def test_blocks_that_cost_too_much_get_16_bit_weights(usual, tmp_path, monkeypatch, capsys):
     """With a budget that 8 bits do not reach: more of the signal is left, and the NPU still takes all."""
-    monkeypatch.setattr(a16w8, "BUDGET_DB", max(snr(usual, "decoder"), snr(usual, "vision")) + 3)
+    budget_db = max(snr(usual, "decoder"), snr(usual, "vision")) + 3
+    monkeypatch.setattr(a16w8, "FACTS", replace(a16w8.FACTS, budget_db=budget_db))
     exact = build(tmp_path / "exact", "--soc", "8gen3")
     assert "16-bit weights for" in capsys.readouterr().err
     changed = {key for key, (_, weights) in blocks(exact).items() if weights == "int16"}

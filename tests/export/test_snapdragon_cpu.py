@@ -10,9 +10,10 @@ from onnx import TensorProto
 from mobilevlm import MobileVLM
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.targets import TARGETS, parse_precision
+from mobilevlm.engines.targets import TARGETS
 from mobilevlm.errors import UserError
 from mobilevlm.export.backends.ort.run import OrtStages
+from mobilevlm.export.precision_option import parse_precision
 from mobilevlm.export.precisions import int4, int4_symmetric, precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.image import ImageSpec, load_image, preprocess

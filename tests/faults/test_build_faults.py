@@ -12,11 +12,12 @@ import pytest
 
 from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import TARGETS, parse_precision
+from mobilevlm.engines.targets import TARGETS
 from mobilevlm.export.backends.backend import backend_of
 from mobilevlm.export.bundle_writer import write_files
 from mobilevlm.export.calibration.conversations import DEFAULT as CONVERSATIONS
 from mobilevlm.export.plan import BuildRequest, make_plan
+from mobilevlm.export.precision_option import parse_precision
 from mobilevlm.export.verification.differences import VerificationError
 from mobilevlm.export.verification.stage_weights import check_stages
 from mobilevlm.export.verification.verify import verify

@@ -74,7 +74,7 @@ def test_limits_are_the_paper_models(result, demo):
     """Of every stage but loading and a session's."""
     bundle = Bundle.open(demo)
     agx = Hardware(MODULES["agx-orin-64"])
-    expected = paper_limits(agx, bundle.config, 144, bundle.manifest.precision, 160, tuple(CONTEXTS))
+    expected = paper_limits(agx, bundle.config, bundle.manifest.forms, 160, tuple(CONTEXTS))
     shown = {name: stage["limit"]["ms"] for name, stage in result["stages"].items() if stage["limit"]}
     assert shown == {name: pytest.approx(limit.ms) for name, limit in expected.items()}
     for stage in result["stages"].values():

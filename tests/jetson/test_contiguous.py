@@ -13,6 +13,7 @@ from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.contiguous import RECOMMENDED_BYTES, head_request, parse_size, read_contiguous
 from mobilevlm.jetson.extlinux import ExtlinuxError, change_file, get_parameter, set_parameter
 from mobilevlm.jetson.findings import Finding
+from mobilevlm.jetson.roofline import PAPER
 from mobilevlm.presets import PRESETS
 from tests.conftest import ROOT, run
 from tests.jetson.trees import FILES, boot, in_order, jetpack_6_2_2, meminfo, out_of_the_box, write
@@ -105,14 +106,14 @@ def test_sizes():
     ("model", "megabytes"), [("mobilevlm_v2_1.7b", 197), ("mobilevlm_v2_3b", 246), ("mobilevlm_v2_7b", 393)]
 )
 def test_what_heads_ask_for(model, megabytes):
-    assert round(head_request(PRESETS[model], "int4") / 1e6) == megabytes
-    assert head_request(PRESETS[model], "fp32") == 2 * head_request(PRESETS[model], "fp16")
+    assert round(head_request(PRESETS[model], PAPER["int4"]) / 1e6) == megabytes
+    assert head_request(PRESETS[model], PAPER["fp32"]) == 2 * head_request(PRESETS[model], PAPER["fp16"])
 
 
 def test_the_head_of_the_report():
     """622,329,856 bytes were named in its log: vocabulary x width in float16."""
     reported = PRESETS["mobilevlm_v2_1.7b"].to_dict() | {"vocab_size": 151936}
-    request = head_request(type(PRESETS["mobilevlm_v2_1.7b"]).from_dict(reported), "fp16")
+    request = head_request(type(PRESETS["mobilevlm_v2_1.7b"]).from_dict(reported), PAPER["fp16"])
     assert 622_329_856 <= request <= 1.5 * 622_329_856 + 1
 
 

@@ -8,13 +8,16 @@ from math import prod
 import pytest
 
 from mobilevlm.checkpoint.config import ModelConfig, VisionConfig, read_json
+from mobilevlm.engines.targets import TARGETS
 from mobilevlm.engines.tensorrt.counted import Call, Counted, read_counted
 from mobilevlm.errors import UserError
-from mobilevlm.jetson.limits import image_tokens, parse_mix
+from mobilevlm.export.precisions import a16w8, facts_of
+from mobilevlm.jetson.limits import parse_mix
 from mobilevlm.jetson.modules import MODULES
 from mobilevlm.jetson.references import REFERENCES, references_for
 from mobilevlm.jetson.roofline import (
     KERNEL_GAP_S,
+    PAPER,
     Hardware,
     cache_row_bytes,
     decoder_bytes,
@@ -22,6 +25,7 @@ from mobilevlm.jetson.roofline import (
     paper_limits,
     vision_bytes,
 )
+from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.presets import PRESETS
 from mobilevlm.runtime.bench.workload import decoder_operations, vision_operations
 from tests.conftest import GOLDEN, GOLDEN_MODELS, ROOT, run
@@ -46,11 +50,11 @@ def test_weights_add_up_to_the_published_models(preset, parameters):
 def test_bytes_of_the_1_7b_by_hand():
     linears = 24 * (4 * 2048 * 2048 + 3 * 2048 * 5632)  # 1,233,125,376
     head = 32000 * 2048
-    assert decoder_bytes(SMALL, "fp16") == 2 * (linears + head) == 2_597_322_752
-    assert decoder_bytes(SMALL, "int8") == linears + head
-    assert decoder_bytes(SMALL, "int4") == linears / 2 + linears / 128 * 2 + 2 * head  # scales; lm_head in fp16
-    assert cache_row_bytes(SMALL, "int4") == 24 * 2 * 2048 * 2
-    assert cache_row_bytes(SMALL, "fp32") == 2 * cache_row_bytes(SMALL, "fp16")
+    assert decoder_bytes(SMALL, PAPER["fp16"]) == 2 * (linears + head) == 2_597_322_752
+    assert decoder_bytes(SMALL, PAPER["int8"]) == linears + 2 * head  # lm_head in fp16
+    assert decoder_bytes(SMALL, PAPER["int4"]) == linears / 2 + linears / 128 * 2 + 2 * head  # scales; lm_head in fp16
+    assert cache_row_bytes(SMALL, PAPER["int4"]) == 24 * 2 * 2048 * 2
+    assert cache_row_bytes(SMALL, PAPER["fp32"]) == 2 * cache_row_bytes(SMALL, PAPER["fp16"])
 
 
 @pytest.mark.parametrize("name", GOLDEN_MODELS)
@@ -65,16 +69,16 @@ def test_weights_are_those_of_the_original_checkpoints(name):
         return sum(prod(shape) for key, shape in shapes.items() if re.fullmatch(pattern, key))
 
     assert linear_weights(config) == weights(r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight") > 0
-    assert decoder_bytes(config, "int8") - linear_weights(config) == weights(r"lm_head\.weight") > 0
+    assert decoder_bytes(config, PAPER["int8"]) - linear_weights(config) == 2 * weights(r"lm_head\.weight") > 0
     layers = "|".join(map(str, range(config.num_vision_layers)))
     used = weights(rf".*encoder\.layers\.({layers})\.(self_attn|mlp)\.\w+\.weight")
     projector = weights(r".*mm_projector.*\.mlp\.\d\.weight") + weights(r".*mb_block\.\d\.block\.2\.0\.weight")
-    assert vision_bytes(config, "int8") == used + projector + weights(r".*patch_embedding\.weight")
+    assert vision_bytes(config, PAPER["int8"]) == used + projector + weights(r".*patch_embedding\.weight")
 
 
 def test_decode_by_hand():
     """V2-1.7B, fp16, 204 rows in the cache, AGX Orin: 2.60 GB of weights and 40 MB of cache at 204.8 GB/s."""
-    limit = AGX.decode(SMALL, 1, 204, "fp16")
+    limit = AGX.decode(SMALL, 1, 204, PAPER["fp16"])
     assert limit.gigabytes == pytest.approx((2_597_322_752 + 204 * 196_608) / 1e9)
     assert limit.memory_ms == pytest.approx(12.88, abs=0.01)
     # Two operations a weight, and 24 layers of queries and sums over 205 rows; 16 x 2048 x 1.3 GHz = 42.6 TFLOP/s.
@@ -85,55 +89,61 @@ def test_decode_by_hand():
 
 
 def test_prefill_and_encode_by_hand():
-    prefill = AGX.decode(SMALL, 204, 0, "fp16")
+    prefill = AGX.decode(SMALL, 204, 0, PAPER["fp16"])
     # Linears of 204 rows, the last layer's behind its attention only once, and lm_head once; at 42.6 TFLOP/s.
     operations = decoder_operations(SMALL, 204)
     assert prefill.compute_ms == pytest.approx(1e3 * operations / (16 * 2048 * 1.3e9))
     assert 0.9 * 2 * 1.2331e9 * 204 < operations < 2 * 1.2331e9 * 204 * 1.02
-    encode = AGX.encode(SMALL, 144, "fp16")
+    encode = AGX.encode(SMALL, PAPER["fp16"])
     assert encode.bound == "compute"
-    assert encode.compute_ms == pytest.approx(1e3 * vision_operations(SMALL, 144) / (16 * 2048 * 1.3e9))
+    assert encode.compute_ms == pytest.approx(1e3 * vision_operations(SMALL) / (16 * 2048 * 1.3e9))
     assert encode.compute_ms == pytest.approx(8.7, abs=0.1)
 
 
 def test_int8_halves_linears_and_not_attention():
     attention = 23 * 4 * 577**2 * 1024
-    full, halved = AGX.encode(SMALL, 144, "fp16").compute_ms, AGX.encode(SMALL, 144, "int8").compute_ms
+    full, halved = AGX.encode(SMALL, PAPER["fp16"]).compute_ms, AGX.encode(SMALL, PAPER["int8"]).compute_ms
     assert full - halved == pytest.approx((full - 1e3 * attention / (16 * 2048 * 1.3e9)) / 2)
 
 
 def test_int4_computes_as_fp16_and_reads_less():
-    half, four = (AGX.decode(SMALL, 204, 0, precision) for precision in ("fp16", "int4"))
+    half, four = (AGX.decode(SMALL, 204, 0, PAPER[precision]) for precision in ("fp16", "int4"))
     assert four.compute_ms == pytest.approx(half.compute_ms)
     assert four.memory_ms < 0.31 * half.memory_ms and four.bound == "compute"
 
 
 def test_slower_clocks_are_slower_limits():
-    slow = Hardware(MODULES["orin-nano-8-super"], gpu_mhz=510, emc_mhz=1600).decode(SMALL, 1, 204, "int8")
-    fast = Hardware(MODULES["orin-nano-8-super"]).decode(SMALL, 1, 204, "int8")
+    slow = Hardware(MODULES["orin-nano-8-super"], gpu_mhz=510, emc_mhz=1600).decode(SMALL, 1, 204, PAPER["int8"])
+    fast = Hardware(MODULES["orin-nano-8-super"]).decode(SMALL, 1, 204, PAPER["int8"])
     assert slow.memory_ms == pytest.approx(2 * fast.memory_ms) and slow.compute_ms == pytest.approx(2 * fast.compute_ms)
 
 
+def test_forms_on_paper_are_those_of_the_precisions():
+    """Without a bundle nothing is asked of `export`, so that what a precision's file says can only be compared."""
+    assert set(PAPER) == set(TARGETS["orin"].precisions["decoder"])
+    assert {name: facts_of("tensorrt", name).form for name in PAPER} == PAPER
+
+
 def test_names_are_the_benchmarks():
-    mix = {"vision": "fp16", "decoder": "int8"}
-    limits = paper_limits(AGX, SMALL, 144, mix, 204, (204, 2016))
+    mix, npu = {"vision": PAPER["fp16"], "decoder": PAPER["int8"]}, a16w8.FACTS.form
+    limits = paper_limits(AGX, SMALL, mix, 204, (204, 2016))
     assert list(limits) == ["image encode", "prefill", "TTFT", "decode after 204", "decode after 2016"]
     assert limits["TTFT"].ms == limits["image encode"].ms + limits["prefill"].ms
     assert limits["decode after 2016"].gigabytes - limits["decode after 204"].gigabytes == pytest.approx(
         1812 * 196608e-9
     )
-    assert list(paper_limits(AGX, SMALL, 144, mix | {"vision": "a16w8"}, 204, ())) == ["prefill"]
-    assert paper_limits(AGX, SMALL, 144, {"vision": "a16w8", "decoder": "a16w8"}, 204, (204,)) == {}
-    text = paper_limits(AGX, PRESETS["mobilellama_1.4b"], 0, {"decoder": "fp16"}, 204, ())
+    assert list(paper_limits(AGX, SMALL, mix | {"vision": npu}, 204, ())) == ["prefill"]
+    assert paper_limits(AGX, SMALL, {"vision": npu, "decoder": npu}, 204, (204,)) == {}
+    text = paper_limits(AGX, PRESETS["mobilellama_1.4b"], {"decoder": PAPER["fp16"]}, 204, ())
     assert text["TTFT"] == text["prefill"]
 
 
 def test_published_figures_do_not_beat_paper():
     """llama.cpp's own figures lie above the least times of its weights (4.5 bits each and more) on that board."""
     (measured,) = (one for one in REFERENCES if one.stage == "decode" and "MobileVLM-1.7B" in one.what)
-    assert 1e3 / measured.value > AGX.decode(SMALL, 1, 204, "int4").ms
+    assert 1e3 / measured.value > AGX.decode(SMALL, 1, 204, PAPER["int4"]).ms
     (encode,) = (one for one in REFERENCES if one.stage == "image encode" and "MobileVLM" in one.what)
-    assert encode.value > AGX.encode(SMALL, 144, "fp16").ms
+    assert encode.value > AGX.encode(SMALL, PAPER["fp16"]).ms
 
 
 def test_references_are_of_boards_that_exist():
@@ -145,9 +155,10 @@ def test_references_are_of_boards_that_exist():
 
 
 def test_rows_of_a_picture():
-    assert image_tokens(SMALL) == image_tokens(PRESETS["mobilevlm_3b"]) == 144
-    assert image_tokens(replace(SMALL, mm_projector_type="mlp2x_gelu")) == 576
-    assert image_tokens(PRESETS["mobilellama_1.4b"]) == 0
+    assert num_image_tokens(SMALL) == num_image_tokens(PRESETS["mobilevlm_3b"]) == 144
+    assert num_image_tokens(replace(SMALL, mm_projector_type="mlp2x_gelu")) == 576
+    assert num_image_tokens(PRESETS["mobilellama_1.4b"]) == 0
+    assert num_image_tokens(PRESETS["mobilevlm_v2_demo"]) == 144  # whose grid is what LDPv2 pools to
 
 
 def test_mixes():
@@ -182,7 +193,7 @@ def test_the_command_for_one_board():
     )
     (row,) = table_of(done)
     assert row["encode ms"] == row["vision"] == "" and row["decoder"] == "int8"
-    expected = 1e3 / Hardware(MODULES["orin-nano-8"]).decode(PRESETS["mobilellama_1.4b"], 1, 1024, "int8").ms
+    expected = 1e3 / Hardware(MODULES["orin-nano-8"]).decode(PRESETS["mobilellama_1.4b"], 1, 1024, PAPER["int8"]).ms
     assert float(row["tokens/s after 1024"]) == pytest.approx(expected, abs=0.05)
     assert "not measured" in done.stdout and "36.9 tokens/s" in done.stdout and "agx" not in done.stdout
 
@@ -219,6 +230,9 @@ COUNTED = Counted(
 )
 
 
+FORMS = {stage: PAPER[name] for stage, name in COUNTED.precision.items()}
+
+
 def test_counted_calls_by_hand():
     assert COUNTED.image() == (250, 1_500_000_000)
     assert COUNTED.token(0) == COUNTED.token(256) == (40, 2_000_000_000)
@@ -232,7 +246,7 @@ def test_counted_calls_by_hand():
 
 
 def test_limits_by_counted_calls_by_hand():
-    limits = paper_limits(AGX, SMALL, 144, COUNTED.precision, 204, (300,), COUNTED)
+    limits = paper_limits(AGX, SMALL, FORMS, 204, (300,), COUNTED)
     bandwidth = MODULES["agx-orin-64"].gb_per_s() * 1e9
     for name, (kernels, size) in {
         "image encode": (250, 1_500_000_000),
@@ -241,7 +255,7 @@ def test_limits_by_counted_calls_by_hand():
     }.items():
         assert limits[name].memory_ms == pytest.approx(1e3 * size / bandwidth)
         assert limits[name].launch_ms == pytest.approx(1e3 * kernels * KERNEL_GAP_S)
-    least = paper_limits(AGX, SMALL, 144, COUNTED.precision, 204, (300,))
+    least = paper_limits(AGX, SMALL, FORMS, 204, (300,))
     assert limits["prefill"].compute_ms == least["prefill"].compute_ms
 
 
@@ -253,6 +267,9 @@ def test_the_command_prints_what_was_counted_beside_the_least(tmp_path):
     rows = [line.split("|") for line in done.stdout.splitlines() if "agx-orin-64 |" in line]
     assert [row[3].strip() for row in rows] == ["least", "counted"]
     assert float(rows[1][7]) > float(rows[0][7])  # prefill
+    replace(COUNTED, precision={"vision": "fp16", "decoder": "fp5"}).write(tmp_path / "other.json")
+    done = run(LIMITS, "--counted", tmp_path / "other.json")
+    assert done.returncode == 2 and "other.json counts a bundle of decoder=fp5, which has no figures" in done.stderr
     (tmp_path / "counted.json").write_text("[]")
     for name, said in (("counted.json", "is not what engines/judge.py writes"), ("none.json", "cannot be read")):
         done = run(LIMITS, "--counted", tmp_path / name)

@@ -16,9 +16,9 @@ from mobilevlm.export import build_engines
 from mobilevlm.jetson import doctor
 from mobilevlm.jetson.board import read_board
 from mobilevlm.jetson.footprint import BUILD_PER_WEIGHT, PROFILE_BYTES, build_bytes, footprint
-from mobilevlm.jetson.limits import image_tokens
 from mobilevlm.jetson.prediction import predict
-from mobilevlm.jetson.roofline import decoder_bytes, vision_bytes
+from mobilevlm.jetson.roofline import PAPER, decoder_bytes, vision_bytes
+from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.presets import PRESETS
 from tests.conftest import DEMO, ROOT, build_here, run
 from tests.jetson.trees import boot, in_order, jetpack_6_2_2, meminfo, write
@@ -47,8 +47,10 @@ def published(model, target="orin-nano", precision="fp16", pieces=1, context=102
         name: [layers.start, layers.stop] for name, layers in decoder_parts(config.num_hidden_layers, pieces).items()
     }
     head = config.vocab_size * config.hidden_size * 2
-    layers = (decoder_bytes(config, precision) - head) / config.num_hidden_layers
-    sizes = {"vision": vision_bytes(config, "fp16")} | {name: layers * len(range(*at)) for name, at in parts.items()}
+    layers = (decoder_bytes(config, PAPER[precision]) - head) / config.num_hidden_layers
+    sizes = {"vision": vision_bytes(config, PAPER["fp16"])} | {
+        name: layers * len(range(*at)) for name, at in parts.items()
+    }
     sizes[f"decoder.{pieces - 1}"] += head
     files = {weights_file(name): {"size": int(size), "sha256": ""} for name, size in sizes.items()}
     files |= {f"{name}.onnx": {"size": 1, "sha256": ""} for name in sizes}
@@ -61,12 +63,13 @@ def published(model, target="orin-nano", precision="fp16", pieces=1, context=102
         "strided",
         precisions,
         context,
-        image_tokens(config),
+        num_image_tokens(config),
         command,
         {},
         {},
         files,
         parts,
+        forms={stage: PAPER[name] for stage, name in precisions.items()},
     )
     return Bundle(ROOT / "artifacts" / "nowhere", manifest, config)
 

@@ -13,8 +13,8 @@ from mobilevlm.checkpoint.config import ConfigError, ModelConfig, VisionConfig, 
 from mobilevlm.checkpoint.tensors import Entry, Tensors
 from mobilevlm.export.precisions import precision
 from mobilevlm.export.split.graph import Graph
-from mobilevlm.model.projectors import PREFIX, num_image_tokens, projector_class
-from mobilevlm.model.projectors.ldpnet import _squeeze_channels
+from mobilevlm.model.projectors import PREFIX, num_image_tokens, projector_of
+from mobilevlm.model.projectors.ldpnet import squeeze_channels
 
 TYPES = ("linear", "mlp1x_gelu", "mlp2x_gelu", "mlp3x_gelu", "ldpnet", "ldpnetv2")
 GRIDS = (7, 8, 12, 13, 24)
@@ -28,7 +28,7 @@ def config_of(projector, grid, hidden_size=64):
 
 def seeded_projector(config):
     torch.manual_seed(0)
-    module = projector_class(config)(config).eval()
+    module = projector_of(config).module(config).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -94,7 +94,7 @@ def run_onnx(config, weights, x, directory):
     tensors = Tensors({PREFIX + name: Entry(value.shape, lambda value=value: value) for name, value in weights.items()})
     with Graph("projector", tensors, precision("fp32"), directory / "projector.weights") as graph:
         graph.input("features", TensorProto.FLOAT, list(x.shape))
-        out = projector_class(config).to_onnx(graph, "features", config)
+        out = projector_of(config).to_onnx(graph, "features", config)
         graph.output(out, TensorProto.FLOAT, [1, num_image_tokens(config), config.hidden_size])
         graph.save(directory / "projector.onnx")
     session = ort.InferenceSession(str(directory / "projector.onnx"), providers=["CPUExecutionProvider"])
@@ -102,8 +102,8 @@ def run_onnx(config, weights, x, directory):
 
 
 def test_squeeze_channels_of_the_published_sizes():
-    assert [_squeeze_channels(dim) for dim in (2048, 2560, 4096)] == [512, 640, 1024]
-    assert [_squeeze_channels(dim) for dim in (64, 8, 88, 72)] == [16, 8, 24, 24]
+    assert [squeeze_channels(dim) for dim in (2048, 2560, 4096)] == [512, 640, 1024]
+    assert [squeeze_channels(dim) for dim in (64, 8, 88, 72)] == [16, 8, 24, 24]
 
 
 def test_type_dispatch_follows_the_original():

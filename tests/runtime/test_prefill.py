@@ -3,7 +3,9 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.integrity import CHECKED_FILE
+from mobilevlm.export.precisions import int8, int8_amx
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.chat import _describe
 from mobilevlm.runtime.ort import sessions as ort_graphs
@@ -23,12 +26,17 @@ INT4 = "vision=int8,decoder=int4"
 MIX = "vision=int8,prefill={},decoder=int4"
 
 
+def in_files_of(patch: pytest.MonkeyPatch, module: ModuleType, layers: int) -> None:
+    """Build a prefill of a precision with so many layers in a file."""
+    patch.setattr(module, "FACTS", replace(module.FACTS, prefill=replace(module.FACTS.prefill, layers=layers)))
+
+
 @pytest.fixture(scope="module", params=["int8", "int8_amx"])
 def bundles(request, tmp_path_factory):
     """int4 with a prefill in several parts, int4 without one, int8."""
     root = tmp_path_factory.mktemp("prefill")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(stages.PREFILL_LAYERS, "int8", 4)
+        in_files_of(patch, int8, 4)
         yield {
             name: build_here("--model", DEMO, out=root / str(n), precision=name.format(request.param))
             for n, name in enumerate((MIX, INT4, "int8"))
@@ -43,8 +51,12 @@ def runners(bundles):
 def test_layers_in_files_of_another_version_are_refused(tmp_path):
     """Until a layer had a file of its own, six were in one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(stages.PREFILL_LAYERS, "int8_amx", 6)
+        in_files_of(patch, int8_amx, 6)
         build_here("--model", DEMO, out=tmp_path / "old", precision=MIX.format("int8_amx"))
+    manifest = json.loads((tmp_path / "old" / "bundle.json").read_text())
+    del manifest["forms"]  # which that version did not note
+    (tmp_path / "old" / "bundle.json").write_text(json.dumps(manifest))
+    reseal(tmp_path / "old")
     with pytest.raises(BundleError, match=r"another version, which wrote no prefill\.1\.onnx\. Build it again: python"):
         OrtRunner(Bundle.open(tmp_path / "old"))
 

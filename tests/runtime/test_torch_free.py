@@ -52,6 +52,25 @@ runpy.run_path({str(BUILD)!r}, run_name="__main__")
     assert "mobilevlm[export]" in done.stderr
 
 
+def test_a_wrong_precision_is_refused_without_torch():
+    """What is asked of precisions and projectors before anything is built, or on a device, imports nothing heavy."""
+    code = f"""
+import runpy
+from mobilevlm.engines.targets import TARGETS
+from mobilevlm.export.precisions import facts_of
+from mobilevlm.model.projectors import num_image_tokens, projector_of
+from mobilevlm.presets import PRESETS
+for target in TARGETS.values():
+    assert all(facts_of(target.backend, name).form for names in target.precisions.values() for name in names)
+for preset in PRESETS.values():
+    assert preset.vision is None or projector_of(preset).operations(preset) > 0 < num_image_tokens(preset)
+sys.argv = ["build_engines.py", "--model", "x/y", "--target", "host", "--precision", "fp8"]
+runpy.run_path({str(BUILD)!r}, run_name="__main__")
+"""
+    done = python(code)
+    assert done.returncode == 2 and "'fp8' is not available for target host" in done.stderr
+
+
 def test_the_command_without_torch(bundle):
     code = f"""
 import runpy

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.ort import openvino
+from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.engines.stages import PREFILL
-from mobilevlm.engines.targets import INT8_AMX, Target, has_int8_cache
+from mobilevlm.engines.targets import Target
 from mobilevlm.override import override
 
+from ...precisions import facts_of
 from ..backend import Backend
 from ..results import Compilation, PhoneMeasure
 
@@ -34,14 +35,10 @@ class OrtBackend(Backend):
     @override
     def check(self, arguments: argparse.Namespace, target: Target, precisions: Mapping[str, str]) -> OrtBackend:
         """See `Backend`: there are no options."""
-        if INT8_AMX in precisions.values():
-            openvino.require_package(f"precision {INT8_AMX}")
+        for name in precisions.values():
+            if facts_of(target.backend, name).form.runtime == OPENVINO:
+                openvino.require_package(f"precision {name}")
         return self
-
-    @override
-    def require_memory(self, weight_bytes: Mapping[str, int], precisions: Mapping[str, str]) -> None:
-        """See `Backend`: verification expands float16 weights."""
-        require_memory(weight_bytes, precisions)
 
     @override
     def write(self, plan: StagePlan, directory: Path, progress: tqdm) -> Written:
@@ -67,11 +64,6 @@ class OrtBackend(Backend):
         return Compilation()
 
     @override
-    def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
-        """See `Backend`."""
-        return 1 if has_int8_cache(precisions) else 4
-
-    @override
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:
         """See `Backend`."""
         from .report import weight_lines
@@ -90,7 +82,7 @@ class OrtBackend(Backend):
         """See `Backend`: a phone runs what was built for its CPU."""
         from .phone import copy_graphs
 
-        return partial(copy_graphs, bundle, target) if target.xnnpack else None
+        return partial(copy_graphs, bundle) if target.xnnpack else None
 
 
 BACKEND: Backend = OrtBackend()

@@ -12,23 +12,20 @@ from onnx import numpy_helper
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.chunks import PROMPT_ROWS
-from mobilevlm.engines.targets import Target
 
 from ..results import PHONE_IMAGE, PHONE_PROMPT, PHONE_TOKEN, PhoneMeasure
 
 
-def copy_graphs(bundle: Bundle, target: Target, directory: Path) -> list[PhoneMeasure]:
+def copy_graphs(bundle: Bundle, directory: Path) -> list[PhoneMeasure]:
     """Copies graphs and weights, the decoder's once for a prompt and once for the token behind it.
 
     Args:
         bundle: the bundle.
-        target: the one it was built for.
         directory: receives the files.
     """
     measures = []
     if bundle.has_vision:
-        precision = bundle.manifest.precision[stages.VISION]
-        provider = "xnnpack" if target.offers_to_xnnpack(stages.VISION, precision) else "cpu"
+        provider = "xnnpack" if bundle.manifest.forms[stages.VISION].xnnpack else "cpu"
         measures.append(PhoneMeasure(PHONE_IMAGE, provider, stages.onnx_file(stages.VISION)))
         for name in (stages.onnx_file(stages.VISION), stages.weights_file(stages.VISION)):
             shutil.copyfile(bundle.path(name), directory / name)

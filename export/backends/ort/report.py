@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mobilevlm.engines.stages import DECODER
-from mobilevlm.engines.targets import CALIBRATED, QUANTIZED
 
 from ..stage_plan import StagePlan
 
@@ -13,6 +12,6 @@ def weight_lines(plan: StagePlan) -> list[str]:
     if plan.calibration and plan.choose_weights:
         count, path = len(plan.calibration.rows), plan.calibration.path
         return [f"- decoder weights chosen by GPTQ on {count} conversations of {path.name}"]
-    if plan.precisions[DECODER] in QUANTIZED and plan.precisions[DECODER] in CALIBRATED:
+    if plan.facts[DECODER].chooses_weights:
         return ["- decoder weights rounded one by one: random ones have nothing to be calibrated on"]
     return []

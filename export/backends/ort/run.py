@@ -11,9 +11,10 @@ import onnxruntime as ort
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_stage
-from mobilevlm.engines.targets import INT4, INT8_AMX
+from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.override import override
 
+from ...precisions import precision
 from ...verification.onnx_session import open_session, open_unrounded
 from ...verification.stages import Peak, Stages
 from ...verification.written_weights import WrittenGraph
@@ -30,9 +31,10 @@ class OrtStages(Stages):
     """
 
     def __init__(self, directory: Path, config: ModelConfig, precisions: Mapping[str, str], cache_rows: int):
-        self._directory, self._config, self._precisions = directory, config, precisions
-        # `int8_amx` is no decoder's: ONNX Runtime runs it.
-        packs = precisions[stages.DECODER] in INT4
+        self._directory, self._config = directory, config
+        self._facts = {stage: precision(name).FACTS for stage, name in precisions.items()}
+        # OpenVINO runs no decoder: ONNX Runtime does.
+        packs = self._facts[stages.DECODER].packs_weights
         self._decoder = open_session(directory / stages.onnx_file(stages.DECODER), packs)
         shape = (1, config.num_key_value_heads, cache_rows, config.head_dim)
         dtype = {one.name: np.int8 if "int8" in one.type else np.float32 for one in self._decoder.get_inputs()}
@@ -40,12 +42,12 @@ class OrtStages(Stages):
         self._buffers = {key: np.zeros(shape, dtype[stages.past(*key)]) for key in parts}
 
     def _graphs(self, stage: str, rounds: bool = True) -> Iterator[tuple[ort.InferenceSession | OpenVinoGraph, range]]:
-        name, shared = self._precisions[stage], SharedModels()
-        for part, layers in stages.parts(stage, self._config.num_hidden_layers, name).items():
+        facts, shared = self._facts[stage], SharedModels()
+        layers_per_file = facts.prefill.layers if stage == stages.PREFILL and facts.prefill else 0
+        for part, layers in stages.parts(stage, self._config.num_hidden_layers, layers_per_file).items():
             path = self._directory / stages.onnx_file(part)
-            packs = name in INT4  # whose kernels read packed weights alone
-            if name != INT8_AMX:
-                yield open_session(path, packs), layers
+            if facts.form.runtime != OPENVINO:
+                yield open_session(path, facts.packs_weights), layers
             else:
                 yield open_stage(path, stage, shared) if rounds else open_unrounded(path), layers
 
@@ -61,7 +63,7 @@ class OrtStages(Stages):
     @override
     def prefill(self, rows: np.ndarray) -> np.ndarray | None:
         """See `Stages`: through graphs that hand rows on."""
-        if stages.PREFILL not in self._precisions:
+        if stages.PREFILL not in self._facts:
             return None
         logits, new = self._prefilled(rows)
         for key, quantized in new.items():
@@ -121,9 +123,10 @@ class OrtStages(Stages):
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: of the graphs that OpenVINO runs."""
         found = {}
-        if self._precisions.get(stages.VISION) == INT8_AMX and pixel_values is not None:
+        quantizing = [stage for stage, facts in self._facts.items() if facts.has_qdq]
+        if stages.VISION in quantizing and pixel_values is not None:
             found[stages.VISION] = {stages.IMAGE_EMBEDS: self._encoded(pixel_values, rounds=False)}
-        if self._precisions.get(stages.PREFILL) == INT8_AMX:
+        if stages.PREFILL in quantizing:
             found[stages.PREFILL] = {stages.FIRST_LOGITS: self._prefilled(rows, rounds=False)[0]}
         return found
 

@@ -10,7 +10,6 @@ import torch
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import INT8_AMX, QUANTIZED, has_int8_cache
 
 from ...calibration.conversations import embedded
 from ...calibration.decoder_activations import Observed
@@ -21,12 +20,11 @@ from ...split.graph import Graph, Moments, no_magnitudes, no_moments
 from ...split.int8_error import Magnitudes
 from ...split.kv_cache import CacheForm
 from ...split.vision import write_vision
+from ...stage_forms import has_int8_cache
 from ...verification.written_form import WrittenWeights
 from ...verification.written_weights import Written, WrittenGraph
 from ...weights.equalize import Balanced
 from ..stage_plan import StagePlan
-
-OPENVINO = "ort_openvino"  # the lowering of what it runs
 
 
 def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
@@ -46,11 +44,13 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
     # The decoder before its prefill: what its layers read is known while they are run, and only once.
     for stage, name in sorted(plan.precisions.items(), key=lambda item: item[0] == stages.PREFILL):
         progress.set_description(f"writing {stage} {name}")
-        sources[stage] = even if name in QUANTIZED else plan.checkpoint.tensors
-        if stage == stages.PREFILL and name != INT8_AMX:
+        facts = plan.facts[stage]
+        prefill = facts.prefill if stage == stages.PREFILL else None
+        sources[stage] = even if facts.form.quantized else plan.checkpoint.tensors
+        if prefill and prefill.from_decoder:
             decoder = WrittenGraph(directory / stages.onnx_file(stages.DECODER))
             sources[stage], written_from[stage] = WrittenWeights({stages.DECODER: decoder}, even), stages.DECODER
-        parts = stages.parts(stage, plan.checkpoint.config.num_hidden_layers, name)
+        parts = stages.parts(stage, plan.checkpoint.config.num_hidden_layers, prefill.layers if prefill else 0)
         graphs[stage] = list(parts)
         for part, layers in parts.items():
             with Graph(
@@ -80,15 +80,15 @@ def _calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
 
 def _vision_magnitudes(plan: StagePlan, even: Balanced) -> Callable[[str], Magnitudes | None]:
     """Magnitudes of what the vision tower reads, where a precision and images of the calibration data ask for them."""
-    if plan.precisions.get(stages.VISION) == INT8_AMX and plan.calibration and shows_images(plan.calibration):
+    asks = stages.VISION in plan.facts and plan.facts[stages.VISION].has_qdq
+    if asks and plan.calibration and shows_images(plan.calibration):
         return vision_magnitudes(plan.checkpoint, even, plan.calibration).get
     return no_magnitudes
 
 
 def _write(graph: Graph, plan: StagePlan, stage: str, cache: CacheForm, layers: range) -> None:
     name = plan.target.prefill_lowering if stage == stages.PREFILL else plan.target.lowering
-    name = OPENVINO if plan.precisions[stage] == INT8_AMX else name
-    lowering = import_module(f"mobilevlm.export.lowerings.{name}")
+    lowering = import_module(f"mobilevlm.export.lowerings.{plan.facts[stage].lowering or name}")
     if stage == stages.VISION:
         write_vision(graph, plan.checkpoint.config, lowering)
     else:

@@ -18,6 +18,7 @@ from mobilevlm.engines.targets import Target
 from mobilevlm.errors import UserError
 from mobilevlm.override import override
 
+from ...precisions import facts_of
 from ..backend import Backend
 from ..results import Compilation, PhoneMeasure
 
@@ -72,8 +73,9 @@ class QnnBackend(Backend):
         if not arguments.soc:
             return self
         soc = find_soc(arguments.soc)
-        if precisions[DECODER] == "a16w4" and not soc.takes_int4:
-            raise UserError(f"{soc} does not take decoder=a16w4: leave it at a16w8")
+        decoder = precisions[DECODER]
+        if facts_of(target.backend, decoder).form.weight_bytes < 1 and not soc.takes_int4:
+            raise UserError(f"{soc} does not take decoder={decoder}: leave it at a16w8")
         require_package()
         return replace(self, soc=soc)
 
@@ -119,11 +121,6 @@ class QnnBackend(Backend):
         compiled, spare = compile_stages(plan, self.soc, directory)
         record = {"soc": self.soc.name, "htp": str(self.soc.htp)} | versions()
         return Compilation(record, spare, render_compiled(self.soc, compiled))
-
-    @override
-    def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
-        """See `Backend`."""
-        return 1
 
     @override
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:

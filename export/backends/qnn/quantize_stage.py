@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import onnx
 import torch
@@ -67,13 +66,6 @@ class _Mixed:
         return form.linear(graph, x, names)
 
 
-@runtime_checkable
-class _Budgeted(Protocol):
-    """Fact of a precision for NPUs: the signal to noise that a stage in it must keep, in dB."""
-
-    BUDGET_DB: float
-
-
 def write_quantized(stage: Stage, directory: Path, may_be_exact: bool, progress: tqdm) -> list[Sensitivity]:
     """Writes a stage's files into a directory.
 
@@ -86,7 +78,7 @@ def write_quantized(stage: Stage, directory: Path, may_be_exact: bool, progress:
     Returns:
         What quantising costs in each block.
     """
-    budget = _budget_db(stage.precision)
+    budget = precision(stage.precision).FACTS.budget_db
     wanted = [_write(stage, piece, f"{piece}.exact", fp16, directory, lambda count: None) for piece in stage.pieces]
     exact: frozenset[str] = frozenset()
     while True:
@@ -111,13 +103,6 @@ def write_quantized(stage: Stage, directory: Path, may_be_exact: bool, progress:
         for graph, sizes in stage.files[name].items():
             save_fixed(model, directory / stages.onnx_file(graph), sizes)
     return found
-
-
-def _budget_db(name: str) -> float:
-    found = precision(name)
-    if not isinstance(found, _Budgeted):
-        raise TypeError(f"precision {name} has no BUDGET_DB, which a stage for an NPU is held against")
-    return found.BUDGET_DB
 
 
 def _quantized(

@@ -107,7 +107,7 @@ def _decoder(plan: StagePlan, calibration: Conversations, tensors: Balanced) -> 
         return where | past | {stages.INPUTS_EMBEDS: filled(rows, count)}
 
     def moments() -> Callable[[str], torch.Tensor | None]:
-        if plan.precisions[stages.DECODER] != "a16w4" or not plan.choose_weights:
+        if not (plan.facts[stages.DECODER].chooses_weights and plan.choose_weights):
             return no_moments
         once_more = Observed(config, tensors, [torch.from_numpy(rows)[None] for rows in conversations])
         return lambda name: weights.moments(name, once_more.moments(name))

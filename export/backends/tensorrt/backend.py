@@ -13,7 +13,7 @@ from mobilevlm.commands import command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.candidates import AUTO
 from mobilevlm.engines.compile import compile_bundle
-from mobilevlm.engines.stages import DECODER, decoder_parts
+from mobilevlm.engines.stages import decoder_parts
 from mobilevlm.engines.targets import Target, candidate_names
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, is_installed, library_of
 from mobilevlm.errors import UserError
@@ -131,11 +131,6 @@ class TensorrtBackend(Backend):
 
         rows = rows_needed(plan.checkpoint)
         return TensorrtStages(directory, plan.checkpoint.config, plan.precisions, plan.parts, rows)
-
-    @override
-    def cache_value_bytes(self, precisions: Mapping[str, str]) -> int:
-        """See `Backend`."""
-        return 4 if precisions[DECODER] == "fp32" else 2
 
     @override
     def report_lines(self, plan: StagePlan, cache_row: int) -> list[str]:

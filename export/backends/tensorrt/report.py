@@ -23,9 +23,9 @@ def tensorrt_lines(plan: StagePlan) -> list[str]:
     if plan.calibration is None:
         return lines
     read = f"{len(plan.calibration.rows)} conversations of {plan.calibration.path.name}"
-    if "int8" in plan.precisions.values():
+    if any(facts.fixes_ranges for facts in plan.facts.values()):
         lines.append(f"- int8: ranges of what linear layers read are those of {read}")
-    if plan.precisions[DECODER] == "int4" and plan.choose_weights:
+    if plan.facts[DECODER].chooses_weights and plan.choose_weights:
         lines.append(f"- decoder weights chosen by GPTQ on {read}")
     return lines
 

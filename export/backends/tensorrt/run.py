@@ -11,10 +11,12 @@ import onnx
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.chunks import Run
+from mobilevlm.engines.targets import TENSORRT
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 from mobilevlm.override import override
 from mobilevlm.pages import Pages
 
+from ...precisions import facts_of
 from ...verification.onnx_session import by_name, open_session, open_unrounded
 from ...verification.stages import Peak, Stages
 from ...verification.tensor_ranges import Ranges
@@ -113,10 +115,10 @@ class TensorrtStages(Stages):
     @override
     def unrounded(self, pixel_values: np.ndarray | None, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """See `Stages`: of graphs with int8 values. A prompt of so many rows is one call of the decoder or several."""
-        found = {}
-        if self._precisions.get(stages.VISION) == "int8" and pixel_values is not None:
+        found, quantizing = {}, [one for one, name in self._precisions.items() if facts_of(TENSORRT, name).has_qdq]
+        if stages.VISION in quantizing and pixel_values is not None:
             found[stages.VISION] = self._unrounded(stages.VISION)({stages.PIXEL_VALUES: pixel_values})
-        if self._precisions[stages.DECODER] == "int8":
+        if stages.DECODER in quantizing:
             runs = [self._unrounded(part) for part in self._parts]
             decoder = BucketedDecoder(self._config, runs, list(self._parts.values()), self._cache_rows)
             found[stages.DECODER] = {stages.FIRST_LOGITS: decoder.decode(rows, 0)}

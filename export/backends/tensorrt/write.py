@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from tqdm import tqdm
 
 from mobilevlm.engines import stages
-from mobilevlm.engines.targets import QUANTIZED
 from mobilevlm.engines.tensorrt.rules.check import check
 from mobilevlm.errors import UserError
 
@@ -33,7 +31,7 @@ from ...weights.smoothquant import Smoothed
 from ..stage_plan import StagePlan
 from .float32_twin import in_float32
 
-OPSET, INT4_OPSET = 20, 21
+OPSET = 20  # of graphs whose precision needs no other
 VERSIONS = ("10.3", "10.16", "11.4")  # of TensorRT that graphs are written for: the oldest, and where something changed
 
 
@@ -70,8 +68,8 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
     if stages.VISION in plan.precisions:
         sources[stages.VISION], graphs[stages.VISION] = _vision_source(plan, even), [stages.VISION]
 
-    def opened(stage: str, part: str, opset: int) -> Graph:
-        name, source = plan.precisions[stage], sources[stage]
+    def opened(stage: str, part: str) -> Graph:
+        source, facts = sources[stage], plan.facts[stage]
         return Graph(
             part,
             source.tensors,
@@ -79,20 +77,20 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
             directory / stages.weights_file(part),
             progress.update,
             source.moments,
-            opset,
-            np.float32 if name == "fp32" else np.float16,
+            facts.opset or OPSET,
+            facts.value_dtype,
             source.magnitudes,
         )
 
     if stages.VISION in plan.precisions:
         progress.set_description(f"writing vision {plan.precisions[stages.VISION]}")
-        with opened(stages.VISION, stages.VISION, OPSET) as graph:
+        with opened(stages.VISION, stages.VISION) as graph:
             write_vision(graph, config, tensorrt_delta)
             save(graph, directory, stages.VISION)
-    name, cache = plan.precisions[stages.DECODER], CacheForm(plan.max_context)
-    progress.set_description(f"writing decoder {name}")
+    cache = CacheForm(plan.max_context)
+    progress.set_description(f"writing decoder {plan.precisions[stages.DECODER]}")
     for part, layers in plan.parts.items():
-        with opened(stages.DECODER, part, INT4_OPSET if name == "int4" else OPSET) as graph:
+        with opened(stages.DECODER, part) as graph:
             write_decoder(graph, config, tensorrt_delta, cache, layers)
             if layers.stop == config.num_hidden_layers:
                 write_likeliest(graph, config)
@@ -102,25 +100,25 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
 
 
 def _vision_source(plan: StagePlan, even: Balanced) -> Source:
-    name = plan.precisions[stages.VISION]
-    tensors = even if name in QUANTIZED else plan.checkpoint.tensors
-    if name != "int8":
+    facts = plan.facts[stages.VISION]
+    tensors = even if facts.form.quantized else plan.checkpoint.tensors
+    if not facts.fixes_ranges:
         return Source(tensors)
     found = vision_magnitudes(plan.checkpoint, even, plan.required_calibration())
     return Source(tensors, magnitudes=found.get)
 
 
 def _decoder_source(plan: StagePlan, even: Balanced) -> Source:
-    name, config = plan.precisions[stages.DECODER], plan.checkpoint.config
-    if name == "int8":
+    facts, config = plan.facts[stages.DECODER], plan.checkpoint.config
+    if facts.fixes_ranges:
         smoothed, inputs = Smoothed(even), embedded(plan.checkpoint, plan.required_calibration())
         observed = Observed(config, even, inputs, with_moments=False, smoothed=smoothed)
         # Nothing after the head makes up for its rounding.
         return Source(smoothed, magnitudes=lambda layer: None if layer in HEADS else observed.magnitudes(layer))
-    if name == "int4" and plan.choose_weights:
+    if facts.chooses_weights and plan.choose_weights:
         inputs = embedded(plan.checkpoint, plan.required_calibration())
         return Source(even, moments=Observed(config, even, inputs).moments)
-    return Source(even if name in QUANTIZED else plan.checkpoint.tensors)
+    return Source(even if facts.form.quantized else plan.checkpoint.tensors)
 
 
 def save(graph: Graph, directory: Path, name: str) -> None:

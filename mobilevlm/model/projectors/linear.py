@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ...checkpoint.config import ModelConfig
 from . import PREFIX, Graph
 
+if TYPE_CHECKING:
+    from torch import nn
 
-class Projector(nn.Linear):
-    """(B, P, mm_hidden_size) to (B, P, hidden_size)."""
 
-    def __init__(self, config: ModelConfig):
-        super().__init__(config.mm_hidden_size, config.hidden_size)
+def num_tokens(config: ModelConfig) -> int:
+    """Image tokens per image: one for each patch."""
+    return config.num_patches
 
-    @staticmethod
-    def num_tokens(config: ModelConfig) -> int:
-        """Image tokens per picture."""
-        return config.num_patches
 
-    @staticmethod
-    def to_onnx(graph: Graph, x: str, config: ModelConfig) -> str:
-        """Write this projector into a graph."""
-        return graph.linear(x, PREFIX.removesuffix("."))
+def operations(config: ModelConfig) -> int:
+    """Operations of the layer on all patches."""
+    return 2 * config.num_patches * num_weights(config)
+
+
+def num_weights(config: ModelConfig) -> int:
+    """Weights of the layer."""
+    return config.mm_hidden_size * config.hidden_size
+
+
+def module(config: ModelConfig) -> nn.Module:
+    """(B, P, mm_hidden_size) to (B, P, hidden_size) in PyTorch."""
+    from torch import nn
+
+    return nn.Linear(config.mm_hidden_size, config.hidden_size)
+
+
+def to_onnx(graph: Graph, x: str, config: ModelConfig) -> str:
+    """Writes the layer into a graph.
+
+    Args:
+        graph: to write into.
+        x: name of the patch features, (1, P, mm_hidden_size).
+        config: the model.
+    """
+    return graph.linear(x, PREFIX.removesuffix("."))
