@@ -6,9 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +22,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.bundle import Bundle, amend_manifest, write_manifest
 from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
-from mobilevlm.engines.manifest import Manifest
+from mobilevlm.engines.manifest import Comparison, Manifest
 from mobilevlm.model.projectors import num_image_tokens
 
 from .backends.backend import Compilation
@@ -92,9 +90,9 @@ def _write_manifest(
 ) -> Manifest:
     what = plan.stages
     config = what.checkpoint.config
-    verification: dict[str, dict[str, dict[str, Any]]] = {}
+    verification: dict[str, dict[str, Comparison]] = {}
     for item in differences:
-        verification.setdefault(item.stage, {})[item.tensor] = asdict(item)
+        verification.setdefault(item.stage, {})[item.tensor] = item.recorded()
     return write_manifest(
         directory,
         Manifest(

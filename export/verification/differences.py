@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.engines.decibels import snr_db
+from mobilevlm.engines.manifest import Comparison
 from mobilevlm.errors import UserError
 
 from .stages import HALF_MAX, HEADROOM, Peak
@@ -36,6 +37,19 @@ class Difference:
     snr_db: float
     tolerance: float
     floor_db: float
+
+    def recorded(self) -> Comparison:
+        """Returns its entry in the bundle's manifest."""
+        return {
+            "stage": self.stage,
+            "tensor": self.tensor,
+            "max_abs_diff": self.max_abs_diff,
+            "mean_abs_diff": self.mean_abs_diff,
+            "max_abs_reference": self.max_abs_reference,
+            "snr_db": self.snr_db,
+            "tolerance": self.tolerance,
+            "floor_db": self.floor_db,
+        }
 
     @property
     def is_of_form(self) -> bool:
