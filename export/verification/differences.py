@@ -38,6 +38,19 @@ class Difference:
     tolerance: float
     floor_db: float
 
+    def recorded(self) -> Comparison:
+        """Returns its entry in the bundle's manifest."""
+        return {
+            "stage": self.stage,
+            "tensor": self.tensor,
+            "max_abs_diff": self.max_abs_diff,
+            "mean_abs_diff": self.mean_abs_diff,
+            "max_abs_reference": self.max_abs_reference,
+            "snr_db": self.snr_db,
+            "tolerance": self.tolerance,
+            "floor_db": self.floor_db,
+        }
+
     @property
     def is_of_form(self) -> bool:
         """Whether the reference is PyTorch on the weights that were written."""

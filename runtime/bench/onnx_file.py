@@ -17,6 +17,7 @@ from mobilevlm.engines.onnx_wire import (
     NODE_INPUT,
     NODE_OPERATOR,
     UINT8,
+    Value,
     as_message,
     as_number,
     fields,
@@ -69,7 +70,7 @@ def weight_bytes(path: Path) -> int:
             sizes[name] = size
         elif number == GRAPH_NODE:
             node = list(fields(as_message(value)))
-            if any(field == NODE_OPERATOR and one == b"GroupQueryAttention" for field, one in node):
+            if any(field == NODE_OPERATOR and _is_text(one, b"GroupQueryAttention") for field, one in node):
                 tables |= {text(one) for field, one in node if field == NODE_INPUT}
     return int(sum(size for name, size in sizes.items() if name not in tables))
 
@@ -85,6 +86,10 @@ def _constant(tensor: memoryview) -> tuple[str, float]:
         elif number == TENSOR_NAME:
             name = text(value)
     return name, prod(shape) * BYTES[kind]
+
+
+def _is_text(value: Value, expected: bytes) -> bool:
+    return not isinstance(value, int) and bytes(value) == expected
 
 
 def _value(name: str, element: int, *shape: int) -> bytes:

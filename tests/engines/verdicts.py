@@ -87,7 +87,7 @@ VERDICTS = {
     "channels of values": refused("ScaleMode is illegal"),
     "axis": built("scales along the summed axis leave no int8 product: codes are decoded first"),
     "no axis": built("parsers differ in the axis that is meant"),
-    "output type": built("10.3's parser reads it as the type of the codes"),
+    "output type": built("10.3's parser reads it as the type of the quantised values"),
     "int8 residual": built("a residual stream in int8 cost a vision tower on an Orin 80 points"),
     "codes read": built("codes belong in front of products; a strongly typed network of 10.3 takes no int8 here"),
     "other scale": built("values would be multiplied by what the scales differ in"),

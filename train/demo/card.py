@@ -25,7 +25,7 @@ and evaluation can be judged on real answers. It knows a world of drawings and n
   second from the top, and questions as other people word them.
 - It cannot: anything else. A photograph gets an answer about shapes.
 
-## Made by
+## Made by, in a clone of the project
 
 ```
 python train/demo/train_demo.py --work artifacts/demo-train --out assets/demo
