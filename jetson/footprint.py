@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.stages import DECODER, engine_file, weights_file
-from mobilevlm.engines.targets import TARGETS, TENSORRT
 from mobilevlm.engines.tensorrt.buckets import PROMPT_ROWS, SPARE_ROWS
 from mobilevlm.engines.tensorrt.devices import SPARE_BYTES
 from mobilevlm.engines.tensorrt.profiles import bundle_profiles
 from mobilevlm.engines.tensorrt.record import engine_record, noted_ingredients, parts
+from mobilevlm.engines.tensorrt.require import TENSORRT_TARGETS, find_tensorrt_target
 from mobilevlm.runtime.tensorrt.image_embeds import PLACES
 
 from .contiguous import head_request
@@ -73,10 +73,9 @@ def footprint(bundle: Bundle) -> Footprint:
         BundleError: it is for another target, or its graphs are those of another version.
     """
     manifest, config = bundle.manifest, bundle.config
-    target = TARGETS.get(manifest.target)
-    if target is None or target.backend != TENSORRT or target.has_portable_engines:
-        own = (one for one in TARGETS.values() if one.backend == TENSORRT and not one.has_portable_engines)
-        known = ", ".join(one.name for one in own)
+    target = find_tensorrt_target(bundle)
+    if target is None or target.has_portable_engines:
+        known = ", ".join(one.name for one in TENSORRT_TARGETS.values() if not one.has_portable_engines)
         raise BundleError(
             f"{bundle.directory} is for target {manifest.target}; --bundle predicts for what TensorRT runs ({known})"
         )

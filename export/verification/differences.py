@@ -66,19 +66,6 @@ class Difference:
         """False also for NaN, which compares false with everything."""
         return self.max_abs_diff <= self.allowed and self.snr_db >= self.floor_db
 
-    def recorded(self) -> Comparison:
-        """Returns the bundle's record of it."""
-        return Comparison(
-            stage=self.stage,
-            tensor=self.tensor,
-            max_abs_diff=self.max_abs_diff,
-            mean_abs_diff=self.mean_abs_diff,
-            max_abs_reference=self.max_abs_reference,
-            snr_db=self.snr_db,
-            tolerance=self.tolerance,
-            floor_db=self.floor_db,
-        )
-
     def __str__(self) -> str:
         return (
             f"stage {self.stage}, tensor {self.tensor}: {self.snr_db:.1f} dB, at least {self.floor_db:.1f}; max "
