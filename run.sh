@@ -69,6 +69,7 @@ run_tests() {
     esac
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
+    check_types
     .venv/bin/python -m pytest -m "$marks" "$@"
 }
 

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 BACKENDS = tuple(dict.fromkeys(target.backend for target in TARGETS.values()))
 # Folders whose code asks a backend instead of comparing its name, and the files that look one up by it.
-CLEAN_FOLDERS = ("mobilevlm", "engines", "export", "runtime", "eval", "train")
+CLEAN_FOLDERS = ("mobilevlm", "engines", "export", "runtime", "eval", "jetson", "train")
 LOOK_UPS = {"engines/tensorrt/require.py", "engines/targets.py"}
 
 

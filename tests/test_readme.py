@@ -33,7 +33,6 @@ MADE = {
     *("report.json", "inputs.json", "outputs.json", "layers.json", "layers-inputs.json", "polygraphy.sh"),
     *(".seen.json", ".checked.json", "data/benchmark_data"),
 }
-# Written beside these pages; the file comes with it.
 # What a line may begin with besides a program of ours.
 OTHERS = ("git", "cd", "pip", "source", "docker", "mkdocs", "polygraphy", "grep", "sudo", "pre-commit")
 
