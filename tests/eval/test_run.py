@@ -214,7 +214,7 @@ def test_a_broken_picture_is_a_wrong_answer(data, bundle, tmp_path):
     score = scores(tmp_path / "out")["pope"]
     assert score["failed"] == len(broken) and f"| {score['n']} ({len(broken)} could not be asked) |" in done.stdout
     assert done.stderr.splitlines()[0] == (
-        f"1 of {len(names)} pictures of POPE are missing, e.g. {pictures / names[1]}; they count as wrong (they come "
+        f"1 of {len(names)} images of POPE are missing, e.g. {pictures / names[1]}; they count as wrong (they come "
         "from COCO val2014 (cocodataset.org))"
     )
     most = 100 * (len(rows) - len(broken)) / len(rows)
