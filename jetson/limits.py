@@ -38,17 +38,8 @@ PROMPT_TOKENS = 204  # 144 of an image and 60 of a question
 PRECISIONS = ("fp16", "int8", "int4", "vision=fp16,decoder=int4")
 VISION_PRECISIONS = TARGETS["orin"].precisions[VISION]
 USABLE = 0.75  # part of the memory that is left beside the system and what TensorRT itself takes
-COLUMNS: tuple[str, ...] = (
-    "board",
-    "GB/s",
-    "kernels and bytes",
-    "vision",
-    "decoder",
-    "encode ms",
-    "prefill({}) ms",
-    "TTFT ms",
-)
-COLUMNS += ("tokens/s after {}", "bound by", "GB", "fits")
+COLUMNS = ["board", "GB/s", "kernels and bytes", "vision", "decoder", "encode ms", "prefill({}) ms", "TTFT ms"]
+COLUMNS += ["tokens/s after {}", "bound by", "GB", "fits"]
 
 
 def parser() -> argparse.ArgumentParser:
