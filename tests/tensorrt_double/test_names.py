@@ -84,7 +84,7 @@ def test_spans_of_versions():
     assert has("10.13.0+", "10.13.3") and not has("10.15+", "10.3.0") and not has("10.16", "10.15.1")
 
 
-FOLDERS = (ROOT / "engines" / "tensorrt", ROOT / "runtime" / "trt")
+FOLDERS = (ROOT / "engines" / "tensorrt", ROOT / "runtime" / "tensorrt")
 SOURCES = [path for folder in FOLDERS for path in folder.glob("*.py")]
 RTX_ALONE = ("rtx.py", "named_gpus.py", "kernels.py")  # what runs on TensorRT-RTX and nowhere else
 SUPPORTED = ("10.3.0", "10.7.0", "10.13.3", "10.16.2", "11.0.0", "11.4.1")
