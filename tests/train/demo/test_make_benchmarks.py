@@ -46,7 +46,7 @@ def told(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("told")
     with pytest.MonkeyPatch.context() as patch:
         for name, write in WRITERS.items():
-            patch.setattr(f"mobilevlm.train.demo.benchmarks.{name}.save_picture", lambda *_: None)
+            patch.setattr(f"mobilevlm.train.demo.benchmarks.{name}.save_image", lambda *_: None)
             write(root / name, LARGE)
     return root
 
