@@ -57,7 +57,7 @@ TARGETS = {
             backend="ort",
             lowering="ort",
             prefill_lowering="ort_prefill",
-            # int4 saves reading weights, which is what takes the time of the decoder's single rows. A picture's
+            # int4 saves reading weights, which is what takes the time of the decoder's single rows. An image's
             # hundreds are slower in it than in int8, and it cost the demo model 1.5 points of GQA and 37.5 of MME.
             precisions={VISION: ("fp32", "fp16", "int8_amx", "int8"), DECODER: ("fp32", "fp16", "int8", "int4")},
             # The quickest in README's table.

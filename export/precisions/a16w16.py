@@ -25,6 +25,6 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     weight = transposed(graph, names)
     scales = np.abs(weight).max(axis=0) / LARGEST
     scales[scales == 0] = 1
-    codes = np.rint(weight / scales).astype(np.int16)
-    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", codes), ("scales", scales))]
+    values = np.rint(weight / scales).astype(np.int16)
+    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", values), ("scales", scales))]
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=1))

@@ -1,6 +1,6 @@
-"""int4 weights with a scale for every 32, for graphs whose values become 16-bit codes (`export/backends/qnn/qdq.py`).
+"""int4 weights with a scale for every 32, for graphs whose values become 16-bit integers (`backends/qnn/qdq.py`).
 
-Half the bytes of `a16w8`, which a token's time is made of. Codes are chosen by GPTQ where there is calibration data.
+Half the bytes of `a16w8`, which a token's time is made of. Values are chosen by GPTQ where there is calibration data.
 The head has 8 bits, because nothing after it makes up for its rounding; so has a layer of no whole blocks.
 """
 
@@ -49,8 +49,8 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     weight = transposed(graph, names)
     if names[0] in HEADS or len(weight) % BLOCK:
         return a16w8.linear(graph, x, names)
-    codes, scales = quantize(weight, graph.moments(names[0]))
-    stored = graph.int4(f"{names[0]}.codes", codes), graph.initializer(f"{names[0]}.scales", scales)
+    values, scales = quantize(weight, graph.moments(names[0]))
+    stored = graph.int4(f"{names[0]}.codes", values), graph.initializer(f"{names[0]}.scales", scales)
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
 
 
@@ -77,12 +77,12 @@ def quantize(
     if moments is None:
         blocks = rows.reshape(-1, block)
         scales, _ = find_scales(blocks)
-        codes = (blocks / scales[:, None]).round_().clamp_(-ZERO, LEVELS - ZERO)
-        codes, scales = codes.view(rows.shape), scales.view(len(rows), -1)
+        values = (blocks / scales[:, None]).round_().clamp_(-ZERO, LEVELS - ZERO)
+        values, scales = values.view(rows.shape), scales.view(len(rows), -1)
     else:
-        codes, scales, _ = round_blocks(rows, moments, block, LEVELS, find_scales)
-        codes = codes - ZERO
-    return codes.T.to(torch.int8).numpy(), np.ascontiguousarray(scales.T.numpy())
+        values, scales, _ = round_blocks(rows, moments, block, LEVELS, find_scales)
+        values = values - ZERO
+    return values.T.to(torch.int8).numpy(), np.ascontiguousarray(scales.T.numpy())
 
 
 def best_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,8 +95,8 @@ def best_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     best, scale = torch.full_like(end, torch.inf), end
     for part in RANGES:
         tried = (end * part)[:, None]
-        codes = (blocks / tried).round_().clamp_(-ZERO, LEVELS - ZERO)
-        error = codes.mul_(tried).sub_(blocks).square_().sum(1)
+        values = (blocks / tried).round_().clamp_(-ZERO, LEVELS - ZERO)
+        error = values.mul_(tried).sub_(blocks).square_().sum(1)
         scale = torch.where(error < best, tried[:, 0], scale)
         best = torch.minimum(best, error)
     return scale, torch.full_like(scale, ZERO)

@@ -1,4 +1,4 @@
-"""int8 weights with a scale for each output, for graphs whose values become 16-bit codes (`backends/qnn/qdq.py`)."""
+"""int8 weights with a scale for each output, for graphs whose values become 16-bit integers (`backends/qnn/qdq.py`)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
         x: name of the input, (..., in).
         names: checkpoint layers without `.weight`, packed side by side into one output.
     """
-    codes, scales = quantize(transposed(graph, names))
-    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", codes), ("scales", scales))]
+    values, scales = quantize(transposed(graph, names))
+    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", values), ("scales", scales))]
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=1))

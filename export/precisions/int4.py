@@ -1,8 +1,8 @@
 """int4 weights in blocks of 128, int8 activations: `MatMulNBits` of ONNX Runtime, an eighth of float32's bytes.
 
 Each block of a row has a scale and a zero point of its own. The scale is the one of several shrunken ranges that leaves
-the smallest squared error, then fitted to the codes by least squares: weights far out are cut for the sake of the many.
-With calibration data, codes are then chosen by GPTQ (`export/weights/gptq.py`) instead of one by one.
+the smallest squared error, then fitted to the quantised values by least squares: outliers are clipped for the sake of
+the many. With calibration data, values are then chosen by GPTQ (`export/weights/gptq.py`).
 Operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
 """
 
@@ -49,10 +49,10 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """
     weight = transposed(graph, names).T
     name = names[0]
-    codes, scales, zeros = quantize(weight, graph.moments(name))
+    values, scales, zeros = quantize(weight, graph.moments(name))
     inputs = [
         x,
-        graph.initializer(f"{name}.codes", codes),
+        graph.initializer(f"{name}.codes", values),
         graph.initializer(f"{name}.scales", scales),
         graph.initializer(f"{name}.zero_points", zeros),
     ]
@@ -80,28 +80,28 @@ def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[n
     blocks = -(-columns // BLOCK)
     exact = torch.from_numpy(np.ascontiguousarray(weight))
     if moments is None:
-        codes, scales, zeros = _round_each(torch.nn.functional.pad(exact, (0, blocks * BLOCK - columns)))
+        values, scales, zeros = _round_each(torch.nn.functional.pad(exact, (0, blocks * BLOCK - columns)))
     else:
-        codes, scales, zeros = round_blocks(exact, moments, BLOCK, LEVELS, best_scales)
-        codes = torch.nn.functional.pad(codes, (0, blocks * BLOCK - columns))
-    half = codes.to(torch.uint8).view(rows, blocks, BLOCK // 2, 2)
+        values, scales, zeros = round_blocks(exact, moments, BLOCK, LEVELS, best_scales)
+        values = torch.nn.functional.pad(values, (0, blocks * BLOCK - columns))
+    half = values.to(torch.uint8).view(rows, blocks, BLOCK // 2, 2)
     points = torch.nn.functional.pad(zeros.to(torch.uint8), (0, blocks % 2))
     packed = points[:, 0::2] | points[:, 1::2] << 4
     return (half[..., 0] | half[..., 1] << 4).numpy(), scales.numpy(), packed.numpy()
 
 
 def _round_each(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Codes, scales and zero points as `gptq.round_blocks` returns them, every code the nearest."""
+    """Quantised values, scales and zero points as `gptq.round_blocks` returns them, every value the nearest."""
     import torch
 
     blocks = weight.view(-1, BLOCK)
-    codes, scales, zeros = torch.empty_like(blocks, dtype=torch.uint8), *torch.empty(2, len(blocks))
+    values, scales, zeros = torch.empty_like(blocks, dtype=torch.uint8), *torch.empty(2, len(blocks))
     for part in torch.arange(len(blocks)).split(ROWS):
         chosen = slice(int(part[0]), int(part[-1]) + 1)
         scale, zero = scales[chosen], zeros[chosen] = best_scales(blocks[chosen])
-        codes[chosen] = _steps(blocks[chosen], scale[:, None], zero[:, None]) + zero[:, None]
+        values[chosen] = _multiples(blocks[chosen], scale[:, None], zero[:, None]) + zero[:, None]
     shape = len(weight), weight.shape[1] // BLOCK
-    return codes.view(len(weight), -1), scales.view(shape), zeros.view(shape)
+    return values.view(len(weight), -1), scales.view(shape), zeros.view(shape)
 
 
 def best_scales(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +115,7 @@ def best_scales(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     best, scale = torch.full_like(width, torch.inf), width / LEVELS
     for part in RANGES:
         tried = width * (part / LEVELS)
-        steps = _steps(weight, tried, zero)
+        steps = _multiples(weight, tried, zero)
         tried = _fitted(weight, steps, tried)
         error = (steps * tried).sub_(weight).square_().sum(-1, keepdim=True)
         scale = torch.where(error < best, tried, scale)
@@ -123,13 +123,13 @@ def best_scales(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return scale[:, 0], zero[:, 0]
 
 
-def _steps(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
-    """Codes less zero points: whole multiples of the scale."""
+def _multiples(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
+    """Quantised values less zero points: whole multiples of the scale."""
     return (weight / scale).round_().clamp_(-zero, LEVELS - zero)
 
 
 def _fitted(weight: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The scale that leaves these steps the smallest squared error."""
+    """The scale that leaves these multiples the smallest squared error."""
     import torch
 
     power = steps.square().sum(-1, keepdim=True)

@@ -48,8 +48,8 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     weight, name = transposed(graph, names), names[0]
     if len(weight) % BLOCK:  # which KleidiAI leaves to others anyhow
         return int4.linear(graph, x, names)
-    codes, scales = quantize(weight, graph.moments(name))
-    inputs = [x, graph.initializer(f"{name}.codes", codes), graph.initializer(f"{name}.scales", scales)]
+    values, scales = quantize(weight, graph.moments(name))
+    inputs = [x, graph.initializer(f"{name}.codes", values), graph.initializer(f"{name}.scales", scales)]
     sizes = {"K": weight.shape[0], "N": weight.shape[1], "bits": 4, "block_size": BLOCK}
     return graph.op("MatMulNBits", *inputs, domain="com.microsoft", accuracy_level=int4.INT8_ACTIVATIONS, **sizes)
 
@@ -65,6 +65,6 @@ def quantize(weight: np.ndarray, moments: torch.Tensor | None = None) -> tuple[n
         Quantised values (N, K / 32, 16) uint8, two in a byte, low half first; scales (N, K / 32) float32. A weight is
         `(value - 8) * scale`: 8 is what the operator takes for a zero point that is not there.
     """
-    codes, scales = a16w4.quantize(weight, moments)
-    half = (codes.T + a16w4.ZERO).astype(np.uint8).reshape(weight.shape[1], -1, BLOCK // 2, 2)
+    values, scales = a16w4.quantize(weight, moments)
+    half = (values.T + a16w4.ZERO).astype(np.uint8).reshape(weight.shape[1], -1, BLOCK // 2, 2)
     return half[..., 0] | half[..., 1] << 4, np.ascontiguousarray(scales.T)

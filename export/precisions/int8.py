@@ -40,10 +40,10 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
         names: checkpoint layers without `.weight`, packed side by side into one output.
     """
     weight = transposed(graph, names)
-    codes, scales = quantize(weight, exact_scales(weight))
+    values, scales = quantize(weight, exact_scales(weight))
     rows, steps = graph.once(f"{x}.rows", lambda: _quantized_rows(graph, x))
     one, zero = graph.once("rows.code", lambda: _row_code(graph))
-    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", codes), ("scales", scales))]
+    stored = [graph.initializer(f"{names[0]}.{part}", value) for part, value in (("codes", values), ("scales", scales))]
     y = graph.op("MatMulIntegerToFloat", rows, stored[0], one, stored[1], zero, domain="com.microsoft")
     return graph.op("Mul", y, steps)
 
@@ -91,8 +91,8 @@ def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
     steps = graph.op("Mul", largest, graph.constant(np.array(1 / LARGEST, np.float32)))
     _, zero = graph.once("rows.code", lambda: _row_code(graph))
     zeros = graph.op("Expand", zero, graph.op("Shape", steps))
-    codes = graph.op("QuantizeLinear", x, steps, zeros, axis=1)
-    return codes, graph.op("Unsqueeze", steps, graph.constant(np.array([1])))
+    values = graph.op("QuantizeLinear", x, steps, zeros, axis=1)
+    return values, graph.op("Unsqueeze", steps, graph.constant(np.array([1])))
 
 
 def _row_code(graph: Graph) -> tuple[str, str]:

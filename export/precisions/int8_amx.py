@@ -70,8 +70,8 @@ def up_to_factors(graph: Graph, x: str, names: tuple[str, ...]) -> tuple[str, st
         (y, factors): names of the output and of its rows' pending factors, (1, S, 1); None where none are pending.
     """
     weight = transposed(graph, names)
-    codes, scales = quantize(weight, exact_scales(weight))
-    stored, seen = graph.initializer(f"{names[0]}.codes", codes.T), graph.magnitudes(names[0])
+    values, scales = quantize(weight, exact_scales(weight))
+    stored, seen = graph.initializer(f"{names[0]}.codes", values.T), graph.magnitudes(names[0])
     if seen is not None and seen.int8_db >= LEAST_DB:
         step = seen.largest / LARGEST
         rows = graph.once(f"{x}.values", lambda: _quantized(graph, x, step))
@@ -98,7 +98,7 @@ def _quantized_rows(graph: Graph, x: str) -> tuple[str, str]:
 def _quantized(graph: Graph, x: str, step: float) -> str:
     """Values quantised to int8 and back."""
     scale = _number(graph, step)
-    zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
+    zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it values are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, scale, zero), scale, zero)
 
 

@@ -1,7 +1,7 @@
 """int4 weights with a scale for every 128, decoded beside a float16 product: TensorRT's form of weights alone.
 
 `DequantizeLinear` gives the type of its scales, so these are float16 and nothing is cast between it and the product.
-Codes are chosen by GPTQ where there is calibration data, for the scales as float16 has them. The head stays float16,
+Values are chosen by GPTQ where there is calibration data, for the scales as float16 has them. The head stays float16,
 because nothing after it makes up for its rounding; so does a layer of no whole blocks.
 Form: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
 """
@@ -48,8 +48,8 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     rows = graph.tensors[f"{names[0]}.weight"].shape[1]
     if names[0] in a16w4.HEADS or rows % BLOCK:
         return tensorrt_fp16.linear(graph, x, names)
-    codes, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
-    graph.int4(stored[0], codes)
+    values, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
+    graph.int4(stored[0], values)
     graph.initializer(stored[1], scales.astype(graph.dtype))
     return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
 

@@ -2,7 +2,7 @@
 
 A layer's weights have a scale for each output, what it reads has one for all, from the largest value on the calibration
 data; everything between layers stays float16. Sums of the residual stream in int8 cost a ViT on an Orin 80 points of
-accuracy, and its attention has no int8 kernel for a picture's 577 rows. LLaMA's products of two layers' outputs are
+accuracy, and its attention has no int8 kernel for an image's 577 rows. LLaMA's products of two layers' outputs are
 evened out first (`weights/smoothquant.py`). Layers whose values one scale does not fit stay float16, and so do
 those whose values nobody has looked at: the head and the projector, behind which nothing makes up for their rounding.
 """
@@ -44,7 +44,7 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
         x: name of the input, (..., in).
         names: checkpoint layers without `.weight`, packed side by side into one output.
     """
-    codes, scales = (f"{names[0]}.{part}" for part in ("codes", "scales"))
+    values, scales = (f"{names[0]}.{part}" for part in ("codes", "scales"))
     seen = graph.magnitudes(names[0])
     if seen is None or seen.int8_db < LEAST_DB:
         return tensorrt_fp16.linear(graph, x, names)
@@ -52,10 +52,10 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     found = _scales(np.abs(weight).max(axis=0))
     graph.initializer(scales, found)
     whole = np.rint(weight / found.astype(np.float32)).clip(-LARGEST, LARGEST)
-    graph.initializer(codes, whole.astype(np.int8))
+    graph.initializer(values, whole.astype(np.int8))
     largest = seen.largest
     rows = graph.once(f"{x}.rows", lambda: _quantized(graph, x, names[0], largest))
-    return graph.op("MatMul", rows, graph.op("DequantizeLinear", codes, scales, axis=1))
+    return graph.op("MatMul", rows, graph.op("DequantizeLinear", values, scales, axis=1))
 
 
 def _scales(largest: np.ndarray) -> np.ndarray:
@@ -67,5 +67,5 @@ def _quantized(graph: Graph, x: str, name: str, largest: float) -> str:
     """What a layer reads, quantised to int8 and back. Layers that read the same share it: they have seen the same."""
     step = f"{name}.step"
     graph.scalar(step, _scales(np.array([largest]))[0])
-    zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it codes are unsigned
+    zero = graph.once("zero code", lambda: graph.scalar("zero code", np.int8(0)))  # without it values are unsigned
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", x, step, zero), step, zero)
