@@ -2,6 +2,8 @@
 # What people do with this project, one verb each:
 #   bash run.sh demo          set up, build the host bundle of the shipped demo model, answer about a picture
 #   bash run.sh test          set up, lint, run the tests
+#   bash run.sh test --fast   the same without the files of tests that take long: two minutes
+#   bash run.sh test --coverage   the whole, and which lines it ran
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
 #   bash run.sh types         mypy, on all folders
@@ -15,7 +17,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -62,15 +64,18 @@ check_types() {
 }
 
 run_tests() {
-    local marks="not slow and not emulated"
+    # A file of tests to a process, the longest first; a 1.7B build and an emulated CPU need all of the machine.
+    local marks="not slow and not emulated" processes=(-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
     case "${1:-}" in
-        --slow) marks="not emulated"; shift ;;
-        --emulated) marks=emulated; shift ;;
+        --fast) marks="not long and not slow and not emulated"; shift ;;
+        --coverage) processes+=(--cov --cov-report term:skip-covered); shift ;;
+        --slow) marks="not emulated"; processes=(); shift ;;
+        --emulated) marks=emulated; processes=(); shift ;;
     esac
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     check_types
-    .venv/bin/python -m pytest -m "$marks" "$@"
+    .venv/bin/python -m pytest -m "$marks" "${processes[@]}" "$@"
 }
 
 case "${1:-}" in

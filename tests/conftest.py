@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from tests.long_files import LONG_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -22,6 +27,16 @@ BENCHMARK = ROOT / "runtime" / "benchmark.py"
 needs_rtx = pytest.mark.skipif(
     sys.platform not in ("linux", "win32"), reason="TensorRT-RTX has wheels for Linux and Windows alone"
 )
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the files that take long and put them first, so that no worker is left with one at the end."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    for item in items:
+        if item.location[0] in places:
+            item.add_marker("long")
+    items.sort(key=lambda item: places.get(item.location[0], len(places)))
 
 
 def load_golden(name: str) -> SimpleNamespace:
@@ -59,6 +74,38 @@ def build_here(*options: str | Path, out: Path, precision: str = "fp32") -> Path
     return out
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of a test run to ask for it makes, for all files that only read it.
+
+    Args:
+        factory: pytest's; its workers (`pytest -n`) have folders below the run's own.
+        name: of the folder.
+        make: called with a path that is not there yet.
+    """
+    root = factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "once"
+    root.mkdir(exist_ok=True)
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = root / f"{name}.made"
+        if not made.exists():
+            shutil.rmtree(root / name, ignore_errors=True)  # of a process that was stopped
+            make(root / name)
+            made.touch()
+    return root / name
+
+
+@pytest.fixture(scope="session")
+def demo_fp32(tmp_path_factory) -> Path:
+    """The host's float32 bundle of the demo model, built by the command line. Do not write into it."""
+
+    def make(out: Path) -> None:
+        done = build("--model", DEMO, out=out)
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "demo-host", make)
+
+
 @pytest.fixture(params=GOLDEN_MODELS)
 def golden(request) -> SimpleNamespace:
     """Each golden model."""
@@ -68,10 +115,13 @@ def golden(request) -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> dict[str, Path]:
     """A host fp32 bundle of each golden model, built by the command line. Do not write into it: see `bundle_copy`."""
-    root = tmp_path_factory.mktemp("bundles")
-    for name in GOLDEN_MODELS:
-        done = build("--model", GOLDEN / name / "ckpt_safetensors", out=root / name)
-        assert done.returncode == 0, done.stderr
+
+    def make(root: Path) -> None:
+        for name in GOLDEN_MODELS:
+            done = build("--model", GOLDEN / name / "ckpt_safetensors", out=root / name)
+            assert done.returncode == 0, done.stderr
+
+    root = once(tmp_path_factory, "bundles", make)
     return {name: root / name for name in GOLDEN_MODELS}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.import_graph import FOLDERS, imports, module_name, sources
+from tests.long_files import LONG_FILES
 
 # What a folder may import of this project, besides itself. `mobilevlm` alone means all of its modules.
 DEVICE_MODULES = {"mobilevlm.atomic_file", "mobilevlm.json_files"}
@@ -123,6 +124,10 @@ def test_every_folder_with_code_is_in_the_wheel():
     assert with_code == set(settings["packages"])
     mapped = {f"mobilevlm.{folder}": folder for folder in FOLDERS[1:] if (ROOT / folder).is_dir()}
     assert settings["package-dir"] == {"mobilevlm": "mobilevlm"} | mapped
+
+
+def test_long_files_exist():
+    assert [name for name in LONG_FILES if not (ROOT / name).is_file()] == []
 
 
 FIX = "if not __package__:\n    sys.path[0] = ''"

@@ -179,10 +179,9 @@ def test_a_cache_that_is_copied_is_seen(tmp_path):
     assert found.attention == 0 and found.cache_copies >= 1
 
 
-def test_bundles_of_other_targets_have_no_graphs_for_it(tmp_path):
-    build_here("--model", DEMO, precision="fp32", out=tmp_path / "host")
+def test_bundles_of_other_targets_have_no_graphs_for_it(demo_fp32):
     with pytest.raises(BundleError, match="target host, which has no TensorRT graphs"):
-        list(command.judgements(Bundle.open(tmp_path / "host")))
+        list(command.judgements(Bundle.open(demo_fp32)))
 
 
 def test_a_build_can_ask_it_and_says_so_in_the_report(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from mobilevlm.eval.answers import WHOLE, read_answers
 from mobilevlm.eval.engine import BundleEngine, PyTorchEngine
 from mobilevlm.eval.tasks import TASKS
 from mobilevlm.train.demo.benchmarks.pope import write_pope
-from tests.conftest import DEMO, ROOT, build, run
+from tests.conftest import DEMO, ROOT, run
 
 RUN, COMPARE = ROOT / "eval" / "run.py", ROOT / "eval" / "compare.py"
 QUESTIONS = 12
@@ -33,11 +33,8 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bundle") / "demo-host"
-    done = build("--model", DEMO, out=out)
-    assert done.returncode == 0, done.stderr
-    return out
+def bundle(demo_fp32):
+    return demo_fp32
 
 
 @pytest.fixture(scope="module")

@@ -108,8 +108,8 @@ def test_question_in_a_prompt(text, question):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Answer("f00d", prompt("where?"), "x"), "TextVQA has no question 'where\\?' about picture f00d"),
-        (Answer("003a8ae2", prompt("who?"), "x"), "TextVQA has no question 'who\\?' about picture 003a8ae2"),
+        (Answer("f00d", prompt("where?"), "x"), "TextVQA has no question 'where\\?' about image f00d"),
+        (Answer("003a8ae2", prompt("who?"), "x"), "TextVQA has no question 'who\\?' about image 003a8ae2"),
         (Answer("f00d", "who?", "x"), "the answer to f00d has the prompt 'who\\?'"),
     ],
 )

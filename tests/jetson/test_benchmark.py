@@ -22,7 +22,7 @@ from mobilevlm.runtime.bench.rounds import Measured
 from mobilevlm.runtime.bench.stages import StageTimes
 from mobilevlm.runtime.bench.timed_bundle import TimedBundle
 from mobilevlm.runtime.bench.workers import Worker
-from tests.conftest import DEMO, ROOT, build, run
+from tests.conftest import ROOT, run
 from tests.jetson.trees import NANO_MONITOR, clock, out_of_the_box, write
 
 BENCHMARK, COMPARE = ROOT / "jetson" / "benchmark.py", ROOT / "jetson" / "compare.py"
@@ -32,12 +32,8 @@ NOTHING = Throttling((), (), None, None)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The demo model's host bundle, built by the command line."""
-    out = tmp_path_factory.mktemp("demo") / "demo-host"
-    done = build("--model", DEMO, out=out, precision="fp32")
-    assert done.returncode == 0, done.stderr
-    return out
+def demo(demo_fp32):
+    return demo_fp32
 
 
 @pytest.fixture(scope="module")

@@ -244,12 +244,11 @@ def test_the_command(demo, tmp_path):
     assert document["prediction"]["bundle"] == str(demo) and needs["run memory"]["remedy"]
 
 
-def test_refusals(demo_copy, tmp_path):
+def test_refusals(demo_copy, demo_fp32, tmp_path):
     root = in_order(tmp_path / "root")
-    host = build_here("--model", DEMO, out=tmp_path / "host")
     (demo_copy / weights_file("vision")).write_bytes(b"half")
     for directory, message in [
-        (host, "is for target host; --bundle predicts for what TensorRT runs (orin, orin-nx, orin-nano, cuda)"),
+        (demo_fp32, "is for target host; --bundle predicts for what TensorRT runs (orin, orin-nx, orin-nano, cuda)"),
         (demo_copy, "is damaged: vision.weights has 4 bytes instead of"),
         (tmp_path / "none", "there is no engine bundle at"),
     ]:

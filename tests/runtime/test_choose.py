@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,14 +37,6 @@ def built(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    """The same model in float32 on ONNX Runtime."""
-    done = build("--model", DEMO, "--precision", "fp32", out=tmp_path_factory.mktemp("host") / "demo")
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
-
-
 @pytest.fixture
 def folder(built, tmp_path):
     return shutil.copytree(built, tmp_path / "auto")
@@ -74,10 +65,10 @@ def test_the_board_keeps_one_and_says_why(folder):
         assert said.returncode == 0 and said.stdout == "The circle is red.\n"
 
 
-def test_what_is_compared_is_what_pytorch_says(built, host):
+def test_what_is_compared_is_what_pytorch_says(built, demo_fp32):
     """The float32 host bundle agrees with it nearly always; tokens it finds likeliest are mostly what is written."""
     check = load_file(built / CHECK_FILE)
-    shared = agreement(host, built / CHECK_FILE)
+    shared = agreement(demo_fp32, built / CHECK_FILE)
     assert shared > 0.99
     tokenizer, ends = Tokenizer(DEMO), np.cumsum(check["counts"])
     rows = json.loads(DEFAULT.read_text())[3::4]
@@ -88,13 +79,13 @@ def test_what_is_compared_is_what_pytorch_says(built, host):
         assert sum(word in said for word in written) > 0.7 * len(written), (said, written)
 
 
-def test_agreement_counts_tokens(built, host, tmp_path):
+def test_agreement_counts_tokens(built, demo_fp32, tmp_path):
     check = load_file(built / CHECK_FILE)
     check["tokens"][::4] += 1
     save_file(check, tmp_path / "check.safetensors")
     changed = len(check["tokens"][::4]) / len(check["tokens"])
-    whole = agreement(host, built / CHECK_FILE)
-    assert abs(agreement(host, tmp_path / "check.safetensors") - (whole - changed)) < 0.02
+    whole = agreement(demo_fp32, built / CHECK_FILE)
+    assert abs(agreement(demo_fp32, tmp_path / "check.safetensors") - (whole - changed)) < 0.02
 
 
 def test_what_there_is_no_room_for_is_not_asked(built, tmp_path):
@@ -165,7 +156,7 @@ def test_refusals(built, bundle, tmp_path):
         ([BUILD, "--model", DEMO, "--target", "host", "--precision", "auto"], "for targets on TensorRT"),
         ([CHOOSE, "--engine", bundle], "holds no candidates"),
         ([CHOOSE, "--engine", built, "--budget", "-1"], "--budget is -1"),
-        ([BUILD, "--engine", built, "--target", "orin"], f"python runtime/choose.py --engine {built}"),
+        ([BUILD, "--engine", built, "--target", "orin"], f"python runtime/choose.py --engine '{built}'"),
     ):
         done = run(*words)
         assert done.returncode == 2 and text in done.stderr, done.stderr

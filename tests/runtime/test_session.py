@@ -199,6 +199,7 @@ def test_fp16_bundles_too_large_for_memory_are_refused(bundle_copy, monkeypatch)
     path = bundle_copy / "bundle.json"
     manifest = json.loads(path.read_text())
     manifest |= {"precision": {"vision": "fp32", "decoder": "fp16"}}
+    manifest["forms"]["decoder"]["widened"] = True
     path.write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
     monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
     with pytest.raises(UserError, match="GB in memory.*--precision fp32"):

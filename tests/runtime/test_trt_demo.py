@@ -10,7 +10,7 @@ from PIL import Image
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.dialogue import Dialogue
-from tests.conftest import BUILD, CHAT, DEMO, GOLDEN, GOLDEN_MODELS, ROOT, build, run
+from tests.conftest import BUILD, CHAT, DEMO, GOLDEN, GOLDEN_MODELS, ROOT, run
 from tests.tensorrt_double.bundles import compile_here, machine
 
 PICTURE = Image.open(ROOT / "assets" / "shapes.png")
@@ -26,12 +26,9 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory, demo_fp32):
     """Bundles for Orin as *prepare* leaves them, by precision and pieces; the host's as `host`."""
     root, made = tmp_path_factory.mktemp("demo"), {}
-    done = build("--model", DEMO, out=root / "host")
-    assert done.returncode == 0, done.stderr
-    made["host"] = root / "host"
 
     def bundle(precision: str, pieces: int):
         key = (precision, pieces)
@@ -42,7 +39,7 @@ def prepared(tmp_path_factory):
             assert done.returncode == 0, done.stderr
         return made[key]
 
-    bundle.host = made["host"]
+    bundle.host = demo_fp32
     return bundle
 
 

@@ -13,7 +13,7 @@ from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.presets import PRESETS
 from mobilevlm.train.demo.judge import heldout, heldout_wide, is_right, predict
 from mobilevlm.train.demo.wordings.phrases import SHORT_ANSWER
-from tests.conftest import CHAT, DEMO, ROOT, build, run
+from tests.conftest import CHAT, DEMO, ROOT, run
 
 # What this model reaches on 100 questions a kind is 99, 98, 99, 87, 97 and 84 on usual scenes: less some points for
 # chance, because of these 60 one answer is 1.7 points. On wide ones it is 92, 85, 86, 70, 94, 73, 67 and 39.
@@ -130,12 +130,10 @@ def test_it_takes_other_peoples_pictures_and_words(model, suffix):
     assert len(wrong) <= 1, wrong  # of 14; none is reached
 
 
-def test_the_engine_answers_like_pytorch(model, tmp_path):
+def test_the_engine_answers_like_pytorch(model, demo_fp32):
     """A host bundle of it, by the command line, about the picture that `run.sh demo` shows."""
     picture = ROOT / "assets" / "shapes.png"
-    built = build("--model", DEMO, out=tmp_path / "demo")
-    assert built.returncode == 0, built.stderr
     for question, said in (("What color is the circle?", "red"), ("How many shapes are there?", "3")):
-        done = run(CHAT, "--engine", tmp_path / "demo", "--image", picture, "--prompt", question)
+        done = run(CHAT, "--engine", demo_fp32, "--image", picture, "--prompt", question)
         assert done.stdout.strip() == model.chat(question, picture, temperature=0)
         assert said in done.stdout
