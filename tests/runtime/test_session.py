@@ -191,7 +191,8 @@ def test_prefix_bookkeeping():
     assert len(cached) == 1 and cached.reusable([1, 2, 3, 4]) == 1
 
 
-def test_fp16_bundles_too_large_for_memory_are_refused(bundle_copy, monkeypatch):
+@pytest.mark.parametrize("noted", (True, False), ids=("form noted", "of an older version"))
+def test_fp16_bundles_too_large_for_memory_are_refused(noted, bundle_copy, monkeypatch):
     import json
 
     import mobilevlm.engines.machine as machine
@@ -199,7 +200,10 @@ def test_fp16_bundles_too_large_for_memory_are_refused(bundle_copy, monkeypatch)
     path = bundle_copy / "bundle.json"
     manifest = json.loads(path.read_text())
     manifest |= {"precision": {"vision": "fp32", "decoder": "fp16"}}
-    manifest["forms"]["decoder"]["widened"] = True
+    if noted:
+        manifest["forms"]["decoder"]["widened"] = True
+    else:
+        del manifest["forms"]
     path.write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
     monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
     with pytest.raises(UserError, match="GB in memory.*--precision fp32"):
