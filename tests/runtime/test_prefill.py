@@ -85,24 +85,28 @@ def test_the_layers_are_in_several_files(bundles):
 def test_many_rows_are_run_as_by_a_decoder_of_the_same_weights(runners, bundles, past):
     """Fresh prompts and later turns: the cache of the same weights in one graph, and the logits but for roundings.
 
-    Between the files a sum is rounded once more, and an activation beside a half may then fall to its other side.
+    Between the files a sum is rounded once more, and an activation beside a half may then fall to its other side. In a
+    single prompt of noise that is up to 0.6 of what other weights change, over twelve 0.15 to 0.18.
     """
-    beginning, prompt = rows(past, 0), rows(FEWEST_ROWS + 11, 1)
-    logits = {}
     same, other = (INT4, "int8") if computed(bundles) else ("int8", INT4)
-    for name, runner in runners.items():
-        if past:
-            runner.decode(beginning, 0)
-        logits[name] = runner.decode(prompt, past).copy()
-    for key, cache in runners[MIX]._buffers.items():
-        codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners[same]._buffers[key]))
-        assert codes.dtype == np.int8 and expected.dtype == np.float32
-        steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
-        assert (np.abs(codes * steps - expected) / steps).mean() < 1, (
-            key
-        )  # 0.25 where codes are the nearest, 10 of others
-    off, usual = (np.abs(logits[name] - logits[same]).mean() for name in (MIX, other))
-    assert off < 0.5 * usual  # an int8 cache, whose steps are made for embeddings, beside a float32 one
+    off, usual = [], []
+    for seed in range(12):
+        beginning, prompt = rows(past, 100 + seed), rows(FEWEST_ROWS + 11, seed)
+        logits = {}
+        for name, runner in runners.items():
+            if past:
+                runner.decode(beginning, 0)
+            logits[name] = runner.decode(prompt, past).copy()
+        for key, cache in runners[MIX]._buffers.items():
+            codes, expected = (one[0, :, : past + len(prompt)] for one in (cache, runners[same]._buffers[key]))
+            assert codes.dtype == np.int8 and expected.dtype == np.float32
+            steps = (codes * expected).sum(1, keepdims=True) / (codes.astype(np.float32) ** 2).sum(1, keepdims=True)
+            assert (np.abs(codes * steps - expected) / steps).mean() < 1, (
+                key
+            )  # 0.25 where codes are the nearest, 10 of others
+        off.append(np.abs(logits[MIX] - logits[same]).mean())
+        usual.append(np.abs(logits[other] - logits[same]).mean())
+    assert np.mean(off) < 0.3 * np.mean(usual)  # an int8 cache, whose steps are made for embeddings, beside a float32
 
 
 @pytest.mark.parametrize("past", [0, FEWEST_ROWS + 6])
