@@ -9,6 +9,7 @@ import numpy as np
 
 from mobilevlm.text.prompt import Conversation, template
 
+from .answer_options import answer_options
 from .generate import Reply
 from .sampling import Sampling
 from .session import Session
@@ -55,4 +56,4 @@ class Dialogue:
             conversation.answer(text)
             self._conversation, self._images = conversation, images
 
-        return self._session.reply(conversation, images, sampling, max_new_tokens, start, joined)
+        return self._session.reply(conversation, images, answer_options(sampling, max_new_tokens), start, joined)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 
+import numpy as np
+
 from mobilevlm.engines.machine import peak_rss_bytes
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import StopRule
 from mobilevlm.text.tokenizer import Tokenizer
 
+from .answer_options import AnswerOptions
 from .decoder import Decoder, Prompt
+from .logprobs import TokenLogprob, token_logprob
 from .sampling import Sampler
 from .statistics import Statistics
 from .text_stream import TextStream
@@ -39,26 +43,34 @@ class Clock:
         self.prefill_ms, self.reused = 0.0, 0
 
 
-def generate(decoder: Decoder, prompt: Prompt, sampler: Sampler, max_new_tokens: int, clock: Clock) -> Iterator[int]:
+def generate(
+    decoder: Decoder, prompt: Prompt, options: AnswerOptions, clock: Clock, logprobs: list[TokenLogprob]
+) -> Iterator[int]:
     """Yields token ids, one after the other; the caller decides when the answer is complete, and leaves.
 
     Args:
         decoder: runs prompt and tokens.
         prompt: what is answered.
-        sampler: chooses each token.
-        max_new_tokens: most tokens to yield; fewer when the kv cache is full.
+        options: how tokens are chosen, and how many at most; fewer when the kv cache is full.
         clock: gets the times of prefill and tokens.
+        logprobs: gets each token's log-probability, before it is yielded, where the options ask for them.
 
     Raises:
         UserError: another answer was begun in the meantime.
     """
-    limit = min(max_new_tokens, room(decoder, prompt))
+    sampler, constraint, limit = Sampler(options.sampling), options.constraint, most_tokens(decoder, prompt, options)
     previous = list(prompt.input_ids)
     begin = time.perf_counter()
     logits, clock.reused = decoder.run_prompt(prompt)
     clock.prefill_ms = (time.perf_counter() - begin) * 1e3
     for count in range(1, limit + 1):
+        if constraint is not None:
+            logits = constraint.restrict(np.asarray(logits))
         token = sampler.sample(logits, previous)
+        if constraint is not None:
+            constraint.accept(token)
+        if options.top_logprobs is not None:
+            logprobs.append(token_logprob(np.asarray(logits), token, options.top_logprobs))
         clock.last = time.perf_counter()
         if count == 1:
             clock.first = clock.last
@@ -66,6 +78,17 @@ def generate(decoder: Decoder, prompt: Prompt, sampler: Sampler, max_new_tokens:
         if count < limit:
             previous.append(token)
             logits = decoder.run_token(prompt, token)
+
+
+def most_tokens(decoder: Decoder, prompt: Prompt, options: AnswerOptions) -> int:
+    """Returns how many tokens an answer can have: what is allowed, or what fits into the kv cache.
+
+    Args:
+        decoder: whose kv cache it is.
+        prompt: what is answered.
+        options: of the answer.
+    """
+    return min(options.max_new_tokens, room(decoder, prompt))
 
 
 def room(decoder: Decoder, prompt: Prompt) -> int:
@@ -86,14 +109,14 @@ class Reply:
         tokenizer: turns tokens into text.
         prompt: what is answered.
         rule: says when the answer is complete.
-        sampler: chooses each token.
-        max_new_tokens: upper bound on the answer's length.
+        options: how its tokens are chosen.
         start: `time.perf_counter` when the question was asked, for TTFT.
         on_end: called with the answer's text when it has ended.
 
     Attributes:
         text: the answer so far; exactly the joined pieces.
         tokens: ids generated so far, a final EOS included.
+        logprobs: of those tokens, where the options ask for them.
         finish: why it ended: `stop`, `length` (max_new_tokens), `context` (kv cache full), or `interrupted`.
         statistics: figures, once it has ended.
     """
@@ -104,16 +127,16 @@ class Reply:
         tokenizer: Tokenizer,
         prompt: Prompt,
         rule: StopRule,
-        sampler: Sampler,
-        max_new_tokens: int,
+        options: AnswerOptions,
         start: float,
         on_end: Callable[[str], object],
     ):
         self.text, self.finish = "", "interrupted"
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
         self.statistics: Statistics | None = None
         self._decoder, self._tokenizer, self._prompt, self._rule = decoder, tokenizer, prompt, rule
-        self._sampler, self._max_new_tokens, self._on_end = sampler, max_new_tokens, on_end
+        self._options, self._on_end = options, on_end
         self._clock = Clock(start)
         self._begun = False
 
@@ -126,13 +149,15 @@ class Reply:
         if self._begun:
             raise UserError("this reply was generated already: its text is in .text")
         self._begun = True
-        stream = TextStream(self._tokenizer.decode, [self._rule.keyword])
+        options, constraint = self._options, self._options.constraint
+        stream = TextStream(self._tokenizer.decode, [self._rule.keyword, *options.stop])
         try:
-            for token in generate(self._decoder, self._prompt, self._sampler, self._max_new_tokens, self._clock):
+            for token in generate(self._decoder, self._prompt, options, self._clock, self.logprobs):
                 self.tokens.append(token)
                 piece = stream.push(token)
                 # The rule looks at as many tokens as the keyword has; the stream also knows one spelt with more.
                 ended = self._rule.stops(self.tokens) or stream.stopped
+                ended = ended or (constraint is not None and constraint.is_complete)
                 if ended:
                     piece += stream.flush()
                 if piece:
@@ -142,7 +167,7 @@ class Reply:
                     self.finish = "stop"
                     break
             else:
-                fits = self._max_new_tokens <= room(self._decoder, self._prompt)
+                fits = options.max_new_tokens <= room(self._decoder, self._prompt)
                 self.finish = "length" if fits else "context"
             rest = stream.flush()
             if rest:

@@ -20,9 +20,10 @@ from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
+from .answer_options import AnswerOptions, answer_options
 from .decoder import Prompt, open_decoder
 from .generate import Reply
-from .sampling import Sampler, Sampling
+from .sampling import Sampling
 from .self_check import require, run_sample
 from .verdicts import is_known_right, key_of, remember_right
 
@@ -106,7 +107,7 @@ class Session:
         conversation = Conversation(template(conv_mode))
         images = self.read_images(image)
         conversation.ask(prompt, len(images))
-        return self.reply(conversation, images, sampling, max_new_tokens, start)
+        return self.reply(conversation, images, answer_options(sampling, max_new_tokens), start)
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""
@@ -126,8 +127,7 @@ class Session:
         self,
         conversation: Conversation,
         images: Sequence[np.ndarray],
-        sampling: Sampling | None,
-        max_new_tokens: int,
+        options: AnswerOptions,
         start: float,
         on_end: Callable[[str], object] = lambda text: None,
     ) -> Reply:
@@ -136,19 +136,16 @@ class Session:
         Args:
             conversation: ends in a question.
             images: all it shows, oldest first, as `read_image` returns them.
-            sampling: greedy when None.
-            max_new_tokens: upper bound on the answer's length.
+            options: how the answer is generated.
             start: `time.perf_counter` when the question was asked, for TTFT.
             on_end: called with the answer's text when it has ended.
 
         Raises:
-            UserError: the session is closed, the prompt is longer than the context, or no token is allowed.
+            UserError: the session is closed, the prompt is longer than the context.
         """
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is {max_new_tokens}; at least one token has to be allowed")
         prompt = self._prompt(conversation, images)
-        rule, sampler = StopRule(self.tokenizer, conversation.template), Sampler(sampling or Sampling())
-        return Reply(self.decoder, self.tokenizer, prompt, rule, sampler, max_new_tokens, start, on_end)
+        rule = StopRule(self.tokenizer, conversation.template)
+        return Reply(self.decoder, self.tokenizer, prompt, rule, options, start, on_end)
 
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""

@@ -124,7 +124,7 @@ def _by_rounds(
     limit: int | None,
 ) -> Masked:
     """Masks v1, llama_2 and mpt: the prompt is cut into rounds, each round into instruction and answer."""
-    prompt = Conversation(template, [Message(text) for _, text in turns]).prompt()
+    prompt = Conversation(template, [Message((text,)) for _, text in turns]).prompt()
     ids = encode(prompt)[:limit]
     labels = list(ids)
     is_mpt = template.version == "mpt"

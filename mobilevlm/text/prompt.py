@@ -40,15 +40,14 @@ SENTENCE_TOKENS = ("<s>", "</s>")
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: its text, and the number of images before it."""
+    """One turn of a conversation: texts, and `IMAGE` for each image, in their order."""
 
-    text: str
-    num_images: int = 0
+    content: tuple[Segment, ...]
 
     def segments(self, start_end: bool) -> list[Segment]:
-        """Segments of the turn: each image on a line of its own, then the text; none for an empty message."""
-        image: list[Segment] = [IM_START, IMAGE, IM_END] if start_end else [IMAGE]
-        return [*image, "\n"] * self.num_images + ([self.text] if self.text else [])
+        """Segments of the turn: a line break after each image, as in the original; none for an empty message."""
+        image: list[Segment] = [IM_START, IMAGE, IM_END, "\n"] if start_end else [IMAGE, "\n"]
+        return [segment for part in self.content if part for segment in (image if part == IMAGE else [part])]
 
 
 @dataclass
@@ -73,11 +72,23 @@ class Conversation:
         Raises:
             UserError: the previous question has no answer yet, or the text came from bytes that are not UTF-8.
         """
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        self.ask_content([IMAGE] * num_images + [text])
+
+    def ask_content(self, content: Sequence[Segment]) -> None:
+        """Add a question in which text and images alternate; `ask` puts all images first, as in training.
+
+        Args:
+            content: texts, taken literally, and `IMAGE` for each image.
+
+        Raises:
+            UserError: as of `ask`.
+        """
+        texts = (part for part in content if isinstance(part, str))
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
             raise UserError("the question is not UTF-8 text: check the encoding of the terminal or script")
         if len(self.messages) % 2:
             raise UserError("the last question has no answer yet: call answer() before the next ask()")
-        self.messages.append(Message(text, num_images))
+        self.messages.append(Message(tuple(content)))
 
     def answer(self, text: str) -> None:
         """Add the answer to the last question.
@@ -87,7 +98,7 @@ class Conversation:
         """
         if len(self.messages) % 2 == 0:
             raise UserError("there is no open question: call ask() before answer()")
-        self.messages.append(Message(text))
+        self.messages.append(Message((text,)))
 
     def segments(self, start_end: bool = False) -> list[Segment]:
         """Segments of the prompt. After a question it ends where the answer has to begin.
