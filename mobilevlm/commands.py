@@ -30,6 +30,7 @@ CONSOLE_SCRIPTS = {
     "runtime/benchmark.py": "mobilevlm-benchmark",
     "runtime/chat.py": "mobilevlm-chat",
     "runtime/choose.py": "mobilevlm-choose",
+    "runtime/serve.py": "mobilevlm-serve",
     "runtime/smoke.py": "mobilevlm-smoke",
     "runtime/verify.py": "mobilevlm-verify",
     "train/finetune.py": "mobilevlm-finetune",

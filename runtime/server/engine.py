@@ -1,0 +1,162 @@
+"""An engine process as the server sees it: started, asked, cancelled, and started again after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from mobilevlm.errors import UserError
+
+from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, Opened
+from .engine_process import serve_engine
+
+ENDS = (Finished, Failed, Chosen)
+SECONDS_TO_LEAVE = 5.0  # for a process that was told to end
+
+
+class EngineCrashed(Exception):
+    """The engine's process ended during an answer, or before the waiting ones."""
+
+
+@dataclass
+class _Running:
+    """A started process with its end of the pipe, and what comes out of it."""
+
+    process: BaseProcess
+    connection: Connection
+    events: asyncio.Queue[tuple[int, Opened | Event | None]] = field(default_factory=asyncio.Queue)
+    sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, message: tuple[int, AnswerRequest] | Cancel) -> None:
+        """Sends a message, from any thread.
+
+        Raises:
+            OSError: the process has ended.
+        """
+        with self.sending:
+            self.connection.send(message)
+
+
+class Engine:
+    """One bundle in a process of its own. Answers one request at a time: see `turns.Turns`.
+
+    Args:
+        name: under which it is served.
+        directory: of the bundle.
+        on_cpu: see `Session`.
+        check: see `Session`.
+
+    Attributes:
+        opened: what the process said about the bundle; None before `start`.
+        restarts: how often the process was started again.
+    """
+
+    def __init__(self, name: str, directory: str, on_cpu: bool = False, check: bool = True):
+        self.name, self.directory, self._on_cpu, self._check = name, directory, on_cpu, check
+        self.opened: Opened | None = None
+        self.restarts = -1
+        self._running: _Running | None = None
+        self._number = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._running is not None and self._running.process.is_alive()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None while there is no process."""
+        return self._running.process.pid if self._running else None
+
+    async def start(self) -> None:
+        """Starts the process and waits until the bundle is open.
+
+        Raises:
+            UserError: the bundle cannot be opened.
+        """
+        self.stop()
+        context = multiprocessing.get_context("spawn")  # a fork would share locks of the server's threads
+        ours, theirs = context.Pipe()
+        words = (theirs, self.directory, self._on_cpu, self._check)
+        process = context.Process(target=serve_engine, args=words, name=f"engine {self.name}", daemon=True)
+        process.start()
+        theirs.close()
+        running = _Running(process, ours)
+        self._running = running
+        threading.Thread(target=_read, args=(running, asyncio.get_running_loop()), daemon=True).start()
+        _, first = await running.events.get()
+        if not isinstance(first, Opened):
+            self.stop()
+            raise UserError(first.message if isinstance(first, Failed) else _ended(self.directory, process))
+        self.opened, self.restarts = first, self.restarts + 1
+
+    def stop(self) -> None:
+        """Ends the process; an answer in progress is lost."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        running.connection.close()
+        running.process.join(0.2)  # notices the closed pipe between two tokens
+        if running.process.is_alive():
+            running.process.terminate()
+            running.process.join(SECONDS_TO_LEAVE)
+        if running.process.is_alive():
+            running.process.kill()
+            running.process.join()
+
+    async def answer(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
+        """Yields what becomes of a request: pieces, then its end. Leaving early cancels it at the next token.
+
+        Raises:
+            EngineCrashed: the process ended; the next request starts a new one.
+            UserError: it could not be started again.
+        """
+        if not self.is_alive:
+            await self.start()
+        running = self._running
+        assert running is not None
+        self._number += 1
+        number, ended = self._number, False
+        try:
+            await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer still ends
+            while not ended:
+                of, event = await running.events.get()
+                if event is None or isinstance(event, Opened):
+                    raise EngineCrashed(self._crashed())
+                if of == number:  # not of a request that was left
+                    ended = isinstance(event, ENDS)
+                    yield event
+        except OSError:
+            raise EngineCrashed(self._crashed()) from None
+        finally:
+            if not ended:
+                with suppress(OSError):
+                    running.send(Cancel())
+
+    def _crashed(self) -> str:
+        self.stop()
+        return f"the engine of {self.name} crashed during an answer; ask again, and it is started again"
+
+
+def _read(running: _Running, loop: asyncio.AbstractEventLoop) -> None:
+    """Hands on what comes out of a process, in a thread: pipes have no asyncio reader on every system."""
+
+    def put(number: int, event: Opened | Event | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the server has ended
+            loop.call_soon_threadsafe(running.events.put_nowait, (number, event))
+
+    try:
+        while True:
+            put(*running.connection.recv())
+    except (EOFError, OSError):
+        put(0, None)
+
+
+def _ended(directory: str, process: BaseProcess) -> str:
+    return f"{directory} could not be opened: its process ended with status {process.exitcode} before it was open"

@@ -1,0 +1,141 @@
+"""The engine process: opens a bundle, then answers one request after the other, as the server's process asks.
+
+A crash of a backend's library ends this process alone, and a hostile image is decoded here. Its end is noticed by the
+pipe: when the server's process dies, reading fails and this one leaves, and the other way round.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from mobilevlm.errors import UserError
+from mobilevlm.image import load_image
+from mobilevlm.text.prompt import Conversation, template
+
+from ..answer_options import AnswerOptions
+from ..generate import Reply
+from ..session import Session
+from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, NamedLogprob, Opened, Piece
+
+
+def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool) -> None:
+    """Entry point of the process; ends when the other end of the pipe is closed.
+
+    Args:
+        connection: carries `AnswerRequest` and `Cancel` in, `Opened` and events out.
+        engine: directory of the bundle.
+        on_cpu: see `Session`.
+        check: see `Session`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the server ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        session = Session(engine, on_cpu=on_cpu, check=check)
+    except UserError as error:
+        connection.send((0, Failed(str(error))))
+        return
+    with session:
+        connection.send((0, _opened(session)))
+        with suppress(EOFError, BrokenPipeError):  # the server has ended
+            while True:
+                message = connection.recv()
+                if not isinstance(message, Cancel):  # of an answer that has ended already
+                    number, request = message
+                    _answer(session, request, _Pipe(connection, number))
+
+
+class _Pipe:
+    """Pipe to the server, for the events of one request."""
+
+    def __init__(self, connection: Connection, number: int):
+        self._connection, self._number = connection, number
+
+    def send(self, event: Event) -> None:
+        """Sends an event with the request's number."""
+        self._connection.send((self._number, event))
+
+    def is_cancelled(self) -> bool:
+        """Returns whether the server has left the request; `EOFError` when it has ended."""
+        return self._connection.poll() and isinstance(self._connection.recv(), Cancel)
+
+
+def _opened(session: Session) -> Opened:
+    manifest = session.bundle.manifest
+    return Opened(
+        max_context=session.max_context,
+        has_vision=session.bundle.has_vision,
+        num_image_tokens=manifest.num_image_tokens if session.bundle.has_vision else 0,
+        fingerprint=manifest.seal,
+        precision=dict(manifest.precision),
+        target=manifest.target,
+    )
+
+
+def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
+    try:
+        if request.choices:
+            pipe.send(_choose(session, request))
+        else:
+            _stream(session, request, pipe)
+    except UserError as error:
+        pipe.send(Failed(str(error), "messages"))
+    except (EOFError, BrokenPipeError):
+        raise
+    except Exception as error:  # the engine's: said as it is, and the next request may do better
+        pipe.send(Failed(f"{type(error).__name__}: {error}", is_fault_of_request=False))
+
+
+def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
+    reply, named = _reply(session, request), 0
+    pieces = iter(reply)
+    for text in pieces:
+        logprobs = _named(session, reply, named)
+        named += len(logprobs)
+        pipe.send(Piece(text, len(reply.tokens), logprobs))
+        if pipe.is_cancelled():
+            pieces.close()
+            break
+    assert reply.statistics is not None
+    pipe.send(Finished(reply.finish, reply.statistics, _named(session, reply, named)))
+
+
+def _reply(session: Session, request: AnswerRequest) -> Reply:
+    begin = time.perf_counter()
+    constraint = None if request.schema is None else session.json_constraint(request.schema)
+    options = AnswerOptions(request.sampling, request.max_new_tokens, request.stop, request.top_logprobs, constraint)
+    return session.reply(_conversation(request), _images(session, request), options, begin)
+
+
+def _choose(session: Session, request: AnswerRequest) -> Chosen:
+    choice = session.choose_in(_conversation(request), _images(session, request), request.choices)
+    return Chosen(choice.choices, choice.probabilities, choice.answer)
+
+
+def _images(session: Session, request: AnswerRequest) -> list[np.ndarray]:
+    return session.read_images([load_image(image) for image in request.images])
+
+
+def _conversation(request: AnswerRequest) -> Conversation:
+    layout = template(request.conv_mode)
+    if request.system:
+        layout = replace(layout, system=f"{layout.system} {request.system}".strip())
+    conversation = Conversation(layout)
+    for turn in request.turns:
+        if turn.is_answer:
+            conversation.answer("".join(part for part in turn.content if isinstance(part, str)))
+        else:
+            conversation.ask_content(turn.content)
+    return conversation
+
+
+def _named(session: Session, reply: Reply, since: int) -> list[NamedLogprob]:
+    def text(token: int) -> bytes:
+        return session.tokenizer.token_bytes(token)
+
+    return [NamedLogprob(one, text(one.token), [text(token) for token, _ in one.top]) for one in reply.logprobs[since:]]
