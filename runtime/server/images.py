@@ -66,6 +66,8 @@ def _check(content: bytes, param: str, max_pixels: int) -> None:
             warnings.simplefilter("ignore")
             with Image.open(BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
+    except Image.DecompressionBombError:
+        raise ApiError(400, f"the image has too many pixels, at most {max_pixels:,} are taken", param) from None
     except Exception:  # Pillow's readers raise many kinds on damaged files
         raise ApiError(400, f"the image cannot be read: it has to be {', '.join(FORMATS)}", param) from None
     if width * height > max_pixels:

@@ -1,0 +1,81 @@
+"""A real server, started by the command line, and how tests ask it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+PICTURE = ROOT / "assets" / "shapes.png"
+SERVE = ROOT / "runtime" / "serve.py"
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen, url: str):
+        self.process, self.url = process, url
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    def chat(self, question: str | list, **more: Any) -> httpx.Response:
+        messages = question if isinstance(question, list) else [{"role": "user", "content": question}]
+        return self.http.post("/v1/chat/completions", json={"messages": messages} | more)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        self.http.close()
+        self.process.send_signal(how)
+        status = self.process.wait(30)
+        self.process.stderr.close()
+        return status
+
+
+@contextmanager
+def serving(*options: str | Path, **environment: str) -> Iterator[Server]:
+    """A server at a free port, until the block ends."""
+    words = [sys.executable, SERVE, "--port", "0", *options]
+    process = subprocess.Popen(
+        [str(word) for word in words], stderr=subprocess.PIPE, text=True, env=os.environ | environment, cwd=ROOT
+    )
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"serving (https?://\S+)", line):
+            break
+    else:
+        process.wait(30)
+        process.stderr.close()
+        raise AssertionError("".join(lines))
+    server = Server(process, found[1])
+    try:
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(demo_fp32) -> Iterator[Server]:
+    with serving("--engine", f"demo={demo_fp32}") as started:
+        yield started
+
+
+def data_url(path: Path = PICTURE, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def shown(question: str, *urls: str) -> list[dict[str, Any]]:
+    """Messages that show images behind the text, as most clients do."""
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls or (data_url(),)]
+    return [{"role": "user", "content": [{"type": "text", "text": question}, *images]}]
