@@ -56,21 +56,20 @@ def _get(url: str, max_bytes: int, end: float, param: str) -> tuple[int, str | N
     address = public_address(parts.hostname, PORTS[parts.scheme], param)
     connection = http.client.HTTPConnection(parts.hostname, PORTS[parts.scheme])
     # What was checked is what is connected to: no second look-up of the name.
-    plain = socket.create_connection((address, PORTS[parts.scheme]), timeout=_left(end))
+    sock = socket.create_connection((address, PORTS[parts.scheme]), timeout=_left(end))
     try:
-        secure = parts.scheme == "https"
-        connection.sock = (
-            ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname) if secure else plain
-        )
+        if parts.scheme == "https":
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parts.hostname)
+        connection.sock = sock
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"Accept": "image/*", "Connection": "close"})
-        response = connection.getresponse()
-        if 300 <= response.status < 400 and (location := response.getheader("Location")):
-            return response.status, location, b""
-        return response.status, None, _body(response, connection.sock, max_bytes, end, param)
+        with connection.getresponse() as response:
+            if 300 <= response.status < 400 and (location := response.getheader("Location")):
+                return response.status, location, b""
+            return response.status, None, _body(response, sock, max_bytes, end, param)
     finally:
         connection.close()
-        plain.close()
+        sock.close()
 
 
 def _body(response: http.client.HTTPResponse, sock: socket.socket, max_bytes: int, end: float, param: str) -> bytes:

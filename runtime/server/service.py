@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from mobilevlm.errors import UserError
 
@@ -83,26 +84,27 @@ class Service:
         try:
             async with self.turns.turn(client):
                 self.metrics.waited(engine.name, time.monotonic() - begin)
-                events = engine.answer(request)
                 try:
-                    async for event in events:
-                        if isinstance(event, Failed):
-                            raise _refused(event)
-                        if isinstance(event, Finished):
-                            self.metrics.answered(engine.name, event.statistics)
-                        yield event
-                finally:
-                    await events.aclose()  # now, not when the garbage collector comes: the turn goes on
+                    async with aclosing(engine.answer(request)) as events:  # closed now, before the turn goes on
+                        async for event in events:
+                            yield self._counted(engine, event)
+                except EngineCrashed as error:
+                    crashed = ApiError(503, str(error), code="engine_crashed", retry_after=RETRY_SECONDS)
+                    self.turns.refuse_all(crashed)
+                    raise crashed from None
         except QueueFull:
             raise ApiError(
                 429, "the queue is full: try again later", code="queue_full", retry_after=RETRY_SECONDS
             ) from None
-        except EngineCrashed as error:
-            crashed = ApiError(503, str(error), code="engine_crashed", retry_after=RETRY_SECONDS)
-            self.turns.refuse_all(crashed)
-            raise crashed from None
         except UserError as error:  # it could not be started again
             raise ApiError(503, str(error), code="engine_unavailable", retry_after=RETRY_SECONDS) from None
+
+    def _counted(self, engine: Engine, event: Event) -> Event:
+        if isinstance(event, Failed):
+            raise _refused(event)
+        if isinstance(event, Finished):
+            self.metrics.answered(engine.name, event.statistics)
+        return event
 
 
 def _refused(event: Failed) -> ApiError:

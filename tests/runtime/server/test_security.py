@@ -18,7 +18,7 @@ from PIL import Image
 from mobilevlm.runtime.server import remote_images
 from mobilevlm.runtime.server.errors import ApiError
 from mobilevlm.runtime.server.remote_images import fetch, is_public
-from tests.runtime.server.conftest import data_url, serving, shown
+from tests.runtime.server.conftest import serving, shown
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +186,21 @@ def answers(handler):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    LOCAL.append(server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+LOCAL: list[http.server.ThreadingHTTPServer] = []
+
+
+@pytest.fixture(autouse=True)
+def local_servers_end():
+    yield
+    while LOCAL:
+        server = LOCAL.pop()
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -212,7 +225,6 @@ class Resolver:
 
     def __init__(self, patch, port: int, addresses: list[list[str]]):
         self.asked, self.connected = 0, []
-        real = socket.create_connection
 
         def getaddrinfo(host, port, *_, **__):
             self.asked += 1
@@ -221,7 +233,10 @@ class Resolver:
 
         def create_connection(address, timeout):
             self.connected.append(address[0])
-            return real(("127.0.0.1", port), timeout)
+            sock = socket.socket()  # `socket.create_connection` would look the address up
+            sock.settimeout(timeout)
+            sock.connect(("127.0.0.1", port))
+            return sock
 
         patch.setattr(remote_images.socket, "getaddrinfo", getaddrinfo)
         patch.setattr(remote_images.socket, "create_connection", create_connection)
@@ -236,7 +251,6 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(monkeypatc
     with pytest.raises(ApiError, match="public"):  # its second answer, in a second request
         fetch("http://rebind.example/cat.png", 1000, "p")
     assert len(resolver.connected) == 1
-    local.shutdown()
 
 
 def test_a_name_with_one_private_address_is_refused(monkeypatch):
@@ -261,7 +275,6 @@ def test_redirects_are_checked_anew(monkeypatch):
     with pytest.raises(ApiError, match="public"):
         fetch("http://one.example/inside", 1000, "p")
     assert resolver.connected == public * 3
-    local.shutdown()
 
 
 def test_fetched_bodies_end(monkeypatch):
@@ -274,7 +287,6 @@ def test_fetched_bodies_end(monkeypatch):
     monkeypatch.setattr(remote_images, "SECONDS", 0.0)
     with pytest.raises(ApiError, match="could not be fetched"):
         fetch("http://one.example/large", 1000, "p")
-    local.shutdown()
 
 
 def test_public_addresses():
@@ -296,7 +308,7 @@ def test_public_addresses():
 def mutated(draws: random.Random) -> bytes:
     """A chat request that was damaged: values of other types, keys gone, bytes flipped."""
     words = {
-        "model": "demo", "messages": shown("Hi", data_url()) if draws.random() < 0.2 else [{"role": "user", "content": "Hi"}],
+        "model": "demo", "messages": shown("Hi") if draws.random() < 0.2 else [{"role": "user", "content": "Hi"}],
         "max_tokens": 1, "temperature": 0.5, "stop": ["x"], "stream": draws.random() < 0.3, "logprobs": False,
         "response_format": {"type": "text"}, "seed": 1, "tools": [], "top_p": 0.5, "stream_options": {},
     }  # fmt: skip
