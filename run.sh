@@ -6,6 +6,7 @@
 #   bash run.sh test --coverage   the whole, and which lines it ran
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
+#   bash run.sh test --clients   other projects' clients against the server: installs them (600 MB), Node is needed for two
 #   bash run.sh types         mypy, on all folders
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
@@ -17,7 +18,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -78,11 +79,24 @@ run_tests() {
     .venv/bin/python -m pytest -m "$marks" "${processes[@]}" "$@"
 }
 
+# In an environment of their own: they bring much that the project does not want.
+run_clients() {
+    local folder=artifacts/clients python=artifacts/clients/.venv/bin/python
+    mkdir -p "$folder"
+    [ -x "$python" ] || "$(find_python)" -m venv "$folder/.venv"
+    "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[clients]' pytest
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps live-vlm-webui ai-api-scanner
+    if command -v npm >/dev/null; then
+        npm install --silent --no-audit --no-fund --prefix "$folder" ai @ai-sdk/openai-compatible @continuedev/openai-adapters
+    fi
+    "$python" -m pytest tests/runtime/server/test_clients.py "$@"
+}
+
 case "${1:-}" in
     types) set_up; check_types ;;
     # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
     demo) set_up; demo ;;
-    test) shift; set_up; run_tests "$@" ;;
+    test) shift; set_up; if [ "${1:-}" = --clients ]; then shift; run_clients "$@"; else run_tests "$@"; fi ;;
     mobilevlm1.7b | mobilevlm3b | mobilevlm_v2_1.7b | mobilevlm_v2_3b) train "$@" ;;
     *) usage; exit 2 ;;
 esac

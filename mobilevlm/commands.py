@@ -31,6 +31,7 @@ CONSOLE_SCRIPTS = {
     "runtime/chat.py": "mobilevlm-chat",
     "runtime/choose.py": "mobilevlm-choose",
     "runtime/serve.py": "mobilevlm-serve",
+    "runtime/serve_benchmark.py": "mobilevlm-serve-benchmark",
     "runtime/smoke.py": "mobilevlm-smoke",
     "runtime/verify.py": "mobilevlm-verify",
     "train/finetune.py": "mobilevlm-finetune",

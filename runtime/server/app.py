@@ -18,7 +18,7 @@ import mobilevlm
 from . import chat_route, neighbours
 from .access import Access
 from .answer_request import Chosen
-from .errors import ApiError
+from .errors import ERRORS, ApiError
 from .guard import Guard
 from .limits import BodyLimit
 from .openai_types import ChatRequest, ChooseRequest
@@ -76,22 +76,27 @@ def make_app(service: Service, options: ServerOptions) -> FastAPI:
 
 
 def _add_chat(app: FastAPI, service: Service, options: ServerOptions, asks: Any) -> None:
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=ERRORS | {200: _kinds("application/json", "text/event-stream")})
     @app.post("/chat/completions", include_in_schema=False)  # of clients whose base URL lacks /v1
     async def chat(body: ChatRequest, http: Request, client: str = asks) -> Response:
         """Answers a conversation, whole or as a stream."""
         return await chat_route.respond(body, http, service, options, client)
 
-    @app.post("/v1/choose")
+    @app.post("/v1/choose", responses=ERRORS)
     async def choose(body: ChooseRequest, http: Request, client: str = asks) -> Response:
         """Answers a closed question: a probability for each choice."""
         chosen, engine = await chat_route.choose(body, http, service, options, client)
         return json_response({"object": "choice", "model": engine.name} | chosen_fields(chosen))
 
-    @app.post("/api/chat")
+    @app.post("/api/chat", responses=ERRORS | {200: _kinds("application/json", "application/x-ndjson")})
     async def ollama(body: neighbours.OllamaRequest, http: Request, client: str = asks) -> Response:
         """Answers in Ollama's form."""
         return await chat_route.respond_ollama(neighbours.chat_request_of(body), http, service, options, client)
+
+
+def _kinds(*kinds: str) -> dict[str, Any]:
+    """Describes the media types of a response."""
+    return {"description": "The answer", "content": {kind: {} for kind in kinds}}
 
 
 def chosen_fields(chosen: Chosen) -> dict[str, Any]:
@@ -106,13 +111,13 @@ def chosen_fields(chosen: Chosen) -> dict[str, Any]:
 def _add_facts(app: FastAPI, service: Service, asks: Any) -> None:
     engines = service.engines
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", responses=ERRORS)
     @app.get("/models", include_in_schema=False)
     async def models(_: str = asks) -> Response:
         """Lists the served bundles."""
         return json_response({"object": "list", "data": [neighbours.model_of(engine) for engine in engines.values()]})
 
-    @app.get("/health")
+    @app.get("/health", responses=ERRORS)
     async def health() -> Response:
         """Says whether the engines run."""
         states = {
@@ -120,17 +125,17 @@ def _add_facts(app: FastAPI, service: Service, asks: Any) -> None:
         }
         return json_response({"status": "ok", "engines": states})
 
-    @app.get("/metrics")
+    @app.get("/metrics", responses=ERRORS | {200: _kinds("text/plain")})
     async def metrics(_: str = asks) -> Response:
         """Gives Prometheus' metrics."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/props")
+    @app.get("/props", responses=ERRORS)
     async def props(_: str = asks) -> Response:
         """Gives what llama.cpp's clients ask for."""
         return json_response(neighbours.props_of(next(iter(engines.values())), mobilevlm.__version__))
 
-    @app.get("/api/tags")
+    @app.get("/api/tags", responses=ERRORS)
     async def tags(_: str = asks) -> Response:
         """Lists the served bundles in Ollama's form."""
         return json_response(neighbours.tags_of(list(engines.values())))

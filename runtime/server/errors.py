@@ -4,7 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class ErrorFields(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Body of a response that is an error."""
+
+    error: ErrorFields
+
+
+# For the description of the API.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        400: "The request cannot be answered",
+        401: "The API key is missing or wrong",
+        403: "The page or the server's name is not allowed",
+        404: "There is no such model",
+        408: "The request came too slowly",
+        413: "The request is too large",
+        429: "The queue is full; Retry-After says when to come again",
+        500: "The engine failed",
+        503: "The engine crashed or the server shuts down; Retry-After says when to come again",
+    }.items()
+}
 
 
 class ApiError(Exception):

@@ -58,13 +58,15 @@ class Service:
         """Returns the bundle that a request names.
 
         Raises:
-            ApiError: there is none of this name, and the server is strict.
+            ApiError: there is none of this name, and the server is strict, or the name is an address.
         """
-        if model in self.engines:
+        if model is not None and model in self.engines:
             return self.engines[model]
-        if self._strict:
+        if self._strict and model is None:
+            raise ApiError(400, "model is missing", "model")
+        if self._strict or "/" in (model or ""):  # a URL or a path is no name that a person chose
             known = ", ".join(self.engines)
-            raise ApiError(404, f"there is no model {model!r}; served are {known}", "model", "model_not_found")
+            raise ApiError(404, f"there is no such model; served are {known}", "model", "model_not_found")
         return next(iter(self.engines.values()))
 
     async def answer(self, engine: Engine, request: AnswerRequest, client: str) -> AsyncGenerator[Event, None]:
