@@ -72,6 +72,7 @@ run_tests() {
         --coverage) processes+=(--cov --cov-report term:skip-covered); shift ;;
         --slow) marks="not emulated"; processes=(); shift ;;
         --emulated) marks=emulated; processes=(); shift ;;
+        --clients) shift; run_clients "$@"; return ;;
     esac
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
@@ -79,13 +80,16 @@ run_tests() {
     .venv/bin/python -m pytest -m "$marks" "${processes[@]}" "$@"
 }
 
-# In an environment of their own: they bring much that the project does not want.
+# In an environment of their own, behind which lies ours: they bring much that the project does not want.
 run_clients() {
-    local folder=artifacts/clients python=artifacts/clients/.venv/bin/python
+    local folder=artifacts/clients python=artifacts/clients/.venv/bin/python ours theirs
     mkdir -p "$folder"
     [ -x "$python" ] || "$(find_python)" -m venv "$folder/.venv"
-    "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[clients]' pytest
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps live-vlm-webui ai-api-scanner
+    ours=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    theirs=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    echo "$ours" >"$theirs/ours.pth"
+    "$python" -m pip install --quiet --disable-pip-version-check 'langchain-openai>=0.3' 'litellm>=1.60' 'llm-comply>=0.5' 'schemathesis>=4'
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps 'live-vlm-webui>=0.4' 'ai-api-scanner>=0.5'
     if command -v npm >/dev/null; then
         npm install --silent --no-audit --no-fund --prefix "$folder" ai @ai-sdk/openai-compatible @continuedev/openai-adapters
     fi
@@ -96,7 +100,7 @@ case "${1:-}" in
     types) set_up; check_types ;;
     # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
     demo) set_up; demo ;;
-    test) shift; set_up; if [ "${1:-}" = --clients ]; then shift; run_clients "$@"; else run_tests "$@"; fi ;;
+    test) shift; set_up; run_tests "$@" ;;
     mobilevlm1.7b | mobilevlm3b | mobilevlm_v2_1.7b | mobilevlm_v2_3b) train "$@" ;;
     *) usage; exit 2 ;;
 esac
