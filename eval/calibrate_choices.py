@@ -1,0 +1,154 @@
+"""Fits the temperature of a bundle's closed questions on the benchmarks, and stores it in the bundle.
+
+python eval/calibrate_choices.py --engine artifacts/demo-host --data data/demo
+python eval/calibrate_choices.py --engine artifacts/demo-host --data data/demo --abstain 0.8
+python eval/calibrate_choices.py --engine artifacts/demo-host --data data/demo --dry-run --against artifacts/demo-fp32
+
+Half of the images is for fitting, the other half for the report. Asked are the questions that have one right answer of
+a few: yes or no in GQA, POPE and MME, letters in SQA and MMBench.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mobilevlm.commands import command, run_command
+from mobilevlm.engines.choice_calibration import ChoiceCalibration, store_choice_calibration
+from mobilevlm.engines.tables import markdown_table
+from mobilevlm.errors import UserError
+from mobilevlm.eval.closed_questions import (
+    Asked,
+    Times,
+    agreement,
+    ask_all,
+    closed_questions,
+    of_different_images,
+    part,
+    time_both,
+)
+from mobilevlm.eval.packages import require
+from mobilevlm.eval.reliability import Scored, answered_above, fit_temperature
+from mobilevlm.eval.run import data_directory
+from mobilevlm.eval.tasks import TASKS
+from mobilevlm.runtime.session import Session
+from mobilevlm.text.prompt import TEMPLATES
+
+THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the calibration."""
+    self = argparse.ArgumentParser(
+        prog="calibrate_choices.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    build = command("export/build_engines.py")
+    self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by `{build}`")
+    self.add_argument("--data", default="data", metavar="DIR", help="has benchmark_data/ in it (default: %(default)s)")
+    self.add_argument("--limit", type=int, metavar="N", help="only the first N closed questions of each benchmark")
+    self.add_argument(
+        "--abstain",
+        type=float,
+        metavar="P",
+        help="store this threshold, too: less likely answers are none (default: 0)",
+    )
+    self.add_argument("--dry-run", action="store_true", help="store nothing in the bundle")
+    self.add_argument("--against", metavar="DIR", help="another bundle of the model: how many rankings are the same")
+    self.add_argument("--time", type=int, metavar="N", help="also time N questions against generated answers")
+    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
+    return self
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Asks, fits, stores and reports.
+
+    Raises:
+        UserError: options out of range, no questions, or a bundle that cannot be run or written.
+    """
+    require("calibration", "tqdm")
+    for option in ("limit", "time"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise UserError(f"--{option} is {value}; at least 1 is needed")
+    ChoiceCalibration(abstain=args.abstain or 0.0)  # refuses a threshold that is no probability
+    asked = closed_questions(data_directory(args.data), args.limit)
+    with Session(args.engine, on_cpu=args.on_cpu) as session:
+        if not args.dry_run and not os.access(session.bundle.directory, os.W_OK):
+            raise UserError(f"{session.bundle.directory} cannot be written: copy the bundle, or add --dry-run")
+        scores = ask_all(session, asked, args.conv_mode)
+        times = time_both(session, of_different_images(asked, args.time), args.conv_mode) if args.time else None
+    fitted = part(asked, scores, lambda one: one.half == 0)
+    temperature = fit_temperature(fitted)
+    print(f"temperature {temperature:.3f}, fitted on {len(fitted.right)} questions; the others:\n")
+    print(_reliability_table(asked, scores, temperature))
+    judged = part(asked, scores, lambda one: one.half == 1)
+    print(f"\n{_threshold_table(judged, temperature)}")
+    if times is not None:
+        print(f"\n{_timing(times)}")
+    if args.against:
+        _compare(args, asked, scores)
+    if not args.dry_run:
+        calibration = ChoiceCalibration(temperature, args.abstain or 0.0, len(fitted.right))
+        store_choice_calibration(session.bundle, calibration)
+        print(f"\nstored in {session.bundle.directory}: temperature {temperature:.3f}, abstain {calibration.abstain:g}")
+
+
+def _reliability_table(asked: Sequence[Asked], scores: Sequence[Sequence[float]], temperature: float) -> str:
+    """Accuracy and errors of the half that was not fitted on, by benchmark and in all, in percent."""
+    rows = []
+    present = {one.task for one in asked if one.half == 1}
+    for name in [*(name for name in TASKS if name in present), None]:
+        scored = part(asked, scores, lambda one, name=name: one.half == 1 and name in (None, one.task))
+        before, after = scored.calibration_error(1.0), scored.calibration_error(temperature)
+        likelihoods = [f"{scored.negative_log_likelihood(value):.4f}" for value in (1.0, temperature)]
+        title = TASKS[name].title if name else "all"
+        figures = [f"{100 * value:.2f}" for value in (scored.accuracy(), before, after)]
+        rows.append([title, str(len(scored.right)), *figures, *likelihoods])
+    head = ["benchmark", "n", "accuracy %", "ECE % before", "ECE % after", "NLL before", "NLL after"]
+    return markdown_table(head, rows)
+
+
+def _threshold_table(scored: Scored, temperature: float) -> str:
+    """What is answered above each threshold, in percent."""
+    rows = []
+    for threshold in THRESHOLDS:
+        found = answered_above(scored, temperature, threshold)
+        accuracy = f"{100 * found.accuracy:.2f}" if found.share else ""
+        rows.append([f"{threshold:g}", f"{100 * found.share:.1f}", accuracy])
+    return markdown_table(["--abstain", "answered %", "accuracy of these %"], rows)
+
+
+def _timing(times: Times) -> str:
+    """Medians, and the ratio of the sums."""
+    closed, generated = sorted(times.closed), sorted(times.generated)
+    middle = len(closed) // 2
+    return (
+        f"{len(closed)} questions in turn: closed {closed[middle]:.1f} ms, generated {generated[middle]:.1f} ms "
+        f"(medians); ratio {sum(closed) / sum(generated):.3f}"
+    )
+
+
+def _compare(args: argparse.Namespace, asked: Sequence[Asked], scores: Sequence[Sequence[float]]) -> None:
+    """Asks another bundle the same and prints in how many questions the two agree."""
+    with Session(args.against, on_cpu=args.on_cpu) as other:
+        found = agreement(scores, ask_all(other, asked, args.conv_mode))
+    print(
+        f"\nagainst {args.against}, {len(asked)} questions: same answer {100 * found.answers:.2f} %, "
+        f"same ranking of all choices {100 * found.rankings:.2f} %"
+    )
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(parser(), calibrate)
+
+
+if __name__ == "__main__":
+    main()

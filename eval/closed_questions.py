@@ -1,0 +1,176 @@
+"""Asks a bundle the closed questions of the benchmarks, and times them against generated answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mobilevlm.errors import UserError
+from mobilevlm.runtime.session import Session
+
+from .engine import pixels_of
+from .reliability import Scored
+from .task import ClosedQuestion
+from .tasks import TASKS
+
+HALVES = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A closed question of a benchmark.
+
+    Attributes:
+        task: name of the benchmark.
+        half: 0 for those that the temperature is fitted on, 1 for those that it is judged on.
+        closed: the question, its choices and the right one.
+    """
+
+    task: str
+    half: int
+    closed: ClosedQuestion
+
+
+def closed_questions(data: Path, limit: int | None) -> list[Asked]:
+    """Reads the closed questions of all benchmarks that are there, half of each benchmark's groups in each half.
+
+    Args:
+        data: the directory that has `benchmark_data`.
+        limit: only the first of each benchmark; None for all.
+
+    Raises:
+        UserError: no benchmark with closed questions is there, or the files of one are damaged.
+    """
+    asked = []
+    for task in TASKS.values():
+        if not (data / task.files.annotations).is_file():
+            continue
+        groups: dict[str, int] = {}
+        for closed in task.closed_questions(data)[:limit]:
+            half = groups.setdefault(closed.group, len(groups) % HALVES)
+            asked.append(Asked(task.name, half, closed))
+    if len({one.half for one in asked}) < HALVES:
+        raise UserError(f"{data / 'benchmark_data'} has no closed questions to calibrate with: see docs/evaluation.md")
+    return asked
+
+
+def ask_all(session: Session, asked: Sequence[Asked], conv_mode: str) -> list[list[float]]:
+    """Returns the scores of each question's choices, mean log-probabilities of their tokens.
+
+    Args:
+        session: answers the questions.
+        asked: all of them.
+        conv_mode: the conversation template.
+
+    Raises:
+        UserError: a question cannot be asked.
+    """
+    from tqdm import tqdm
+
+    scores = []
+    for one in tqdm(asked, desc=session.bundle.directory.name, unit="q", disable=None, file=sys.stderr):
+        question = one.closed.question
+        pixels = pixels_of(question, session.config)
+        choice = session.choose(question.text, one.closed.choices, pixels, conv_mode=conv_mode)
+        scores.append([logprob / count for logprob, count in zip(choice.logprobs, choice.tokens, strict=True)])
+    return scores
+
+
+def part(asked: Sequence[Asked], scores: Sequence[Sequence[float]], keep: Callable[[Asked], bool]) -> Scored:
+    """Returns the scores of some of the questions.
+
+    Args:
+        asked: all questions.
+        scores: of each question's choices.
+        keep: whether a question is one of them.
+    """
+    kept = [number for number, one in enumerate(asked) if keep(one)]
+    return Scored.of([scores[number] for number in kept], [asked[number].closed.right for number in kept])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two bundles rank the same choices.
+
+    Attributes:
+        answers: share of questions with the same likeliest choice.
+        rankings: share of questions with all choices in the same order.
+    """
+
+    answers: float
+    rankings: float
+
+
+def agreement(scores: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Agreement:
+    """Compares the orders of choices.
+
+    Args:
+        scores: of each question's choices.
+        others: of the same, by another bundle.
+    """
+    pairs = [
+        (np.argsort(np.negative(one)), np.argsort(np.negative(other)))
+        for one, other in zip(scores, others, strict=True)
+    ]
+    return Agreement(
+        float(np.mean([one[0] == other[0] for one, other in pairs])),
+        float(np.mean([np.array_equal(one, other) for one, other in pairs])),
+    )
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of questions, image included, none of which the kv cache held.
+
+    Attributes:
+        closed: (Q,) of the closed questions.
+        generated: (Q,) of the same, answered by generating text.
+    """
+
+    closed: np.ndarray
+    generated: np.ndarray
+
+
+def time_both(session: Session, asked: Sequence[Asked], conv_mode: str) -> Times:
+    """Times closed questions against generated answers, the two in turn.
+
+    Each question is asked in both ways, in two rounds. Another question comes between, so that the kv cache holds no
+    more than the template's beginning.
+
+    Args:
+        session: answers the questions.
+        asked: of each other's images none, else an image embedding is reused.
+        conv_mode: the conversation template.
+    """
+    times = np.zeros((2, len(asked)))
+    for turn in range(2):
+        for number, one in enumerate(asked):
+            question, way = one.closed.question, (number + turn) % 2
+            pixels = pixels_of(question, session.config)
+            begin = time.perf_counter()
+            if way == 0:
+                session.choose(question.text, one.closed.choices, pixels, conv_mode=conv_mode)
+            else:
+                "".join(session.chat(question.text, pixels, conv_mode=conv_mode))
+            times[way, number] = (time.perf_counter() - begin) * 1e3
+    return Times(*times)
+
+
+def of_different_images(asked: Sequence[Asked], count: int) -> list[Asked]:
+    """Returns the first questions about different things, from all benchmarks alike.
+
+    Args:
+        asked: all questions.
+        count: how many at most.
+    """
+    first = {(one.task, one.closed.group): one for one in reversed(asked)}
+    by_task: dict[str, list[Asked]] = {}
+    for one in reversed(first.values()):
+        by_task.setdefault(one.task, []).append(one)
+    each = -(-count // len(by_task))
+    return [one for own in by_task.values() for one in own[:each]][:count]
