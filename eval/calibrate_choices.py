@@ -24,13 +24,14 @@ from mobilevlm.engines.choice_calibration import ChoiceCalibration, store_choice
 from mobilevlm.engines.tables import markdown_table
 from mobilevlm.errors import UserError
 from mobilevlm.eval.closed_questions import (
+    CLEAR,
     Asked,
     Times,
     agreement,
     ask_all,
     closed_questions,
+    half_of,
     of_different_images,
-    part,
     time_both,
 )
 from mobilevlm.eval.packages import require
@@ -40,6 +41,7 @@ from mobilevlm.eval.tasks import TASKS
 from mobilevlm.runtime.session import Session
 from mobilevlm.text.prompt import TEMPLATES
 
+MANY = 1000  # choices: more than any question has
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -84,11 +86,11 @@ def calibrate(args: argparse.Namespace) -> None:
             raise UserError(f"{session.bundle.directory} cannot be written: copy the bundle, or add --dry-run")
         scores = ask_all(session, asked, args.conv_mode)
         times = time_both(session, of_different_images(asked, args.time), args.conv_mode) if args.time else None
-    fitted = part(asked, scores, lambda one: one.half == 0)
+    fitted = half_of(asked, scores, 0)
     temperature = fit_temperature(fitted)
     print(f"temperature {temperature:.3f}, fitted on {len(fitted.right)} questions; the others:\n")
     print(_reliability_table(asked, scores, temperature))
-    judged = part(asked, scores, lambda one: one.half == 1)
+    judged = half_of(asked, scores, 1)
     print(f"\n{_threshold_table(judged, temperature)}")
     if times is not None:
         print(f"\n{_timing(times)}")
@@ -102,15 +104,17 @@ def calibrate(args: argparse.Namespace) -> None:
 
 def _reliability_table(asked: Sequence[Asked], scores: Sequence[Sequence[float]], temperature: float) -> str:
     """Accuracy and errors of the half that was not fitted on, by benchmark and in all, in percent."""
+    judged = [(one, own) for one, own in zip(asked, scores, strict=True) if one.half == 1]
     rows = []
-    present = {one.task for one in asked if one.half == 1}
-    for name in [*(name for name in TASKS if name in present), None]:
-        scored = part(asked, scores, lambda one, name=name: one.half == 1 and name in (None, one.task))
+    for name in [*TASKS, None]:
+        kept = [(one, own) for one, own in judged if name in (None, one.task)]
+        if not kept:
+            continue
+        scored = Scored.of([own for _, own in kept], [one.closed.right for one, _ in kept])
         before, after = scored.calibration_error(1.0), scored.calibration_error(temperature)
         likelihoods = [f"{scored.negative_log_likelihood(value):.4f}" for value in (1.0, temperature)]
-        title = TASKS[name].title if name else "all"
         figures = [f"{100 * value:.2f}" for value in (scored.accuracy(), before, after)]
-        rows.append([title, str(len(scored.right)), *figures, *likelihoods])
+        rows.append([TASKS[name].title if name else "all", str(len(kept)), *figures, *likelihoods])
     head = ["benchmark", "n", "accuracy %", "ECE % before", "ECE % after", "NLL before", "NLL after"]
     return markdown_table(head, rows)
 
@@ -138,11 +142,16 @@ def _timing(times: Times) -> str:
 def _compare(args: argparse.Namespace, asked: Sequence[Asked], scores: Sequence[Sequence[float]]) -> None:
     """Asks another bundle the same and prints in how many questions the two agree."""
     with Session(args.against, on_cpu=args.on_cpu) as other:
-        found = agreement(scores, ask_all(other, asked, args.conv_mode))
-    print(
-        f"\nagainst {args.against}, {len(asked)} questions: same answer {100 * found.answers:.2f} %, "
-        f"same ranking of all choices {100 * found.rankings:.2f} %"
-    )
+        others = ask_all(other, asked, args.conv_mode)
+    rows = []
+    for title, fewest, most in (("two choices", 2, 2), ("more choices", 3, MANY), ("all", 2, MANY)):
+        kept = [number for number, one in enumerate(asked) if fewest <= len(one.closed.choices) <= most]
+        if kept:
+            found = agreement([others[number] for number in kept], [scores[number] for number in kept])
+            shares = (found.answers, found.rankings, found.clear)
+            rows.append([title, str(found.questions), *(f"{100 * share:.2f}" for share in shares)])
+    head = [f"as {args.against}", "n", "same answer %", "same ranking %", f"same, if {100 * CLEAR:.0f} points apart %"]
+    print(f"\n{markdown_table(head, rows)}")
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mobilevlm.errors import UserError
+from mobilevlm.runtime.closed_question import probabilities_of
 from mobilevlm.runtime.session import Session
 
 from .engine import pixels_of
@@ -19,6 +20,7 @@ from .task import ClosedQuestion
 from .tasks import TASKS
 
 HALVES = 2
+CLEAR = 0.05  # of probability
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,16 @@ def ask_all(session: Session, asked: Sequence[Asked], conv_mode: str) -> list[li
     return scores
 
 
-def part(asked: Sequence[Asked], scores: Sequence[Sequence[float]], keep: Callable[[Asked], bool]) -> Scored:
-    """Returns the scores of some of the questions.
+def half_of(asked: Sequence[Asked], scores: Sequence[Sequence[float]], half: int) -> Scored:
+    """Returns the scores of one half of the questions.
 
     Args:
         asked: all questions.
         scores: of each question's choices.
-        keep: whether a question is one of them.
+        half: 0 or 1, see `Asked`.
     """
-    kept = [number for number, one in enumerate(asked) if keep(one)]
-    return Scored.of([scores[number] for number in kept], [asked[number].closed.right for number in kept])
+    kept = [(own, one.closed.right) for one, own in zip(asked, scores, strict=True) if one.half == half]
+    return Scored.of([own for own, _ in kept], [right for _, right in kept])
 
 
 @dataclass(frozen=True)
@@ -98,28 +100,40 @@ class Agreement:
     """How two bundles rank the same choices.
 
     Attributes:
+        questions: how many were asked.
         answers: share of questions with the same likeliest choice.
         rankings: share of questions with all choices in the same order.
+        clear: share of questions with the same order of all choices whose probabilities differ by `CLEAR` or more.
     """
 
+    questions: int
     answers: float
     rankings: float
+    clear: float
 
 
 def agreement(scores: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Agreement:
     """Compares the orders of choices.
 
     Args:
-        scores: of each question's choices.
+        scores: of each question's choices; its probabilities, at temperature 1, say which are clearly apart.
         others: of the same, by another bundle.
     """
-    pairs = [
-        (np.argsort(np.negative(one)), np.argsort(np.negative(other)))
-        for one, other in zip(scores, others, strict=True)
-    ]
-    return Agreement(
-        float(np.mean([one[0] == other[0] for one, other in pairs])),
-        float(np.mean([np.array_equal(one, other) for one, other in pairs])),
+    same = np.array(
+        [_same_order(np.asarray(one), np.asarray(other)) for one, other in zip(scores, others, strict=True)]
+    )
+    return Agreement(len(same), *same.mean(0).tolist())
+
+
+def _same_order(scores: np.ndarray, others: np.ndarray) -> tuple[bool, bool, bool]:
+    """Returns whether the first choices are the same, the order of all, and of those clearly apart."""
+    order, probabilities = np.argsort(-scores), probabilities_of(scores, 1.0)
+    apart = probabilities[:, None] - probabilities >= CLEAR
+    alike = others[:, None] > others
+    return (
+        bool(order[0] == np.argmax(others)),
+        np.array_equal(order, np.argsort(-others)),
+        bool(alike[apart].all()),
     )
 
 
