@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,9 +36,10 @@ from mobilevlm.eval.closed_questions import (
     time_both,
 )
 from mobilevlm.eval.packages import require
-from mobilevlm.eval.reliability import Scored, answered_above, fit_temperature
+from mobilevlm.eval.reliability import Scored, answered_above, error_difference, fit_temperature
 from mobilevlm.eval.run import data_directory
 from mobilevlm.eval.tasks import TASKS
+from mobilevlm.runtime.bench.ratios import paired_ratio
 from mobilevlm.runtime.session import Session
 from mobilevlm.text.prompt import TEMPLATES
 
@@ -91,6 +93,8 @@ def calibrate(args: argparse.Namespace) -> None:
     print(f"temperature {temperature:.3f}, fitted on {len(fitted.right)} questions; the others:\n")
     print(_reliability_table(asked, scores, temperature))
     judged = half_of(asked, scores, 1)
+    low, high = (100 * value for value in error_difference(judged, temperature))
+    print(f"\nECE after - before: 95 % of bootstrap samples of the questions within {low:+.2f} and {high:+.2f} points")
     print(f"\n{_threshold_table(judged, temperature)}")
     if times is not None:
         print(f"\n{_timing(times)}")
@@ -130,12 +134,12 @@ def _threshold_table(scored: Scored, temperature: float) -> str:
 
 
 def _timing(times: Times) -> str:
-    """Medians, and the ratio of the sums."""
-    closed, generated = sorted(times.closed), sorted(times.generated)
-    middle = len(closed) // 2
+    """Medians, and the median ratio with its bootstrap interval."""
+    closed, generated = statistics.median(times.closed), statistics.median(times.generated)
+    found = paired_ratio("closed question", times.generated.tolist(), times.closed.tolist())
     return (
-        f"{len(closed)} questions in turn: closed {closed[middle]:.1f} ms, generated {generated[middle]:.1f} ms "
-        f"(medians); ratio {sum(closed) / sum(generated):.3f}"
+        f"{len(times.closed)} questions in turn, image encoded before: closed {closed:.1f} ms, generated "
+        f"{generated:.1f} ms (medians); ratio {found.ratio:.3f}, 95 % within {found.low:.3f} and {found.high:.3f}"
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobilevlm.runtime.bench import intervals
+
 BINS = 15
 COOLEST, HOTTEST = 1 / 50, 50.0  # temperatures between which the best one is looked for
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -85,6 +87,25 @@ def fit_temperature(scored: Scored) -> float:
         else:
             low = left
     return 2 / (low + high)
+
+
+def error_difference(scored: Scored, temperature: float) -> tuple[float, float]:
+    """Returns the middle 95 % of what a temperature adds to the calibration error, over bootstrap samples of questions.
+
+    Args:
+        scored: questions that the temperature was not fitted on.
+        temperature: compared with temperature 1, on the same questions.
+    """
+    before, after = scored.likeliest(1.0), scored.likeliest(temperature)
+
+    def differences(samples: np.ndarray) -> list[float]:
+        return [
+            expected_calibration_error(after[0][kept], after[1][kept])
+            - expected_calibration_error(before[0][kept], before[1][kept])
+            for kept in samples
+        ]
+
+    return intervals.interval(differences, len(scored.right))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ import pytest
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import ChoiceCalibration, read_choice_calibration
 from mobilevlm.eval.closed_questions import agreement, closed_questions, of_different_images
-from mobilevlm.eval.reliability import Scored, answered_above, expected_calibration_error, fit_temperature
+from mobilevlm.eval.reliability import (
+    Scored,
+    answered_above,
+    error_difference,
+    expected_calibration_error,
+    fit_temperature,
+)
 from mobilevlm.eval.task import YES_NO
 from mobilevlm.eval.tasks import TASKS
 from tests.conftest import CHAT, ROOT, run
@@ -112,6 +118,13 @@ def test_the_temperature_that_made_the_answers_is_found(temperature):
     assert scored.accuracy() == scored.likeliest(found)[1].mean()
 
 
+def test_the_interval_of_the_errors_difference_holds_what_is_certain():
+    low, high = error_difference(drawn(2.5), 2.5)
+    assert low < high < -0.05  # far too sure before, right after
+    low, high = error_difference(drawn(1.0), 1.02)
+    assert low < 0 < high
+
+
 def test_likelihood_and_threshold_by_hand():
     scored = Scored.of([[math.log(0.8), math.log(0.2)], [math.log(0.5), math.log(0.3), math.log(0.2)]], [0, 1])
     assert scored.negative_log_likelihood(1.0) == pytest.approx(-(math.log(0.8) + math.log(0.3)) / 2)
@@ -134,9 +147,8 @@ def test_the_command_fits_reports_and_stores(data, demo_fp32, tmp_path):
     assert tried.returncode == 0, tried.stderr
     assert read_choice_calibration(Bundle.open(copy)) == ChoiceCalibration()
     assert re.search(r"\| all \| \d+ \| 100\.00 \| 100\.00 \| 100\.00 \|", tried.stdout)
-    assert re.search(
-        r"5 questions in turn: closed \d+\.\d ms, generated \d+\.\d ms \(medians\); ratio \d\.\d+", tried.stdout
-    )
+    assert re.search(r"5 questions in turn, image encoded before: closed [\d.]+ ms, generated [\d.]+ ms", tried.stdout)
+    assert re.search(r"ratio \d\.\d+, 95 % within \d\.\d+ and \d\.\d+", tried.stdout)
     done = run(CALIBRATE, *options, "--abstain", "0.97")
     assert done.returncode == 0, done.stderr
     fitted = float(re.match(r"temperature ([\d.]+), fitted on (\d+) questions", done.stdout)[1])
