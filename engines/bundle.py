@@ -17,7 +17,7 @@ from mobilevlm.errors import UserError, user_path
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .integrity import UNRECORDED, check_files, record_files, record_more
-from .manifest import FORMAT_VERSION, Manifest, TensorrtEntry, seal_of
+from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
 
@@ -98,8 +98,9 @@ def amend_manifest(
     names: Iterable[str],
     tensorrt: TensorrtEntry | None = None,
     spare: list[str] | None = None,
+    choices: ChoicesEntry | None = None,
 ) -> Manifest:
-    """Writes `bundle.json` again, for files that were compiled where the bundle runs.
+    """Writes `bundle.json` again, for files that were compiled where the bundle runs, or for a calibration.
 
     Args:
         directory: of the bundle.
@@ -107,6 +108,7 @@ def amend_manifest(
         names: of the new files, which are hashed; records of files that are gone are dropped.
         tensorrt: new content of the field; None for what it was.
         spare: new content of the field; None for what it was.
+        choices: new content of the field; None for what it was.
 
     Returns:
         The manifest as it is now.
@@ -121,6 +123,7 @@ def amend_manifest(
         files=kept | record_more(directory, names),
         tensorrt=manifest.tensorrt if tensorrt is None else tensorrt,
         spare=manifest.spare if spare is None else spare,
+        choices=manifest.choices if choices is None else choices,
     )
     return _write(directory, amended)
 

@@ -59,6 +59,19 @@ class TensorrtEntry(TypedDict, total=False):
     engines: dict[str, EngineEntry]
 
 
+class ChoicesEntry(TypedDict, total=False):
+    """How closed questions are answered, see `engines/choice_calibration.py`; without fields where nobody calibrated.
+
+    temperature: divides a choice's score before the softmax
+    abstain: probability below which the likeliest choice is no answer
+    fitted_on: number of questions that the temperature was fitted on
+    """
+
+    temperature: float
+    abstain: float
+    fitted_on: int
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Content of `bundle.json`.
@@ -84,6 +97,8 @@ class Manifest:
         machine: what decides how the build's own stages were computed, see `machine.fingerprint`; empty in bundles of
             older versions.
         forms: stage to how it is stored and run; in bundles of older versions, what their precisions meant then.
+        choices: how closed questions are answered; empty before `eval/calibrate_choices.py`, and in bundles of older
+            versions.
         format_version: of the bundle's layout; others are refused.
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
@@ -105,6 +120,7 @@ class Manifest:
     spare: list[str] = field(default_factory=list)
     machine: dict[str, str] = field(default_factory=dict)
     forms: dict[str, StageForm] = field(default_factory=dict)
+    choices: ChoicesEntry = field(default_factory=ChoicesEntry)
     format_version: int = FORMAT_VERSION
     seal: str = ""
 

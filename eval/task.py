@@ -15,6 +15,7 @@ import numpy as np
 
 from mobilevlm.datasets import DATA_SETS, DataSet
 
+YES_NO = ("Yes", "No")
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 LETTER_ANSWER = "\nAnswer with the option's letter from the given choices directly."
 
@@ -46,6 +47,10 @@ class Question:
         """`prompt` of the answer's line."""
         return self.prompt or self.text
 
+    def answered(self, text: str) -> Answer:
+        """Answer with a text, as it is read from the answer's line."""
+        return Answer(self.id, self.saved_prompt, text, extra=self.extra)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -67,6 +72,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class ClosedQuestion:
+    """A question with the answers it can have, and which of them is right.
+
+    Attributes:
+        question: as it is asked anyhow.
+        choices: the answers, as models write them.
+        right: index of the right one.
+        group: questions of one group are about the same thing, and belong to the same part of a divided benchmark.
+    """
+
+    question: Question
+    choices: tuple[str, ...]
+    right: int
+    group: str
+
+
+@dataclass(frozen=True)
 class Counts:
     """Counts from which a score is computed, for any part of the questions.
 
@@ -85,6 +107,16 @@ class Counts:
     def total(self) -> dict[str, float]:
         """Sum of each column, by name."""
         return dict(zip(self.names, self.rows.sum(0).tolist(), strict=True))
+
+
+def yes_or_no(question: Question, yes: bool) -> ClosedQuestion:
+    """Closed question of a benchmark that asks for yes or no, in a group with others about its image.
+
+    Args:
+        question: as the benchmark asks it.
+        yes: whether that is right.
+    """
+    return ClosedQuestion(question, YES_NO, YES_NO.index("Yes" if yes else "No"), str(question.image))
 
 
 class Task(ABC):
@@ -119,6 +151,17 @@ class Task(ABC):
         Raises:
             UserError: a file is not what it should be; the message names it and the row.
         """
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """Questions of which one of a few answers is right; of most benchmarks none.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+
+        Raises:
+            UserError: as of `questions`.
+        """
+        return []
 
     @abstractmethod
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:

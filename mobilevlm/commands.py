@@ -18,6 +18,7 @@ from .errors import UserError
 CONSOLE_SCRIPTS = {
     "engines/compile.py": "mobilevlm-compile",
     "engines/judge.py": "mobilevlm-judge",
+    "eval/calibrate_choices.py": "mobilevlm-calibrate-choices",
     "eval/compare.py": "mobilevlm-eval-compare",
     "eval/run.py": "mobilevlm-eval",
     "export/build_engines.py": "mobilevlm-build-engines",

@@ -1,6 +1,7 @@
 """Talks to an engine bundle: one question, or a conversation when no --prompt is given.
 
     python runtime/chat.py --engine DIR --image photo.jpg --prompt "What is in the picture?"
+    python runtime/chat.py --engine DIR --image photo.jpg --prompt "Is the door open?" --choices Yes,No
     python runtime/chat.py --engine DIR
 
 The answer goes to stdout, statistics and progress to stderr.
@@ -48,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
     self.add_argument("--seed", type=int, metavar="N", help="makes sampling reproducible")
+    self.add_argument(
+        "--choices", metavar="A,B,…", help="a closed question: print the probability of each of these answers"
+    )
+    self.add_argument(
+        "--abstain", type=float, metavar="P", help="no answer where no choice has this probability (default: bundle's)"
+    )
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument(
         "--no-check", action="store_true", help="do not run the bundle's sample when it is new on this machine"
@@ -67,6 +74,10 @@ def chat(arguments: argparse.Namespace) -> None:
         raise UserError("--json needs --prompt: a conversation has no single answer")
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise UserError("--prompt is empty: say what you want to know")
+    if arguments.choices is not None and arguments.prompt is None:
+        raise UserError("--choices needs --prompt: they are the answers to one question")
+    if arguments.abstain is not None and arguments.choices is None:
+        raise UserError("--abstain needs --choices: an answer that is generated has no probability")
     sampling = Sampling(
         temperature=arguments.temperature,
         top_p=arguments.top_p,
@@ -74,6 +85,8 @@ def chat(arguments: argparse.Namespace) -> None:
         repetition_penalty=arguments.repetition_penalty,
         seed=arguments.seed,
     )
+    if arguments.choices is not None and sampling != Sampling():
+        raise UserError("--choices samples nothing: leave temperature, top-p, top-k, repetition penalty and seed away")
     from mobilevlm.runtime.session import Session
 
     _status(f"opening {arguments.engine}")
@@ -85,6 +98,8 @@ def chat(arguments: argparse.Namespace) -> None:
             from mobilevlm.runtime.console import Console
 
             Console(session, arguments.conv_mode, sampling, arguments.max_new_tokens, arguments.image).run()
+        elif arguments.choices is not None:
+            _choose_once(session, arguments)
         else:
             _answer_once(session, arguments, sampling)
 
@@ -135,6 +150,25 @@ def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Samp
     else:
         print()
         print(reply.statistics, file=sys.stderr)
+
+
+def _choose_once(session: Session, arguments: argparse.Namespace) -> None:
+    _status("reading the question" + " and the picture" * bool(arguments.image))
+    choice = session.choose(
+        arguments.prompt,
+        [text.strip() for text in arguments.choices.split(",")],
+        arguments.image,
+        conv_mode=arguments.conv_mode,
+        abstain=arguments.abstain,
+    )
+    _status("")
+    if arguments.json:
+        print(json.dumps(asdict(choice), ensure_ascii=False))
+        return
+    for text, probability in zip(choice.choices, choice.probabilities, strict=True):
+        print(f"{probability:.4f}  {text}")
+    print(choice.answer if choice.answer is not None else "no answer: no choice is likely enough")
+    print(choice.statistics, file=sys.stderr)
 
 
 def main() -> None:

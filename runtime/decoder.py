@@ -163,13 +163,29 @@ class Decoder:
         Raises:
             UserError: another answer was begun since, so that the cache holds its prompt.
         """
+        self._require_running(prompt)
+        logits = self.runner.decode(self.embed((token,)), len(self._cached))
+        self._cached.append((token,))
+        return self._handed_out(logits)
+
+    def wind_back(self, prompt: Prompt, count: int) -> None:
+        """Takes tokens out of the kv cache again: the next one goes behind the first `count` that follow a prompt.
+
+        Args:
+            prompt: what `run_prompt` was given.
+            count: tokens behind it that stay, no more than there are.
+
+        Raises:
+            UserError: another answer was begun since, so that the cache holds its prompt.
+        """
+        self._require_running(prompt)
+        self._cached.keep(len(prompt.keys) + count)
+
+    def _require_running(self, prompt: Prompt) -> None:
         if self._running is not prompt:
             raise UserError(
                 "another answer was begun in this session: finish one before the next, or open two sessions"
             )
-        logits = self.runner.decode(self.embed((token,)), len(self._cached))
-        self._cached.append((token,))
-        return self._handed_out(logits)
 
     def _require_open(self) -> tuple[EmbedTokens, Runner]:
         if self._opened is None:

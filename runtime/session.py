@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.choice_calibration import read_choice_calibration
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .answer_options import AnswerOptions, answer_options
+from .choice_tokens import check_choices, check_room, choice_tokens
+from .closed_question import Choice, choose
 from .decoder import Prompt, open_decoder
 from .generate import Reply
 from .sampling import Sampling
@@ -53,7 +57,7 @@ class Session:
                 where it was built.
         """
         self.bundle = Bundle.open(engine)
-        self.config = self.bundle.config
+        self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
         self.decoder = open_decoder(self.bundle, on_cpu)
@@ -147,8 +151,66 @@ class Session:
         rule = StopRule(self.tokenizer, conversation.template)
         return Reply(self.decoder, self.tokenizer, prompt, rule, options, start, on_end)
 
+    def choose(
+        self,
+        prompt: str,
+        choices: Sequence[str],
+        image: Any = None,
+        *,
+        conv_mode: str = "v1",
+        abstain: float | None = None,
+    ) -> Choice:
+        """Answers a closed question with a probability for each of its choices, from one prefill.
+
+        Args:
+            prompt: as of `chat`, like image and conv_mode.
+            choices: the answers to choose from, in the model's own words: at least two.
+            image: a path, bytes or PIL image, a list of those, or None.
+            conv_mode: the conversation template.
+            abstain: probability below which there is no answer, 0 to 1; None for the bundle's own threshold.
+
+        Raises:
+            UserError: as of `chat`; or the choices are too few, empty, the same, too long, or cannot be written.
+        """
+        start = time.perf_counter()
+        conversation = Conversation(template(conv_mode))
+        images = self.read_images(image)
+        conversation.ask(prompt, len(images))
+        return self.choice(conversation, images, choices, start, abstain)
+
+    def choice(
+        self,
+        conversation: Conversation,
+        images: Sequence[np.ndarray],
+        choices: Sequence[str],
+        start: float,
+        abstain: float | None = None,
+    ) -> Choice:
+        """Answers a conversation's open question as `choose` does.
+
+        Args:
+            conversation: as of `reply`, like images and start.
+            images: all it shows, oldest first, as `read_image` returns them.
+            choices: as of `choose`, like abstain.
+            start: `time.perf_counter` when the question was asked.
+            abstain: probability below which there is no answer; None for the bundle's own threshold.
+
+        Raises:
+            UserError: as of `choose`.
+        """
+        calibration = self._calibration if abstain is None else replace(self._calibration, abstain=abstain)
+        texts = check_choices(choices)
+        ids, length = self._token_ids(conversation, images)
+        sequences = choice_tokens(self.tokenizer, conversation, texts, self.config.mm_use_im_start_end)
+        check_room(texts, sequences, self.max_context - length + 1)  # the last token is not put into the kv cache
+        return choose(self.decoder, self.decoder.prompt(ids, images), choices, sequences, calibration, start)
+
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""
+        return self.decoder.prompt(self._token_ids(conversation, images)[0], images)
+
+    def _token_ids(self, conversation: Conversation, images: Sequence[np.ndarray]) -> tuple[list[int], int]:
+        """Returns a prompt's token ids, one for each image, and its length with all tokens of the images."""
         ids = self.tokenizer.encode(conversation.segments(start_end=self.config.mm_use_im_start_end))
         per_image = self.bundle.manifest.num_image_tokens
         length = len(ids) + len(images) * (per_image - 1)
@@ -157,4 +219,4 @@ class Session:
                 f"the prompt has {length} tokens ({len(images)} images of {per_image}), the context holds "
                 f"{self.max_context}: {length - self.max_context} too many. Say less, show fewer images, or begin anew"
             )
-        return self.decoder.prompt(ids, images)
+        return ids, length

@@ -11,7 +11,7 @@ import numpy as np
 from mobilevlm.errors import UserError
 
 from ..jsonl import read_json, read_questions
-from ..task import Answer, Counts, Question, Task
+from ..task import Answer, ClosedQuestion, Counts, Question, Task, yes_or_no
 
 TRUTHS = "testdev_balanced_questions.json"
 PREDICTIONS = "testdev_balanced_predictions.json"
@@ -27,6 +27,12 @@ class Gqa(Task):
     def questions(self, data: Path) -> list[Question]:
         """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """Those answered by yes or no; see `Task.closed_questions`."""
+        truths = self._truths(data)
+        asked = ((question, truths.get(str(question.id))) for question in self.questions(data))
+        return [yes_or_no(question, truth == "yes") for question, truth in asked if truth in ("yes", "no")]
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; those to questions that are not balanced are left out, as the official script does.

@@ -10,7 +10,7 @@ import numpy as np
 from mobilevlm.errors import UserError
 from mobilevlm.mmbench_table import LETTERS, Row, TableError, picture_of, read_table
 
-from ..task import LETTER_ANSWER, Answer, Counts, Question, Task
+from ..task import LETTER_ANSWER, Answer, ClosedQuestion, Counts, Question, Task
 from .mmbench_workbook import write_workbook
 
 MAX_NEW_TOKENS = 1024
@@ -41,6 +41,16 @@ class MmBench(Task):
         """Questions of all rows, each with its own order of options; see `Task.questions`."""
         rows = self._rows(data)
         return [self._question(index, rows, data) for index in rows]
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """Those with two options or more, by the options' letters, copies included; see `Task.closed_questions`."""
+        found, rows = [], self._rows(data)
+        for question in self.questions(data):
+            letters, truth = LETTERS[: len(options_of(rows[question.id]))], rows[question.id]["answer"]
+            if len(letters) > 1 and truth in list(letters):
+                group = str(question.id % COPIES_APART)
+                found.append(ClosedQuestion(question, tuple(letters), letters.index(truth), group))
+        return found
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the questions of which any copy was answered; see the class.

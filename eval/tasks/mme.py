@@ -11,7 +11,7 @@ import numpy as np
 from mobilevlm.errors import UserError
 
 from ..jsonl import read_questions
-from ..task import SHORT_ANSWER, Answer, Counts, Question, Task
+from ..task import SHORT_ANSWER, Answer, ClosedQuestion, Counts, Question, Task, yes_or_no
 
 PERCEPTION = (
     "existence",
@@ -52,6 +52,12 @@ class Mme(Task):
         for number, question in enumerate(questions):
             _category(question.id, f"{data / self.files.annotations}, row {number}: ")
         return questions
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """All questions, with yes and no; see `Task.closed_questions`."""
+        questions = self.questions(data)
+        truths = self._with_truth(data, [question.answered("") for question in questions])
+        return [yes_or_no(one, truth.lower() == "yes") for one, ((*_, truth), _) in zip(questions, truths, strict=True)]
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; neither yes nor no is wrong. A unit is one image.

@@ -14,7 +14,7 @@ import numpy as np
 from mobilevlm.errors import UserError
 
 from ..jsonl import read_jsonl, read_questions, read_rows
-from ..task import Answer, Counts, Question, Task
+from ..task import Answer, ClosedQuestion, Counts, Question, Task, yes_or_no
 
 # How the absent objects were chosen.
 CATEGORIES = ("adversarial", "popular", "random")
@@ -51,6 +51,12 @@ class Pope(Task):
     def questions(self, data: Path) -> list[Question]:
         """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """All questions, with yes and no; see `Task.closed_questions`."""
+        questions = self.questions(data)
+        paired = self._paired(data, [question.answered("") for question in questions])
+        return [yes_or_no(one, labelled.yes) for one, (labelled, _) in zip(questions, paired, strict=True)]
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers. A failed one counts as the opposite of its label, one without any "no" in it as yes.

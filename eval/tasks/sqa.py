@@ -13,7 +13,7 @@ import numpy as np
 from mobilevlm.errors import UserError
 
 from ..jsonl import read_json
-from ..task import LETTER_ANSWER, Answer, Counts, Question, Task
+from ..task import LETTER_ANSWER, Answer, ClosedQuestion, Counts, Question, Task
 
 LETTERS = "ABCDE"
 IMAGE_TOKEN = "<image>"
@@ -52,6 +52,16 @@ class Sqa(Task):
                 ) from None
             questions.append(question)
         return questions
+
+    def closed_questions(self, data: Path) -> list[ClosedQuestion]:
+        """Those with two options or more, by the options' letters; see `Task.closed_questions`."""
+        found, problems = [], self._problems(data)
+        for question in self.questions(data):
+            count, truth = problems.get(str(question.id), (0, 0))
+            if count > 1:
+                group = str(question.image or question.id)
+                found.append(ClosedQuestion(question, tuple(LETTERS[:count]), truth, group))
+        return found
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given.

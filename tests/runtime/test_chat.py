@@ -261,3 +261,32 @@ def test_streams_that_end_early(bundle):
     assert done.returncode == 0 and "Traceback" not in done.stderr
     done = shell(f"{program} --prompt Hello > /dev/full")
     assert done.returncode == 2 and "the disk is full" in done.stderr
+
+
+def test_choices_are_printed_with_their_probabilities(demo_fp32):
+    options = ("--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is the circle?", "--choices")
+    done = chat(demo_fp32, *options, "red, blue,green")
+    assert done.returncode == 0, done.stderr
+    *lines, answer = done.stdout.splitlines()
+    probabilities = {line.split("  ", 1)[1]: float(line.split("  ", 1)[0]) for line in lines}
+    assert list(probabilities) == ["red", "blue", "green"] and sum(probabilities.values()) == pytest.approx(1, abs=2e-4)
+    assert answer == max(probabilities, key=probabilities.__getitem__)
+    assert "prefill" in done.stderr and "choices" in done.stderr
+    unsure = chat(demo_fp32, *options, "\N{LATIN CAPITAL LETTER Q}, Z", "--abstain", "1")
+    assert unsure.returncode == 0 and unsure.stdout.endswith("no answer: no choice is likely enough\n")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--choices", "Yes,No"], "--choices needs --prompt"),
+        (["--prompt", "Is it?", "--abstain", "0.5"], "--abstain needs --choices"),
+        (["--prompt", "Is it?", "--choices", "Yes,No", "--seed", "1"], "--choices samples nothing"),
+        (["--prompt", "Is it?", "--choices", "Yes"], "two choices or more; there is one"),
+        (["--prompt", "Is it?", "--choices", "Yes,,No"], "a choice is empty"),
+        (["--prompt", "Is it?", "--choices", b"Yes,\xff"], "is not UTF-8 text"),
+    ],
+)
+def test_wrong_choices_are_refused_in_one_line(bundle, options, message):
+    done = chat(bundle, *options)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1

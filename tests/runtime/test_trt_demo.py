@@ -74,6 +74,23 @@ def test_it_says_the_same(version, precision, pieces, prepared, wanted, tmp_path
             assert talk(session) == wanted
 
 
+def test_closed_questions_are_scored_over_all_logits(prepared, tmp_path):
+    """TensorRT's decoders return the largest logits alone; a choice can be any token."""
+    directory = shutil.copytree(prepared("fp32", 1), tmp_path / "bundle")
+    colors = ["blue", "blue and green", "A very unlikely answer", "No"]
+    with Session(prepared.host) as session:
+        wanted = session.choose(QUESTIONS[0], colors, PICTURE)
+    with machine("11.4.1"):
+        compile_here(directory)
+        with Session(directory) as session:
+            found = session.choose(QUESTIONS[0], colors, PICTURE)
+            said = "".join(session.chat(QUESTIONS[1], PICTURE))
+    assert found.logprobs == pytest.approx(wanted.logprobs, abs=1e-3) and found.answer == wanted.answer
+    assert min(found.logprobs) < -20  # far below the largest
+    with Session(prepared.host) as session:
+        assert "".join(session.chat(QUESTIONS[1], PICTURE)) == said
+
+
 @pytest.fixture(scope="module", params=GOLDEN_MODELS)
 def of_golden(request, bundles, tmp_path_factory):
     """A golden model for Orin in float32, as its weights are random, and what its host bundle says."""
