@@ -113,7 +113,8 @@ def _reply(session: Session, request: AnswerRequest) -> Reply:
 
 
 def _choose(session: Session, request: AnswerRequest) -> Chosen:
-    choice = session.choose_in(_conversation(request), _images(session, request), request.choices)
+    begin = time.perf_counter()
+    choice = session.choice(_conversation(request), _images(session, request), request.choices, begin)
     return Chosen(choice.choices, choice.probabilities, choice.answer)
 
 
