@@ -29,7 +29,7 @@ class GateLimits:
         memory: frames over which a cell's noise is averaged.
     """
 
-    threshold: float = 4.0
+    threshold: float = 8.0
     noises: float = 6.0
     ceiling: float = 40.0
     drift: float = 10.0

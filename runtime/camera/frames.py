@@ -182,6 +182,8 @@ class NewestFrame:
                 problem = str(error)
             if self._closing.is_set():
                 return
+            if not self._count:
+                raise SourceError(f"{self._source.name} ended before its first frame")
             pause = self._first_pause_s if self._count > before else pause
             self._note(f"{problem}; opening {self._source.name} again in {pause:g} s")
             self._closing.wait(pause)

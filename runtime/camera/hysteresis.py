@@ -17,6 +17,7 @@ class Hysteresis:
     Attributes:
         hold: as above.
         current: the answer that holds; None before the first.
+        is_undecided: whether the latest answer did not count, or not yet.
 
     Raises:
         UserError: a number outside its range.
@@ -29,24 +30,24 @@ class Hysteresis:
             raise UserError(f"--margin is {margin}; it has to be at least 0 and below 1")
         self.hold, self._margin = hold, margin
         self.current: str | None = None
+        self.is_undecided = False
         self._candidate: str | None = None
         self._count = 0
 
-    @property
-    def is_undecided(self) -> bool:
-        """Whether another answer was given lately, but not often enough."""
-        return self._count > 0
-
     def push(self, answer: Answer) -> bool:
         """Takes the next answer in; returns whether it changed the one that holds."""
+        self.is_undecided = True
         if answer.text is None or answer.margin < self._margin:
             return False
         if answer.text == self.current:
-            self._candidate, self._count = None, 0
+            self._settle(answer.text)
             return False
         self._count = self._count + 1 if answer.text == self._candidate else 1
         self._candidate = answer.text
         if self._count < self.hold:
             return False
-        self.current, self._candidate, self._count = answer.text, None, 0
+        self._settle(answer.text)
         return True
+
+    def _settle(self, text: str) -> None:
+        self.current, self._candidate, self._count, self.is_undecided = text, None, 0, False

@@ -33,12 +33,16 @@ class Mqtt:
             from paho.mqtt import client as paho
         except ImportError:
             raise UserError("MQTT needs paho-mqtt, which is not installed: pip install 'mobilevlm[mqtt]'") from None
-        parts = urlsplit(url)
+        parts = urlsplit(url, allow_fragments=False)
         self._topic = unquote(parts.path.lstrip("/"))
         is_topic = self._topic and not set(self._topic) & set("#+")
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not is_topic:
+        try:
+            port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        except ValueError:
+            port = None
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port is None or not is_topic:
             raise UserError("--mqtt wants mqtt://HOST/TOPIC or mqtts://HOST/TOPIC, a topic without # and +")
-        self._host, self._port = parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        self._host, self._port = parts.hostname, port
         self._note, self._timeout_s = note, timeout_s
         self._unsent, self._changed = 0, threading.Condition()
         self._queue_is_full = paho.MQTT_ERR_QUEUE_SIZE
@@ -62,7 +66,7 @@ class Mqtt:
         with self._changed:
             self._changed.wait_for(lambda: not self._unsent, self._timeout_s)
         if self._unsent:
-            self._note(f"{self._unsent} events did not reach the MQTT broker {self._host}")
+            self._note(f"events that did not reach the MQTT broker {self._host}: {self._unsent}")
         self._client.disconnect()
         self._client.loop_stop()
 

@@ -13,8 +13,8 @@ from .pyav_source import PyavSource
 
 # FFmpeg's input device for cameras, and how it names the camera of a number.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
-# A network camera without these delays by what libav gathers before its first frame.
-_LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay"}
+# Over UDP, which is FFmpeg's first choice, a camera's large frames arrive with holes.
+_RTSP = {"rtsp_transport": "tcp"}
 
 
 def source_of(text: str) -> Source:
@@ -28,8 +28,7 @@ def source_of(text: str) -> Source:
     if re.fullmatch(r"\d+|/dev/video\d+", text):
         return _camera(text)
     if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
-        options = _LOW_DELAY | ({"rtsp_transport": "tcp"} if text.lower().startswith("rtsp") else {})
-        return PyavSource(text, text, is_live=True, options=options)
+        return PyavSource(text, text, is_live=True, options=_RTSP if text.lower().startswith("rtsp") else None)
     path = user_path(text)
     if not path.is_file():
         problem = "is a directory, not a video" if path.is_dir() else "is not there"

@@ -74,7 +74,7 @@ class Webhook:
             self._changed.notify_all()
         self._thread.join(self._timeout_s)
         if self._waiting:
-            self._note(f"{len(self._waiting)} events were not sent to {self._url}")
+            self._note(f"events that were not sent to {self._url}: {len(self._waiting)}")
 
     def __call__(self, event: Event) -> None:
         """Lets an event wait for its turn; returns at once."""
