@@ -54,6 +54,10 @@ def ask(
         conv_mode: the conversation template.
         max_new_tokens: upper bound on a free answer's length.
     """
+    choose = getattr(session, "choose", None)  # a session without it: the free answer is searched for a choice
+    if choices and choose is not None:
+        choice = choose(question, choices, image, conv_mode=conv_mode)
+        return Answer(choice.answer, dict(zip(choice.choices, map(float, choice.probabilities), strict=True)))
     prompt = question + _BRIEFLY if choices else question
     text = "".join(session.chat(prompt, image, conv_mode=conv_mode, max_new_tokens=max_new_tokens)).strip()
     return Answer(chosen(text, choices) if choices else text)

@@ -1,6 +1,6 @@
 r"""Node that asks about the images of a topic: sensor_msgs/Image in, std_msgs/String with an event's JSON out.
 
-    ros2 run mobilevlm_watch watch --ros-args -p engine:=DIR -p question:="Is the door open?" -p choices:=yes,no \
+    ros2 run mobilevlm_watch watch --ros-args -p engine:=DIR -p question:="Is the door open?" -p "choices:='yes,no'" \
         -r image:=/camera/image_raw
 
 An answer is made inside the subscription's callback: its queue holds one message, so that the newest image is next.
