@@ -14,6 +14,8 @@ from ..session import Session
 
 # What MobileVLM was trained to answer in a word after.
 _BRIEFLY = "\nAnswer the question using a single word or phrase."
+# How it says what people type otherwise: the probability of `yes` itself is next to nothing.
+_SAID = {"yes": "Yes", "no": "No"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,12 @@ def ask(
         conv_mode: the conversation template.
         max_new_tokens: upper bound on a free answer's length.
     """
+    prompt = question + _BRIEFLY if choices else question
     choose = getattr(session, "choose", None)  # a session without it: the free answer is searched for a choice
     if choices and choose is not None:
-        choice = choose(question, choices, image, conv_mode=conv_mode)
-        return Answer(choice.answer, dict(zip(choice.choices, map(float, choice.probabilities), strict=True)))
-    prompt = question + _BRIEFLY if choices else question
+        choice = choose(prompt, [_SAID.get(one.lower(), one) for one in choices], image, conv_mode=conv_mode)
+        text = None if choice.answer is None else choices[choice.choices.index(choice.answer)]
+        return Answer(text, dict(zip(choices, map(float, choice.probabilities), strict=True)))
     text = "".join(session.chat(prompt, image, conv_mode=conv_mode, max_new_tokens=max_new_tokens)).strip()
     return Answer(chosen(text, choices) if choices else text)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,6 +101,22 @@ def test_a_free_answer_is_the_answer(session, clip):
     assert free.text == "".join(session.chat("Is there a circle?", image)) and "circle" in free.text
     assert ask(session, "Is there a circle?", image, ["yes", "no"]) == Answer("no")
     assert ask(session, "Is there a circle?", image, ["green", "blue"]) == Answer(None)
+
+
+def test_choices_are_offered_as_the_model_says_them():
+    """Of the interface of `Session.choose`; the answer comes back as it was typed."""
+    asked = []
+
+    class Choosing:
+        def choose(self, prompt, choices, image, *, conv_mode):
+            asked.append((prompt, choices, image, conv_mode))
+            answer = None if "maybe" in choices else choices[1]
+            return SimpleNamespace(choices=tuple(choices), probabilities=(0.2, 0.8), answer=answer)
+
+    assert ask(Choosing(), "Is it?", "image", ["YES", "no"]) == Answer("no", {"YES": 0.2, "no": 0.8})
+    assert ask(Choosing(), "Is it?", "image", ["green", "maybe"]).text is None
+    briefly = "Is it?\nAnswer the question using a single word or phrase."
+    assert asked[0] == (briefly, ["Yes", "No"], "image", "v1") and asked[1][1] == ["green", "maybe"]
 
 
 def test_memory_stays_flat(session, clip):
