@@ -126,7 +126,7 @@ def test_memory_stays_flat(session, clip):
         footage.QUESTION,
         gate=ChangeGate(),
         hysteresis=Hysteresis(),
-        at_least_every_s=8.0,
+        at_least_every_s=6.0,
     )
     held = []
     for _ in range(11):
