@@ -35,6 +35,7 @@ CONSOLE_SCRIPTS = {
     "runtime/serve_benchmark.py": "mobilevlm-serve-benchmark",
     "runtime/smoke.py": "mobilevlm-smoke",
     "runtime/verify.py": "mobilevlm-verify",
+    "runtime/watch.py": "mobilevlm-watch",
     "train/finetune.py": "mobilevlm-finetune",
     "train/language_pretrain.py": "mobilevlm-language-pretrain",
     "train/merge_lora.py": "mobilevlm-merge-lora",

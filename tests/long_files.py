@@ -18,6 +18,6 @@ LONG_FILES = tuple(
         export/test_tensorrt_vision export/test_qdq export/test_architectures test_one_file_additions
         eval/test_calibrate_choices runtime/test_closed_question
         mobilevlm/test_tensors_memory mobilevlm/test_tokenizer runtime/test_sampling train/test_texts
-        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script
+        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_watch
     """.split()
 )

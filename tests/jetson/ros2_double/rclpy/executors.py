@@ -1,0 +1,5 @@
+"""rclpy.executors."""
+
+
+class ExternalShutdownException(Exception):
+    pass
