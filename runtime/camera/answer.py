@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +22,8 @@ class Answer:
     """What a session says about an image.
 
     Attributes:
-        text: the choice, or the free answer; None where the session abstains or said none of the choices.
-        probabilities: of each choice, where the session gives them.
+        text: the choice, or the free answer; None where the session abstains.
+        probabilities: of each choice; None of a free answer.
     """
 
     text: str | None
@@ -57,26 +56,11 @@ def ask(
         max_new_tokens: upper bound on a free answer's length.
     """
     prompt = question + _BRIEFLY if choices else question
-    choose = getattr(session, "choose", None)  # a session without it: the free answer is searched for a choice
-    if choices and choose is not None:
-        choice = choose(prompt, [_SAID.get(one.lower(), one) for one in choices], image, conv_mode=conv_mode)
+    if choices:
+        choice = session.choose(prompt, [_SAID.get(one.lower(), one) for one in choices], image, conv_mode=conv_mode)
         text = None if choice.answer is None else choices[choice.choices.index(choice.answer)]
         return Answer(text, dict(zip(choices, map(float, choice.probabilities), strict=True)))
-    text = "".join(session.chat(prompt, image, conv_mode=conv_mode, max_new_tokens=max_new_tokens)).strip()
-    return Answer(chosen(text, choices) if choices else text)
-
-
-def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """Returns the choice that a text names as whole words; None if it names none or several.
-
-    Args:
-        text: a free answer.
-        choices: the answers that are possible.
-    """
-    found = [one for one in choices if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text, re.IGNORECASE)]
-    # `dark red` names `red`, too: a choice inside another that was found is not what is meant.
-    whole = [one for one in found if not any(one != other and one.lower() in other.lower() for other in found)]
-    return whole[0] if len(whole) == 1 else None
+    return Answer("".join(session.chat(prompt, image, conv_mode=conv_mode, max_new_tokens=max_new_tokens)).strip())
 
 
 def choices_of(text: str | None) -> list[str]:

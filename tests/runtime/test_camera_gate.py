@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.camera.answer import Answer, choices_of, chosen
+from mobilevlm.runtime.camera.answer import Answer, choices_of
 from mobilevlm.runtime.camera.change_gate import ChangeGate
 from mobilevlm.runtime.camera.frames import ArrayFrame
 from mobilevlm.runtime.camera.hysteresis import Hysteresis
@@ -131,22 +131,6 @@ def test_hysteresis_out_of_range(options, said):
 
 
 # --- answers
-
-
-@pytest.mark.parametrize(
-    ("text", "choices", "answer"),
-    [
-        ("Yes, there is a star.", ["yes", "no"], "yes"),
-        ("No", ["yes", "no"], "no"),
-        ("There is nothing.", ["yes", "no"], None),  # `nothing` is not `no`
-        ("Yes and no", ["yes", "no"], None),
-        ("It is dark red.", ["red", "dark red"], "dark red"),
-        ("RED!", ["red", "green"], "red"),
-        ("C++", ["c++", "c"], "c++"),
-    ],
-)
-def test_a_choice_is_found_in_a_free_answer(text, choices, answer):
-    assert chosen(text, choices) == answer
 
 
 def test_choices_are_two_or_more_different_ones():
