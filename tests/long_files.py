@@ -18,5 +18,6 @@ LONG_FILES = tuple(
         export/test_tensorrt_vision export/test_qdq export/test_architectures test_one_file_additions
         mobilevlm/test_tensors_memory mobilevlm/test_tokenizer runtime/test_sampling train/test_texts
         export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script
+        runtime/page/test_asking runtime/page/test_images runtime/page/test_layout
     """.split()
 )

@@ -12,15 +12,18 @@ export class Turn {
 
   /**
    * @param {HTMLElement} list where it is shown
-   * @param {string} question
+   * @param {string} question as the person wrote it
    * @param {string[]} choices of a closed question; empty for a free answer
+   * @param {string} request what the model reads behind the question: the form of the answer; empty for none
    */
-  constructor(list, question, choices) {
+  constructor(list, question, choices, request = "") {
     this.question = question;
+    this.sent = [question, request].filter(Boolean).join("\n");
     this.element = made("li", "turn");
     const asked = made("div", "asked");
     asked.append(made("h3", "unseen", "Question"), made("p", "text", question));
-    if (choices.length) asked.append(made("p", "asked-choices", choices.join(" / ")));
+    if (request) asked.append(made("p", "asked-more", request));
+    if (choices.length) asked.append(made("p", "asked-more", choices.join(" / ")));
     this.answer = made("div", "answer waiting");
     this.answer.setAttribute("aria-busy", "true");
     this.shown = made("p", "text");
@@ -102,15 +105,15 @@ export function factsOf(timings, finish, bundle) {
  * Returns a conversation as OpenAI's messages: the image stands in the first question.
  *
  * @param {Turn[]} turns answered before
- * @param {string} question to ask now
+ * @param {Turn} now to be answered
  * @param {string | null} imageUrl `data:` URL; null for none
  */
-export function messagesOf(turns, question, imageUrl) {
+export function messagesOf(turns, now, imageUrl) {
   const messages = [];
   for (const turn of turns.filter((one) => one.counts)) {
-    messages.push({ role: "user", content: turn.question }, { role: "assistant", content: turn.text });
+    messages.push({ role: "user", content: turn.sent }, { role: "assistant", content: turn.text });
   }
-  messages.push({ role: "user", content: question });
+  messages.push({ role: "user", content: now.sent });
   if (imageUrl) {
     const image = { type: "image_url", image_url: { url: imageUrl } };
     messages[0].content = [image, { type: "text", text: messages[0].content }];

@@ -79,13 +79,7 @@ export class Figures {
     show("memory", memory(timings.peak_rss_mib), "peak of the engine's process");
   }
 
-  /** Shows a closed question's time; the engine has no other figures of it. */
-  chose() {
-    this.leave();
-    show("ttft", duration(performance.now() - this.#begin), "all choices, as this page sees it");
-  }
-
-  /** Ends without the engine's figures; those that the page has stay. */
+  /** Ends without the engine's figures: of a closed question, or no whole answer. Those that the page has stay. */
   leave() {
     clearInterval(this.#ticking);
     for (const name of ["encode", "prefill", "rate", "memory"]) {

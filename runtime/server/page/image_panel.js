@@ -28,7 +28,8 @@ export class ImagePanel {
     this.#takeDrops();
     document.addEventListener("paste", (event) => {
       const file = imageIn(event.clipboardData?.files);
-      if (!file) return;
+      const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
+      if (!file || isText) return; // office programs copy text with an image of it
       event.preventDefault();
       this.show(file);
     });

@@ -7,6 +7,8 @@ import { ImagePanel } from "./image_panel.js";
 import { KeyField, startTheme } from "./settings.js";
 import { say, sayEnd, saySentences } from "./spoken.js";
 
+// Models of LLaVA's family were trained to answer in a word behind this sentence.
+const SHORT = "Answer the question using a single word or phrase.";
 const of = (id) => document.getElementById(id);
 const figures = new Figures();
 const key = new KeyField(() => loadBundles());
@@ -78,8 +80,9 @@ async function ask() {
     of("question").focus();
     return;
   }
-  const asked = { bundle: served.length ? of("bundle").value : undefined, messages: messagesOf(turns, question, panel.image?.url ?? null) };
-  const turn = new Turn(of("turns"), question, choices);
+  const turn = new Turn(of("turns"), question, choices, choices.length && of("short").checked ? SHORT : "");
+  const messages = messagesOf(turns, turn, panel.image?.url ?? null);
+  const asked = { bundle: served.length ? of("bundle").value : undefined, messages };
   turns.push(turn);
   begin();
   try {
@@ -117,9 +120,10 @@ async function askFree(turn, { bundle, messages }) {
 async function askClosed(turn, { bundle, messages }, choices) {
   const begun = performance.now();
   const chosen = await choose(bundle, messages, choices, running.signal);
-  figures.chose();
+  figures.leave();
   turn.choose(chosen);
-  turn.end([duration(performance.now() - begun), ...(served.length > 1 ? [bundle] : [])].join(" · "));
+  const facts = `${duration(performance.now() - begun)} as this page sees it`;
+  turn.end(served.length > 1 ? `${facts} · ${bundle}` : facts);
   const spoken = chosen.choices.map(({ choice, probability }) => `${choice} ${Math.round(probability * 100)} percent`);
   sayEnd(`${chosen.answer ?? "No answer"}. ${spoken.join(", ")}.`);
 }
@@ -229,7 +233,7 @@ of("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   ask();
 });
-of("composer").addEventListener("change", showMode);
+of("composer").addEventListener("change", ({ target }) => target.name === "mode" && showMode());
 of("question").addEventListener("keydown", onQuestionKey);
 of("question").addEventListener("input", grow);
 of("stop").addEventListener("click", stop);
