@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -27,10 +28,17 @@ from .responses import to_json
 from .service import Service
 from .sse import HungUp
 
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+PAGE = (
+    *("index.html", "page.css", "icon.svg", "page.js", "api.js", "conversation.js", "figures.js", "image.js"),
+    *("image_panel.js", "settings.js", "spoken.js"),
+)
+# The page loads nothing but its own files, asks nobody but this server, and is shown in no other page's frame.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
 }
 
 
@@ -140,15 +148,16 @@ def _add_facts(app: FastAPI, service: Service, asks: Any) -> None:
         """Lists the served bundles in Ollama's form."""
         return json_response(neighbours.tags_of(list(engines.values())))
 
-    for path, (name, kind) in PAGE.items():
-        app.add_api_route(path, _page(name, kind), include_in_schema=False)
+    for name in PAGE:
+        path = "/" if name == "index.html" else f"/{name}"
+        app.add_api_route(path, _page(name), include_in_schema=False)
 
 
-def _page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+def _page(name: str) -> Callable[[], Awaitable[Response]]:
     content = (files(__package__) / "page" / name).read_bytes()
 
     async def page() -> Response:
-        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+        return Response(content, media_type=KINDS[PurePath(name).suffix], headers=PAGE_HEADERS)
 
     return page
 
