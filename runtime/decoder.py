@@ -85,7 +85,7 @@ class Decoder:
         Returns:
             Logits of the last token, valid until the next call.
         """
-        self._forget()
+        self.forget()
         return self._handed_out(self.runner.decode(inputs_embeds, past))
 
     def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
@@ -95,8 +95,15 @@ class Decoder:
             inputs_embeds: as of `decode`.
             past: as of `decode`.
         """
-        self._forget()
+        self.forget()
         return self._handed_out(self.runner.prefill(inputs_embeds, past))
+
+    def forget(self) -> None:
+        """Forgets what the kv cache holds: the next prompt is run from its first token, or from a kept prefix."""
+        self._running = None
+        self._cached.keep(0)
+        if self.prefixes is not None:
+            self.prefixes.forget_held()
 
     def splice(self, input_ids: Iterable[int], image_embeds: Iterable[EmbeddingBlock]) -> Embeddings:
         """Embeds a prompt: (S, D), image embeddings in their places.
@@ -201,12 +208,6 @@ class Decoder:
         if self._opened is None:
             raise UserError("this session is closed: open a new one")
         return self._opened
-
-    def _forget(self) -> None:
-        self._running = None
-        self._cached.keep(0)
-        if self.prefixes is not None:
-            self.prefixes.forget_held()
 
     def _handed_out(self, logits: Logits) -> Logits:
         return np.asarray(logits) if self.full_logits else logits

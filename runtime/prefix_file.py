@@ -100,11 +100,11 @@ class PrefixFile:
             raise UserError(f"the prefix {path} holds {header.dtype}, the kv cache here is {expected.dtype}. {AGAIN}")
         if [*header.rows[:2], *header.rows[3:]] != [*expected.rows[:2], *expected.rows[3:]]:
             raise self._damaged("its rows have another shape")
-        if size != len(self._front) + self.bytes + CHECKSUM_BYTES:
-            raise self._damaged(f"it has {size} bytes, not {len(self._front) + self.bytes + CHECKSUM_BYTES}")
+        if size != len(self._front) + self.size + CHECKSUM_BYTES:
+            raise self._damaged(f"it has {size} bytes, not {len(self._front) + self.size + CHECKSUM_BYTES}")
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of the rows."""
         return prod(self.header.rows) * np.dtype(self.header.dtype).itemsize
 

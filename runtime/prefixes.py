@@ -59,8 +59,8 @@ def load_prefix(decoder: Decoder, path: Path) -> int:
     """
     prefixes = require_prefixes(decoder)
     file = PrefixFile(path, _header(decoder, 0))
-    if file.bytes > prefixes.most_bytes:
-        raise UserError(f"the prefix {path} takes {file.bytes} bytes, the prefix cache holds {prefixes.most_bytes}")
+    if file.size > prefixes.most_bytes:
+        raise UserError(f"the prefix {path} takes {file.size} bytes, the prefix cache holds {prefixes.most_bytes}")
     tokens, count = file.header.tokens, decoder.bundle.manifest.num_image_tokens
     images = {token: image_keys(token, count) for token in tokens if isinstance(token, str)}
     keys: list[Hashable] = file.keys(images)

@@ -13,8 +13,10 @@ import pytest
 from mobilevlm.engines.bundle import seal_of
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import prefix_file
+from mobilevlm.runtime.bench.prefix_turns import SITUATIONS
 from mobilevlm.runtime.prefix_file import FRONT, PrefixFile, PrefixHeader
 from mobilevlm.text.prompt import Conversation, template
+from tests.conftest import BENCHMARK, CHAT, ROOT, run
 from tests.runtime.prefix_talk import about, opened, said
 
 NAME = "shapes.prefix"
@@ -156,6 +158,39 @@ def test_what_cannot_be_saved(demo_fp32, tmp_path):
         with pytest.raises(OSError):
             session.save_prefix(tmp_path / "no" / NAME, *about(session, 0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_saves_and_loads(demo_fp32, tmp_path):
+    path = tmp_path / NAME
+    words = [CHAT, "--engine", demo_fp32, "--image", ROOT / "assets" / "shapes.png", "--json", "--prompt"]
+    plain, *others = (
+        run(*words, question, *options)
+        for question, options in (
+            ("What color is the circle?", []),
+            ("What color is the circle?", ["--prefix", path]),
+            ("What color is the circle?", ["--prefix", path]),
+            ("Where is the circle?", ["--prefix", path]),
+        )
+    )
+    answers = [json.loads(done.stdout) for done in others]
+    assert [one["tokens"] for one in answers[:2]] == [json.loads(plain.stdout)["tokens"]] * 2
+    assert all(one["statistics"]["reused_tokens"] > 144 for one in answers)
+    assert [one["statistics"]["image_encode_ms"] for one in answers[1:]] == [0, 0]
+    assert " tokens, " in others[0].stderr and NAME not in others[1].stderr
+    path.write_bytes(path.read_bytes()[:-1])
+    refused = run(*words, "What?", "--prefix", path)
+    assert refused.returncode == 2 and "is damaged" in refused.stderr
+
+
+def test_the_benchmark_measures_follow_ups(demo_fp32):
+    done = run(BENCHMARK, "--engine", demo_fp32, "--prefixes", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures["kept"]) == set(figures["without"]) == set(SITUATIONS)
+    assert all(len(one) == 1 and one[0] > 0 for one in (*figures["kept"].values(), *figures["without"].values()))
+    assert figures["saved_tokens"] > 144 and figures["saved_bytes"] > 1e6
+    refused = run(BENCHMARK, "--compare", demo_fp32, demo_fp32, "--prefixes")
+    assert refused.returncode == 2 and "name it with --engine" in refused.stderr
 
 
 def test_a_saved_prefix_is_data(saved):
