@@ -15,7 +15,7 @@ from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
 from mobilevlm.text.prompt import Conversation, template
 from tests.conftest import ROOT
 
-PICTURES = tuple(Image.open(ROOT / "assets" / name) for name in ("shapes.png", "table.jpg"))
+PICTURES = tuple(Image.open(ROOT / "assets" / name).copy() for name in ("shapes.png", "table.jpg"))
 # Who asks what, and with which picture where it begins.
 TURNS = (
     ("A", "What color is the circle?", 0),
