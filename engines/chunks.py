@@ -140,6 +140,28 @@ class ChunkedDecoder:
             logits = self._run(chunk, inputs_embeds[piece], past + piece.start)
         return logits
 
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies tokens out of the cache.
+
+        Args:
+            start: index of the first one.
+            stop: index behind the last one.
+
+        Returns:
+            (2 * layers, kv heads, stop - start, head_dim), keys and values in turns.
+        """
+        return np.stack([_tokens_first(buffer, part)[:, start:stop] for (_, part), buffer in self.buffers.items()])
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies tokens into the cache.
+
+        Args:
+            start: index of the first one.
+            rows: what `read_cache` returned.
+        """
+        for ((_, part), buffer), values in zip(self.buffers.items(), rows, strict=True):
+            _tokens_first(buffer, part)[:, start : start + values.shape[1]] = values
+
     def _run(self, chunk: int, rows: np.ndarray, past: int) -> np.ndarray:
         count = len(rows)
         where = positions(self._config, count, past, chunk, self._cache_rows)
@@ -152,6 +174,11 @@ class ChunkedDecoder:
             if NEXT_HIDDEN_STATES in outputs:
                 name, values = HIDDEN_STATES, outputs[NEXT_HIDDEN_STATES]
         return outputs[LOGITS][0]
+
+
+def _tokens_first(buffer: np.ndarray, part: str) -> np.ndarray:
+    """Returns a view of a cache buffer as (kv heads, rows, head_dim)."""
+    return buffer[0].swapaxes(1, 2) if part == "key" else buffer[0]
 
 
 def _keep_rows(buffer: np.ndarray, part: str, rows: np.ndarray, past: int, count: int) -> None:

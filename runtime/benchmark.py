@@ -23,11 +23,12 @@ from contextlib import ExitStack
 
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.bench.figures import stage_figures
 from mobilevlm.runtime.bench.limits import Machine
 from mobilevlm.runtime.bench.machine import describe_machine
 from mobilevlm.runtime.bench.plan import make_plan
+from mobilevlm.runtime.bench.prefix_turns import PrefixFigures, measure_prefixes
 from mobilevlm.runtime.bench.profile import OperatorTime, profile_stages
 from mobilevlm.runtime.bench.ratios import ratios
 from mobilevlm.runtime.bench.report import Report, Result
@@ -54,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--wait", type=float, default=5.0, metavar="S", help="longest wait for a quiet machine, each time (default: 5)"
     )
+    self.add_argument(
+        "--prefixes", action="store_true", help="measure follow-ups with and without a prefix cache instead"
+    )
     self.add_argument("--profile", action="store_true", help="add ONNX Runtime's table of operators for each stage")
     return self
 
@@ -66,8 +70,14 @@ def benchmark(arguments: argparse.Namespace) -> None:
     """
     if arguments.repeats < 1:
         raise UserError(f"--repeats is {arguments.repeats}; at least one repetition has to count")
+    if arguments.prefixes and arguments.engine is None:
+        raise UserError("--prefixes measures one bundle: name it with --engine")
+    report: PrefixFigures | Report
     try:
-        report = _measured(arguments)
+        if arguments.prefixes:
+            report = measure_prefixes(user_path(arguments.engine), arguments.repeats, _status)
+        else:
+            report = _measured(arguments)
     finally:
         _status("")
     print(report, end="\n\n")

@@ -21,9 +21,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.sampling import Sampling
-from mobilevlm.text.prompt import TEMPLATES
+from mobilevlm.text.prompt import TEMPLATES, Conversation, template
 
 if TYPE_CHECKING:  # ONNX Runtime, which `--help` should not wait for
     from mobilevlm.runtime.session import Session
@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     self.add_argument(
         "--abstain", type=float, metavar="P", help="no answer where no choice has this probability (default: bundle's)"
+    )
+    self.add_argument(
+        "--prefix", metavar="FILE", help="load what this file keeps of system prompt and pictures; make it if missing"
     )
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument(
@@ -87,11 +90,16 @@ def chat(arguments: argparse.Namespace) -> None:
     )
     if arguments.choices is not None and sampling != Sampling():
         raise UserError("--choices samples nothing: leave temperature, top-p, top-k, repetition penalty and seed away")
+    from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
     from mobilevlm.runtime.session import Session
 
     _status(f"opening {arguments.engine}")
-    with Session(arguments.engine, on_cpu=arguments.on_cpu, check=not arguments.no_check) as session:
+    size = PREFIX_CACHE_BYTES if arguments.prefix else 0
+    options = {"on_cpu": arguments.on_cpu, "check": not arguments.no_check, "prefix_cache_bytes": size}
+    with Session(arguments.engine, **options) as session:
         _status("")
+        if arguments.prefix:
+            _load_or_save(session, arguments)
         if arguments.verbose:
             _describe(session)
         if arguments.prompt is None:
@@ -121,6 +129,25 @@ def _describe(session: Session) -> None:
         if not stage.endswith((".form", ".unrounded")):
             figures = ", ".join(f"{tensor} {one['snr_db']:.1f} dB" for tensor, one in tensors.items())
             print(f"stage {stage} against PyTorch, at the build: {figures}", file=sys.stderr)
+
+
+def _load_or_save(session: Session, arguments: argparse.Namespace) -> None:
+    """Loads `--prefix`, or saves system prompt and images to it.
+
+    Raises:
+        UserError: it is refused, or there is nothing to save.
+    """
+    path = user_path(arguments.prefix)
+    if path.exists():
+        session.load_prefix(path)
+        return
+    _status("computing the prefix")
+    images = session.read_images(arguments.image)
+    conversation = Conversation(template(arguments.conv_mode))
+    conversation.ask("", len(images))
+    tokens = session.save_prefix(path, conversation, images)
+    _status("")
+    print(f"{path}: {tokens} tokens, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 def _status(text: str) -> None:

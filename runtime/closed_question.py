@@ -15,8 +15,9 @@ import numpy as np
 from mobilevlm.engines.choice_calibration import ChoiceCalibration
 from mobilevlm.engines.machine import peak_rss_bytes
 
-from .decoder import Decoder, Prompt
+from .decoder import Decoder
 from .logprobs import log_softmax
+from .prompt import Prompt
 
 
 @dataclass(frozen=True)

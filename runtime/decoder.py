@@ -6,11 +6,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,28 +18,13 @@ from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 from .embeddings import EmbeddingBlock, Embeddings
+from .images import KeptImages
 from .kv_cache import CachedPrefix
+from .pieces import Piece, cut
+from .prefix_cache import PrefixCache
+from .prompt import Prompt, PromptImage
 from .runner import Runner, open_runner
 from .top_logits import Logits
-
-IMAGES_KEPT = 8  # image embeddings of about a megabyte each
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """A prompt as the decoder takes it; S tokens, each image counted as its N.
-
-    Attributes:
-        input_ids: token ids, -200 where an image is.
-        inputs_embeds: (S, D), images in their places.
-        keys: S of them, equal for equal embeddings (see `kv_cache.CachedPrefix`).
-        image_encode_ms: milliseconds that the vision stage took.
-    """
-
-    input_ids: Sequence[int]
-    inputs_embeds: Embeddings
-    keys: Sequence[Hashable]
-    image_encode_ms: float
 
 
 class Decoder:
@@ -53,21 +34,24 @@ class Decoder:
         bundle: what was opened.
         table: its embedding table.
         runner: runs its stages; closed with the decoder.
+        prefixes: prefix cache of the runner, None for none.
 
     Attributes:
         bundle: as above.
+        prefixes: as above.
         max_context: tokens that the kv cache holds.
         prompts_by: stage that runs long prompts.
         full_logits: whether to hand out all logits, also where a device returns the largest alone: to compare the two.
     """
 
-    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner):
+    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner, prefixes: PrefixCache | None = None):
         self.bundle, self.max_context, self.prompts_by = bundle, runner.max_context, runner.prompts_by
+        self.prefixes = prefixes
         self.full_logits = False
         self._opened: tuple[EmbedTokens, Runner] | None = (table, runner)
         self._cached = CachedPrefix()
         self._running: Prompt | None = None
-        self._image_embeds: OrderedDict[str, EmbeddingBlock] = OrderedDict()
+        self._images = KeptImages(self.encode_image, bundle.manifest.num_image_tokens, bundle.config.hidden_size)
 
     @property
     def runner(self) -> Runner:
@@ -75,11 +59,13 @@ class Decoder:
         return self._require_open()[1]
 
     def close(self) -> None:
-        """Frees engines, kv cache and image embeddings."""
+        """Frees engines, kv cache, image embeddings and kept prefixes."""
         if self._opened is not None:
             self._opened[1].close()
         self._opened = self._running = None  # a runner's graphs go with the last reference to it
-        self._image_embeds.clear()
+        self._images.clear()
+        if self.prefixes is not None:
+            self.prefixes.clear()
 
     def embed(self, token_ids: Iterable[int]) -> np.ndarray:
         """Returns the embeddings of S text tokens: (S, D) float32."""
@@ -99,7 +85,7 @@ class Decoder:
         Returns:
             Logits of the last token, valid until the next call.
         """
-        self._forget()
+        self.forget()
         return self._handed_out(self.runner.decode(inputs_embeds, past))
 
     def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> Logits:
@@ -109,8 +95,15 @@ class Decoder:
             inputs_embeds: as of `decode`.
             past: as of `decode`.
         """
-        self._forget()
+        self.forget()
         return self._handed_out(self.runner.prefill(inputs_embeds, past))
+
+    def forget(self) -> None:
+        """Forgets what the kv cache holds: the next prompt is run from its first token, or from a kept prefix."""
+        self._running = None
+        self._cached.keep(0)
+        if self.prefixes is not None:
+            self.prefixes.forget_held()
 
     def splice(self, input_ids: Iterable[int], image_embeds: Iterable[EmbeddingBlock]) -> Embeddings:
         """Embeds a prompt: (S, D), image embeddings in their places.
@@ -123,32 +116,72 @@ class Decoder:
         return Embeddings([next(images) if token == IMAGE_TOKEN_INDEX else self.embed([token]) for token in input_ids])
 
     def prompt(self, input_ids: Sequence[int], images: Sequence[np.ndarray]) -> Prompt:
-        """Puts image embeddings into a prompt; images that were encoded lately are not encoded again.
+        """Puts images into a prompt, which are encoded when `run_prompt` needs them and they were not lately.
 
         Args:
             input_ids: token ids, `IMAGE_TOKEN_INDEX` where an image is.
             images: (1, 3, H, H) float32 each, in their order.
         """
-        encoded = [self._encoded(pixel_values) for pixel_values in images]
-        inputs_embeds = self.splice(input_ids, [embeds for _, embeds, _ in encoded])
-        image_keys = ([(digest, index) for index in range(len(embeds))] for digest, embeds, _ in encoded)
+        shown = [PromptImage(self._images, pixel_values) for pixel_values in images]
+        image_keys = iter([image.keys for image in shown])
         keys: list[Hashable] = []
         for token in input_ids:
             keys += next(image_keys) if token == IMAGE_TOKEN_INDEX else [token]
-        return Prompt(input_ids, inputs_embeds, keys, sum(milliseconds for *_, milliseconds in encoded))
+        return Prompt(input_ids, self.splice(input_ids, shown), keys, shown, self.pieces(input_ids, keys))
+
+    def pieces(self, input_ids: Sequence[int], keys: Sequence[Hashable]) -> tuple[Piece, ...]:
+        """Returns the pieces that a prompt is run in, see `pieces.cut`; none without a prefix cache.
+
+        Args:
+            input_ids: token ids, `IMAGE_TOKEN_INDEX` where an image is.
+            keys: of the tokens.
+        """
+        if self.prefixes is None:
+            return ()
+        return cut(input_ids, keys, self._images.count, self.bundle.config.eos_token_id)
 
     def run_prompt(self, prompt: Prompt) -> tuple[Logits, int]:
-        """Prefills what the kv cache does not hold yet; the cache belongs to this prompt until the next one.
+        """Prefills what neither kv cache nor prefix cache holds; the kv cache belongs to this prompt until the next.
 
         Returns:
             Logits of the prompt's last token, valid until the next call, and how many tokens were reused.
         """
         self._running = prompt
-        reused = self._cached.reusable(prompt.keys)
-        self._cached.keep(reused)
-        logits = self.runner.decode(prompt.inputs_embeds[reused:], reused)
-        self._cached.append(prompt.keys[reused:])
-        return self._handed_out(logits), reused
+        if self.prefixes is None:
+            reused = done = self._cached.reusable(prompt.keys)
+        else:
+            reused, done = self._run_pieces(prompt, [piece for piece in prompt.pieces if piece.stop < len(prompt.keys)])
+        return self._handed_out(self._run_rows(prompt, done, len(prompt.keys))), reused
+
+    def keep_prefix(self, prompt: Prompt) -> int:
+        """Prefills the whole pieces of a prompt, so that the prefix cache holds them.
+
+        Returns:
+            Number of tokens in them.
+        """
+        self._running = prompt
+        return self._run_pieces(prompt, prompt.pieces)[1]
+
+    def _run_pieces(self, prompt: Prompt, pieces: Sequence[Piece]) -> tuple[int, int]:
+        """Runs pieces that are not kept; returns how many tokens were reused, and how many the kv cache holds then."""
+        if self.prefixes is None:
+            return 0, 0
+        self._cached.keep(0)
+        reused = done = self.prefixes.restore(pieces, self.runner)
+        self._cached.append(prompt.keys[:reused])
+        for piece in pieces:
+            if piece.start >= reused:
+                self._run_rows(prompt, piece.start, piece.stop)
+                self.prefixes.ran(piece, self.runner)
+                done = piece.stop
+        return reused, done
+
+    def _run_rows(self, prompt: Prompt, start: int, stop: int) -> Logits:
+        """Runs tokens of a prompt behind those before them, which the kv cache holds."""
+        self._cached.keep(start)
+        logits = self.runner.decode(prompt.inputs_embeds[start:stop], start)
+        self._cached.append(prompt.keys[start:stop])
+        return logits
 
     def run_token(self, prompt: Prompt, token: int) -> Logits:
         """Appends a generated token to the kv cache.
@@ -192,23 +225,6 @@ class Decoder:
             raise UserError("this session is closed: open a new one")
         return self._opened
 
-    def _encoded(self, pixel_values: np.ndarray) -> tuple[str, EmbeddingBlock, float]:
-        """Returns an image's digest, its embeddings (N, D), and the milliseconds they took: 0 when they were kept."""
-        digest, milliseconds = hashlib.sha1(pixel_values.data).hexdigest(), 0.0
-        if digest not in self._image_embeds:
-            begin = time.perf_counter()
-            self._image_embeds[digest] = self.encode_image(pixel_values)
-            milliseconds = (time.perf_counter() - begin) * 1e3
-        self._image_embeds.move_to_end(digest)
-        embeds = self._image_embeds[digest]
-        if len(self._image_embeds) > IMAGES_KEPT:
-            self._image_embeds.popitem(last=False)
-        return digest, embeds, milliseconds
-
-    def _forget(self) -> None:
-        self._running = None
-        self._cached.keep(0)
-
     def _handed_out(self, logits: Logits) -> Logits:
         return np.asarray(logits) if self.full_logits else logits
 
@@ -228,15 +244,17 @@ def open_table(bundle: Bundle) -> EmbedTokens:
     return table
 
 
-def open_decoder(bundle: Bundle, on_cpu: bool = False) -> Decoder:
+def open_decoder(bundle: Bundle, on_cpu: bool = False, prefix_cache_bytes: int = 0) -> Decoder:
     """Opens a bundle's stages.
 
     Args:
         bundle: what to run.
         on_cpu: whether graphs for an NPU or TensorRT run on the CPU; those for a CPU do anyhow.
+        prefix_cache_bytes: most memory of the prefix cache; 0 for none.
 
     Raises:
         BundleError: it is damaged, or not for this machine.
     """
     table = open_table(bundle)  # before the engines, which take longer to open
-    return Decoder(bundle, table, open_runner(bundle, on_cpu=on_cpu))
+    prefixes = PrefixCache(prefix_cache_bytes) if prefix_cache_bytes else None
+    return Decoder(bundle, table, open_runner(bundle, on_cpu=on_cpu), prefixes)

@@ -17,8 +17,9 @@ from mobilevlm.text.prompt import StopRule
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .answer_options import AnswerOptions
-from .decoder import Decoder, Prompt
+from .decoder import Decoder
 from .logprobs import TokenLogprob, token_logprob
+from .prompt import Prompt
 from .sampling import Sampler
 from .statistics import Statistics
 from .text_stream import TextStream
@@ -35,7 +36,7 @@ class Clock:
         first: when the first token was there, in seconds; `start` until then.
         last: when the latest token was there, in seconds; `start` until then.
         prefill_ms: milliseconds that the decoder took for the prompt.
-        reused: tokens of the prompt that were in the kv cache already.
+        reused: tokens of the prompt that were not run again.
     """
 
     def __init__(self, start: float):
@@ -62,7 +63,7 @@ def generate(
     previous = list(prompt.input_ids)
     begin = time.perf_counter()
     logits, clock.reused = decoder.run_prompt(prompt)
-    clock.prefill_ms = (time.perf_counter() - begin) * 1e3
+    clock.prefill_ms = (time.perf_counter() - begin) * 1e3 - prompt.image_encode_ms
     for count in range(1, limit + 1):
         if constraint is not None:
             logits = constraint.restrict(np.asarray(logits))

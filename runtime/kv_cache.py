@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -63,6 +63,32 @@ def write_rows(buffer: np.ndarray, past: int, rows: np.ndarray) -> None:
     # Eight bytes at a time: a row of a head has sixteen values or a multiple of that.
     words = np.ascontiguousarray(rows[0]).view(np.int64).reshape(count, heads, -1)
     buffer.view(np.int64)[0, :, past : past + count] = words.swapaxes(0, 1)
+
+
+def read_buffers(buffers: Mapping[tuple[int, str], np.ndarray], start: int, stop: int) -> np.ndarray:
+    """Copies tokens out of all cache buffers, see `runner.Runner.read_cache`.
+
+    Args:
+        buffers: those of `empty_buffers`, in its order.
+        start: index of the first token.
+        stop: index behind the last one.
+
+    Returns:
+        (2 * layers, kv heads, stop - start, head_dim).
+    """
+    return np.stack([buffer[0, :, start:stop] for buffer in buffers.values()])
+
+
+def write_buffers(buffers: Mapping[tuple[int, str], np.ndarray], start: int, rows: np.ndarray) -> None:
+    """Copies tokens into all cache buffers.
+
+    Args:
+        buffers: those of `empty_buffers`, in its order.
+        start: index of the first token.
+        rows: what `read_buffers` returned.
+    """
+    for buffer, values in zip(buffers.values(), rows, strict=True):
+        buffer[0, :, start : start + values.shape[1]] = values
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

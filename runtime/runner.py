@@ -63,6 +63,26 @@ class Runner(Protocol):
             past: as of `decode`.
         """
 
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies rows out of the kv cache.
+
+        Args:
+            start: index of the first token.
+            stop: index behind the last token; none at all for 0 and 0.
+
+        Returns:
+            (2 * layers, G, stop - start, W) on the host in the cache's own dtype: keys and values in turns, each in G
+            blocks of W values per token as the backend lays them out.
+        """
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies rows into the kv cache.
+
+        Args:
+            start: index of their first token, which has to be the one that they were read from.
+            rows: what `read_cache` returned, from this bundle on this backend.
+        """
+
     def close(self) -> None:
         """Frees engines and memory; nothing can be run afterwards."""
 

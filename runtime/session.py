@@ -17,7 +17,7 @@ import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import read_choice_calibration
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
@@ -25,8 +25,10 @@ from mobilevlm.text.tokenizer import Tokenizer
 from .answer_options import AnswerOptions, answer_options
 from .choice_tokens import check_choices, check_room, choice_tokens
 from .closed_question import Choice, choose
-from .decoder import Prompt, open_decoder
+from .decoder import open_decoder
 from .generate import Reply
+from .prefixes import load_prefix, require_prefixes, save_prefix
+from .prompt import Prompt
 from .sampling import Sampling
 from .self_check import require, run_sample
 from .verdicts import is_known_right, key_of, remember_right
@@ -44,23 +46,27 @@ class Session:
         prompts_by: stage that runs long prompts.
     """
 
-    def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True):
+    def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0):
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
         Args:
             engine: its directory.
             on_cpu: whether graphs for an NPU or TensorRT run on the CPU, to compare with; those for a CPU do anyhow.
             check: whether to run the sample where this bundle was not found right before.
+            prefix_cache_bytes: most memory that kept prefixes take; prompts then run in pieces, so that answers are the
+                same with and without a kept prefix. 0 keeps none: a prompt shares with the latest one alone.
 
         Raises:
             BundleError: it is missing, incomplete, altered, not for this machine, or computes something else here than
                 where it was built.
         """
+        if prefix_cache_bytes < 0:
+            raise UserError(f"prefix_cache_bytes is {prefix_cache_bytes}; it is 0 for none, or a number of bytes")
         self.bundle = Bundle.open(engine)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
-        self.decoder = open_decoder(self.bundle, on_cpu)
+        self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
         if check:
             self._check()
@@ -204,6 +210,53 @@ class Session:
         sequences = choice_tokens(self.tokenizer, conversation, texts, self.config.mm_use_im_start_end)
         check_room(texts, sequences, self.max_context - length + 1)  # the last token is not put into the kv cache
         return choose(self.decoder, self.decoder.prompt(ids, images), choices, sequences, calibration, start)
+
+    def keep_prefix(self, conversation: Conversation, images: Sequence[np.ndarray]) -> int:
+        """Prefills and keeps the beginning that a conversation's later prompts share.
+
+        For a system prompt and images before they are asked about, or an answer while the next question is typed.
+
+        Args:
+            conversation: ends in a question or an answer; a question's text behind its last image is not kept.
+            images: all it shows, oldest first, as `read_image` returns them.
+
+        Returns:
+            Number of tokens that are kept, 0 where nothing is worth it.
+
+        Raises:
+            UserError: the session keeps no prefixes, or the conversation is longer than the context.
+        """
+        require_prefixes(self.decoder)
+        return self.decoder.keep_prefix(self._prompt(conversation, images))
+
+    def save_prefix(self, path: str | Path, conversation: Conversation, images: Sequence[np.ndarray]) -> int:
+        """Keeps a conversation's beginning, see `keep_prefix`, and writes it to a file for this bundle.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            conversation: ends in a question or an answer.
+            images: all it shows, oldest first, as `read_image` returns them.
+
+        Returns:
+            Number of tokens in the file.
+
+        Raises:
+            UserError: as of `keep_prefix`, or there is nothing to save, or the prefix cache is too small for it.
+            OSError: the folder cannot be written.
+        """
+        return save_prefix(self.decoder, self._prompt(conversation, images), user_path(path))
+
+    def load_prefix(self, path: str | Path) -> int:
+        """Keeps a beginning that `save_prefix` wrote, also in another process.
+
+        Returns:
+            Number of tokens in the file.
+
+        Raises:
+            UserError: it is missing or damaged, was saved with another bundle or version, or does not fit into the
+                prefix cache.
+        """
+        return load_prefix(self.decoder, user_path(path))
 
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""

@@ -10,11 +10,11 @@ class Statistics:
     """Figures of one answer.
 
     Attributes:
-        image_encode_ms: vision stage, all images; 0 when they were in the cache or there were none.
+        image_encode_ms: vision stage, all images; 0 when none had to be encoded.
         prefill_ms: the decoder on the prompt.
         ttft_ms: from the question to the first token: reading images, encoding, prefill, sampling.
         prompt_tokens: tokens of the prompt, those of images included.
-        reused_tokens: tokens of the prompt that were in the kv cache already.
+        reused_tokens: tokens of the prompt that were in the kv cache or in a kept prefix already.
         new_tokens: tokens generated.
         decode_tokens_per_s: rate after the first token; 0 when there was only one.
         peak_rss_mib: largest resident memory of this process so far.

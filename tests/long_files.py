@@ -13,7 +13,8 @@ LONG_FILES = tuple(
         train/demo/test_wide engines/test_smaller_decoders runtime/test_trt_demo mobilevlm/test_model
         train/test_resume export/test_phone_kit export/test_snapdragon_cpu faults/test_device_faults
         export/test_build test_packaging eval/test_run export/test_calibration engines/test_verdicts
-        runtime/test_polygraphy engines/test_rtx_target runtime/test_prefill train/test_finetune
+        runtime/test_polygraphy runtime/test_prefix_cache engines/test_rtx_target runtime/test_prefill
+        train/test_finetune
         jetson/test_benchmark engines/test_tensorrt_compile mobilevlm/test_checkpoint train/test_clip
         export/test_tensorrt_vision export/test_qdq export/test_architectures test_one_file_additions
         eval/test_calibrate_choices runtime/test_closed_question mobilevlm/test_tensors_memory

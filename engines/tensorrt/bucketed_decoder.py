@@ -62,6 +62,30 @@ class BucketedDecoder:
                 name, values = stages.HIDDEN_STATES, outputs[stages.NEXT_HIDDEN_STATES]
         return outputs[stages.LOGITS]
 
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies tokens out of the cache.
+
+        Args:
+            start: index of the first one.
+            stop: index behind the last one.
+
+        Returns:
+            (2 * layers, 1, stop - start, kv heads * head_dim), keys and values in turns.
+        """
+        return np.concatenate([cache[:, None, start:stop] for cache in self.caches])
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies tokens into the cache.
+
+        Args:
+            start: index of the first one.
+            rows: what `read_cache` returned.
+        """
+        first = 0
+        for cache in self.caches:
+            cache[:, start : start + rows.shape[2]] = rows[first : first + len(cache), 0]
+            first += len(cache)
+
     def head_major(self, layer: int, part: str, rows: int) -> np.ndarray:
         """Returns a layer's cached keys or values in PyTorch's layout.
 

@@ -15,7 +15,7 @@ from mobilevlm.engines.ort.openvino import MOST_ROWS, OpenVinoGraph, require_pac
 from mobilevlm.engines.stage_form import OPENVINO
 
 from ..embeddings import EmbeddingBlock
-from ..kv_cache import empty_buffers
+from ..kv_cache import empty_buffers, read_buffers, write_buffers
 from ..runner import Runner
 from .prefill import FEWEST_ROWS, Prefill
 from .sessions import computed_places, has_room, open_graphs, opens_slowly, weights_path
@@ -130,6 +130,24 @@ class OrtRunner:
         if self._prefill is None:
             return self.decode(inputs_embeds, past)
         return self._prefill.run(np.asarray(inputs_embeds), past)
+
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies rows out of the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of the first token.
+            stop: index behind the last one.
+        """
+        return read_buffers(self._buffers, start, stop)
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies rows into the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of their first token.
+            rows: what `read_cache` returned.
+        """
+        write_buffers(self._buffers, start, rows)
 
     def _bind(self, inputs_embeds: np.ndarray) -> ort.IOBinding:
         binding = self._decoder.io_binding()

@@ -90,6 +90,24 @@ class QnnRunner:
         """
         return self.decode(inputs_embeds, past)
 
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies rows out of the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of the first token.
+            stop: index behind the last one.
+        """
+        return self._decoder.read_cache(start, stop)
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies rows into the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of their first token.
+            rows: what `read_cache` returned.
+        """
+        self._decoder.write_cache(start, rows)
+
     def _open(self, name: str) -> Run:
         path, options = self._form(name)
         try:

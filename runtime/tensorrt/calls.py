@@ -6,7 +6,7 @@ the cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -60,7 +60,8 @@ class Calls:
         self._config, self._pieces = config, pieces
         part, piece = next(iter(pieces.items()))
         engine, name = engines[part], past(piece.layers[0], CACHE_PARTS[0])
-        self._row_bytes = config.num_key_value_heads * config.head_dim * engine.dtype(name).itemsize
+        self._dtype = engine.dtype(name)
+        self._row_bytes = config.num_key_value_heads * config.head_dim * self._dtype.itemsize
         count = engine.num_profiles // 2
         buckets = [engine.largest(name, profile)[1] for profile in range(count)]
         self._prompts = [Sizes(profile, PROMPT_ROWS, bucket) for profile, bucket in enumerate(buckets)]
@@ -78,6 +79,17 @@ class Calls:
             sizes[f"cache.{part}"] = slices * self._capacity * self._row_bytes
             sizes[f"{NEW_ROWS}.{part}"] = slices * PROMPT_ROWS * self._row_bytes
         return sizes
+
+    def cache_slices(self) -> Iterator[tuple[str, int, int, int]]:
+        """Yields each piece's region of the kv cache, its number of slices, their bytes, and the bytes of a row."""
+        for part, piece in self._pieces.items():
+            slices = len(CACHE_PARTS) * len(piece.layers)
+            yield f"cache.{part}", slices, self._capacity * self._row_bytes, self._row_bytes
+
+    def empty_rows(self, count: int) -> np.ndarray:
+        """Makes an array for rows of the kv cache: (2 * layers, 1, count, kv heads * head_dim)."""
+        slices = sum(one[1] for one in self.cache_slices())
+        return np.empty((slices, 1, count, self._row_bytes // self._dtype.itemsize), self._dtype)
 
     def sizes(self, rows: int, behind: int) -> Sizes:
         """Returns the sizes of the smallest call that holds some tokens.
@@ -131,9 +143,7 @@ class Calls:
             regions: addresses on the device, by name.
             stream: that the call is queued to.
         """
-        width = self._row_bytes
-        for part, piece in self._pieces.items():
-            to = regions[f"cache.{part}"] + behind * width
-            out_of = regions[f"{NEW_ROWS}.{part}"] + (sizes.rows - rows) * width
-            height = len(CACHE_PARTS) * len(piece.layers)
-            stream.copy_rows(to, self._capacity * width, out_of, sizes.rows * width, rows * width, height)
+        new = (regions[f"{NEW_ROWS}.{part}"] for part in self._pieces)
+        for out_of, (region, height, pitch, width) in zip(new, self.cache_slices(), strict=True):
+            to, out_of = regions[region] + behind * width, out_of + (sizes.rows - rows) * width
+            stream.copy_rows(to, pitch, out_of, sizes.rows * width, rows * width, height)

@@ -152,6 +152,34 @@ class Stream:
         kind = bindings().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         call("cudaMemcpy2DAsync", to, to_pitch, out_of, out_pitch, width, height, kind, self.handle)
 
+    def rows_to_host(self, host: int, host_pitch: int, device: int, pitch: int, width: int, height: int) -> None:
+        """Queues a strided copy to pinned memory.
+
+        Args:
+            host: address to copy to.
+            host_pitch: bytes from the start of one row to the next, there.
+            device: address to copy from.
+            pitch: bytes from the start of one row to the next, there.
+            width: bytes of a row.
+            height: number of rows.
+        """
+        kind = bindings().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        call("cudaMemcpy2DAsync", host, host_pitch, device, pitch, width, height, kind, self.handle)
+
+    def rows_to_device(self, device: int, pitch: int, host: int, host_pitch: int, width: int, height: int) -> None:
+        """Queues a strided copy from pinned memory.
+
+        Args:
+            device: address to copy to.
+            pitch: bytes from the start of one row to the next, there.
+            host: address to copy from.
+            host_pitch: bytes from the start of one row to the next, there.
+            width: bytes of a row.
+            height: number of rows.
+        """
+        kind = bindings().cudaMemcpyKind.cudaMemcpyHostToDevice
+        call("cudaMemcpy2DAsync", device, pitch, host, host_pitch, width, height, kind, self.handle)
+
     def synchronize(self) -> None:
         """Waits until all queued work is done; its errors are raised here."""
         call("cudaStreamSynchronize", self.handle)

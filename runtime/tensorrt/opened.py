@@ -9,6 +9,7 @@ from mobilevlm.engines.stages import INPUTS_EMBEDS
 from mobilevlm.engines.tensorrt.cuda_device import CudaError
 
 from .buffers import Buffers
+from .cache_rows import CacheRows
 from .calls import Sizes
 from .cuda import Stream
 from .engine import Context
@@ -28,6 +29,7 @@ class Opened:
         buffers: memory of all stages.
         prompt_contexts: one for each piece of the decoder.
         vision: the vision stage; None for a text-only bundle.
+        cache_rows: copies rows of the kv cache from and to the host.
         tokens: calls for one token, by their sizes.
         prompts: calls for several tokens that were made so far, by their sizes.
     """
@@ -36,6 +38,7 @@ class Opened:
     buffers: Buffers
     prompt_contexts: list[Context]
     vision: Vision | None
+    cache_rows: CacheRows
     tokens: dict[Sizes, Step] = field(default_factory=dict)
     prompts: dict[Sizes, Step] = field(default_factory=dict)
 
@@ -50,6 +53,8 @@ class Opened:
                     step.graph.close()
         if self.vision is not None:
             self.vision.close()
+        with contextlib.suppress(CudaError):
+            self.cache_rows.close()
 
 
 def open_stages(engines: Engines, stream: Stream) -> Opened:
@@ -75,7 +80,7 @@ def open_stages(engines: Engines, stream: Stream) -> Opened:
     except BaseException:
         buffers.close()
         raise
-    return Opened(engines, buffers, contexts, vision)
+    return Opened(engines, buffers, contexts, vision, CacheRows(engines.decoder.calls, buffers.regions, stream))
 
 
 def make_contexts(engines: Engines, buffers: Buffers) -> list[Context]:

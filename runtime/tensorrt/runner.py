@@ -146,6 +146,28 @@ class TrtRunner:
         """
         return self.decode(inputs_embeds, past)
 
+    def read_cache(self, start: int, stop: int) -> np.ndarray:
+        """Copies rows out of the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of the first token.
+            stop: index behind the last one.
+        """
+        opened = self._require_open()
+        with self._settled():
+            return opened.cache_rows.read(start, stop)
+
+    def write_cache(self, start: int, rows: np.ndarray) -> None:
+        """Copies rows into the kv cache; see `runner.Runner`.
+
+        Args:
+            start: index of their first token.
+            rows: what `read_cache` returned.
+        """
+        opened = self._require_open()
+        with self._settled():
+            opened.cache_rows.write(start, rows)
+
     def _call(self, opened: Opened, embeds: Embeddings, past: int) -> None:
         stream, calls = self._stream, opened.engines.decoder.calls
         sizes = calls.sizes(len(embeds), past)

@@ -20,6 +20,7 @@ from mobilevlm.image import ImageSpec, load_image, preprocess
 from mobilevlm.model.answer import answer
 from mobilevlm.runtime import Session
 from tests.conftest import BUILD, CHAT, DEMO, ROOT, run
+from tests.runtime.prefix_talk import compare
 
 PICTURE = ROOT / "assets" / "shapes.png"
 QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Is the star to the left of the square?")
@@ -64,6 +65,10 @@ def test_the_default_says_what_its_graphs_say_by_themselves(bundles):
         rows = np.concatenate([image, session.decoder.embed([5]), session.decoder.embed([7])])
         logits = session.decoder.decode(rows, past=0)
         np.testing.assert_allclose(logits, runs.decode(rows, past=0)[0], atol=0.02 * np.abs(logits).max())
+
+
+def test_interleaved_conversations_say_what_each_says_alone(bundles):
+    compare(bundles / "default")
 
 
 def test_xnnpack_is_missed_aloud_where_a_stage_would_use_it(bundles):

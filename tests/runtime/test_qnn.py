@@ -14,6 +14,7 @@ from mobilevlm.engines.qnn.socs import find_soc
 from mobilevlm.runtime import Session
 from mobilevlm.train.demo.judge import heldout, is_right, predict
 from tests.conftest import BENCHMARK, BUILD, CHAT, DEMO, ROOT, run
+from tests.runtime.prefix_talk import compare
 
 PICTURE = ROOT / "assets" / "shapes.png"
 QUESTION = "What color is the circle?"
@@ -62,6 +63,10 @@ def test_a_prompt_longer_than_a_chunk_and_a_second_question_give_the_same_tokens
             reused = replies[1].statistics.reused_tokens
     assert said[False] == said[True]
     assert reused > 100
+
+
+def test_interleaved_conversations_say_what_each_says_alone(bundles):
+    compare(bundles / "graphs", on_cpu=True)
 
 
 def test_it_answers_held_out_questions_like_pytorch(bundles):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +12,7 @@ from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.dialogue import Dialogue
 from tests.conftest import BUILD, CHAT, DEMO, GOLDEN, GOLDEN_MODELS, ROOT, run
+from tests.runtime.prefix_talk import compare
 from tests.tensorrt_double.bundles import compile_here, machine
 
 PICTURE = Image.open(ROOT / "assets" / "shapes.png")
@@ -135,6 +137,23 @@ def test_after_an_error_in_the_middle_it_says_the_same(version, failing, prepare
                 list(session.chat(QUESTIONS[1], PICTURE))  # a token is a graph; what enqueues is a prompt
             setattr(double.settings, failing, None)
             assert talk(session) == wanted
+
+
+def test_interleaved_conversations_say_what_each_says_alone(prepared, tmp_path):
+    """Rows of the kv cache to the host and back, in two pieces of the decoder, and on the CPU."""
+    directory = shutil.copytree(prepared("fp16", 2), tmp_path / "bundle")
+    compare(directory, on_cpu=True)
+    with machine("10.3.0"):
+        compile_here(directory)
+        compare(directory)
+        with Session(directory) as session:
+            list(session.chat(QUESTIONS[0], PICTURE, max_new_tokens=2))
+            runner = session.decoder.runner
+            rows = runner.read_cache(3, 140)
+            assert rows.dtype == np.float16 and rows.shape[2] == 137 and len(np.unique(rows)) > 1000
+            runner.write_cache(3, rows[:, :, ::-1])
+            assert np.array_equal(runner.read_cache(3, 140), rows[:, :, ::-1])
+            assert runner.read_cache(0, 0).shape == (rows.shape[0], 1, 0, rows.shape[3])
 
 
 def test_the_commands(prepared, tmp_path):
