@@ -8,7 +8,7 @@ with Session("artifacts/demo-host-fp32") as session:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mobilevlm.text.tokenizer import Tokenizer
 from .answer_options import AnswerOptions, answer_options
 from .decoder import Prompt, open_decoder
 from .generate import Reply
+from .json_answers.constraint import JsonConstraint
+from .json_answers.grammars import JsonGrammars
 from .sampling import Sampling
 from .self_check import require, run_sample
 from .verdicts import is_known_right, key_of, remember_right
@@ -58,6 +60,7 @@ class Session:
         self.tokenizer.add_tokens(self.config.control_tokens)
         self.decoder = open_decoder(self.bundle, on_cpu)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
+        self._grammars: JsonGrammars | None = None
         if check:
             self._check()
 
@@ -146,6 +149,16 @@ class Session:
         prompt = self._prompt(conversation, images)
         rule = StopRule(self.tokenizer, conversation.template)
         return Reply(self.decoder, self.tokenizer, prompt, rule, options, start, on_end)
+
+    def json_constraint(self, schema: Mapping[str, Any]) -> JsonConstraint:
+        """Returns what makes an answer a JSON document of a schema: `AnswerOptions(constraint=...)`, one at a time.
+
+        Raises:
+            UserError: the schema is malformed or uses what cannot be enforced, or llguidance is not installed.
+        """
+        if self._grammars is None:
+            self._grammars = JsonGrammars(self.tokenizer, self.config.vocab_size)
+        return self._grammars.constraint(schema)
 
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""

@@ -1,0 +1,116 @@
+"""The way a JSON string is ended in few bytes, also one with a pattern or a least length."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .document import Document
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+BYTES = 256  # the vocabulary of bytes; its EOS is the next id
+_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+# What stands for all others of its kind, the first of a kind before the next. A date has a capital T and Z.
+_KINDS = (b" ", b"abcdefghijklmnopqrsuvwxy", b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"tz")
+_KIND = {byte: number for number, members in enumerate(_KINDS) for byte in members}
+_OTHER, _BEYOND_ASCII, _ESCAPE = len(_KINDS), len(_KINDS) + 1, len(_KINDS) + 2
+_PATIENCE = 16  # bytes of one kind before another's turn: a pattern may wait for it
+_SHORT, _DEEPEST, _WIDEST = 8, 24, 16  # bytes that need no search; depth and width of a search
+
+
+def allowed_bytes(matcher: LLMatcher) -> list[int]:
+    """Returns the bytes that may come next, in ascending order; none where the matcher failed."""
+    return _bytes_of(matcher.compute_bitmask()) if not matcher.is_error() else []
+
+
+def string_ending(matcher: LLMatcher, document: Document, most: int) -> bytes | None:
+    """Returns bytes behind which the open string can be closed by a quote; None where no way was found.
+
+    Args:
+        matcher: over bytes, inside the string; not modified.
+        document: what is open there.
+        most: how many bytes at most.
+    """
+    ending = _straight(matcher, document, min(_SHORT, most))
+    if ending is None:
+        ending = _search(matcher, document, min(_DEEPEST, most))
+    return _straight(matcher, document, most) if ending is None else ending
+
+
+def _straight(matcher: LLMatcher, document: Document, most: int) -> bytes | None:
+    """Takes one byte after the other without looking ahead; kinds of bytes take turns when it lasts."""
+    matcher, document, result = matcher.deep_copy(), document.after(b"", 0), bytearray()
+    used: Counter[int] = Counter()
+    while len(result) <= most:
+        allowed = allowed_bytes(matcher)
+        if _QUOTE in allowed and not document.escaped and not document.repeats_key():
+            return bytes(result)
+        choice = [byte for byte in allowed if byte != _QUOTE or document.escaped]
+        if not choice:
+            break
+        byte = min(choice, key=lambda one: _turn(one, used))
+        used.update((byte, BYTES + kind(byte)))
+        matcher.consume_token(byte)
+        document = document.after(bytes([byte]), 0)
+        result.append(byte)
+    return bytes(result) if _QUOTE in allowed_bytes(matcher) and not document.escaped else None
+
+
+def _turn(byte: int, used: Counter[int]) -> tuple[int, ...]:
+    """Returns what is smallest for the byte that has its turn; those of the last kinds have none before all others."""
+    group = kind(byte)
+    rounds = used[BYTES + group] // _PATIENCE + (BYTES if group > _OTHER else 0)
+    return rounds, group, used[byte] // _PATIENCE, byte
+
+
+def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | None:
+    """Looks for the shortest way, one byte deeper at a time.
+
+    Of ways with the same length and the same bytes to come next, one is followed.
+    """
+    begun = document.string or b""
+    taken = document.containers[-1].keys if document.is_key else frozenset()
+    layer = {matcher.compute_bitmask(): (matcher, b"")}
+    for _ in range(deepest + 1):
+        deeper: dict[bytes, tuple[LLMatcher, bytes]] = {}
+        for mask, (here, text) in layer.items():
+            allowed = _bytes_of(mask)
+            if _QUOTE in allowed and begun + text not in taken and not (document.escaped and not text):
+                return text
+            for byte in _representatives(allowed):
+                there = here.deep_copy()
+                there.consume_token(byte)
+                deeper.setdefault(there.compute_bitmask(), (there, text + bytes([byte])))
+            if len(deeper) > _WIDEST:
+                break
+        layer = deeper
+    return None
+
+
+def _representatives(allowed: list[int]) -> list[int]:
+    """Returns some of the bytes that may come next: the first and the last of letters and digits, all others once."""
+    members: dict[int, list[int]] = {}
+    for byte in allowed:
+        if byte not in (_QUOTE, _BACKSLASH):
+            members.setdefault(kind(byte), []).append(byte)
+    chosen: list[int] = []
+    for number, bytes_ in sorted(members.items()):
+        few = len(bytes_) <= _SHORT or number == _OTHER
+        chosen += bytes_ if few else [bytes_[0], bytes_[-1]]
+    return chosen
+
+
+def kind(byte: int) -> int:
+    """Returns the number of a byte's kind, the kinds that are tried first before the others."""
+    if byte >= 128:
+        return _BEYOND_ASCII
+    return _ESCAPE if byte == _BACKSLASH else _KIND.get(byte, _OTHER)
+
+
+def _bytes_of(mask: bytes) -> list[int]:
+    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=BYTES, bitorder="little")
+    return np.flatnonzero(bits).tolist()
