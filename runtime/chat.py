@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--top-p", type=float, metavar="P", help="sample from the likeliest tokens of this total mass")
     self.add_argument("--top-k", type=int, metavar="K", help="sample from this many of the likeliest tokens")
     self.add_argument(
+        "--min-p", type=float, metavar="M", help="sample from tokens at least M times as likely as the first"
+    )
+    self.add_argument(
         "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 discourages repetition"
     )
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
@@ -53,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-check", action="store_true", help="do not run the bundle's sample when it is new on this machine"
     )
     self.add_argument("--verbose", action="store_true", help="say what this CPU is and how the stages compare here")
+    self.add_argument("--json-schema", metavar="FILE", help="answer with a JSON document that follows this schema")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
     return self
 
@@ -71,6 +75,7 @@ def chat(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
         top_p=arguments.top_p,
         top_k=arguments.top_k,
+        min_p=arguments.min_p,
         repetition_penalty=arguments.repetition_penalty,
         seed=arguments.seed,
     )
