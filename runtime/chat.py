@@ -20,7 +20,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, user_path
+from mobilevlm.json_files import read_json
 from mobilevlm.runtime.sampling import Sampling
 from mobilevlm.text.prompt import TEMPLATES
 
@@ -69,6 +70,8 @@ def chat(arguments: argparse.Namespace) -> None:
     """
     if arguments.json and arguments.prompt is None:
         raise UserError("--json needs --prompt: a conversation has no single answer")
+    if arguments.json_schema and arguments.prompt is None:
+        raise UserError("--json-schema needs --prompt: a conversation is held in words")
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise UserError("--prompt is empty: say what you want to know")
     sampling = Sampling(
@@ -120,6 +123,7 @@ def _status(text: str) -> None:
 
 
 def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Sampling) -> None:
+    schema = read_json(user_path(arguments.json_schema)) if arguments.json_schema else None
     _status("reading the question" + " and the picture" * bool(arguments.image))
     reply = session.chat(
         arguments.prompt,
@@ -127,18 +131,24 @@ def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Samp
         conv_mode=arguments.conv_mode,
         sampling=sampling,
         max_new_tokens=arguments.max_new_tokens,
+        schema=schema,
     )
     for number, piece in enumerate(reply):
         if number == 0:
             _status("")
-        if not arguments.json:
+        if not arguments.json and schema is None:
             print(piece, end="", flush=True)
     if arguments.json:
         fields = {"answer": reply.text, "tokens": reply.tokens, "finish": reply.finish}
         figures = asdict(reply.statistics) if reply.statistics else None
         print(json.dumps(fields | {"statistics": figures}, ensure_ascii=False))
+    elif schema is not None and reply.finish != "stop":
+        raise UserError(
+            f"{len(reply.tokens)} tokens are too few for a document of {arguments.json_schema}: "
+            "give a larger --max-new-tokens, or a smaller schema"
+        )
     else:
-        print()
+        print("" if schema is None else reply.text)
         print(reply.statistics, file=sys.stderr)
 
 

@@ -20,7 +20,7 @@ from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .answer_options import AnswerOptions, answer_options
+from .answer_options import AnswerOptions
 from .decoder import Prompt, open_decoder
 from .generate import Reply
 from .json_answers.constraint import JsonConstraint
@@ -93,6 +93,7 @@ class Session:
         conv_mode: str = "v1",
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
+        schema: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Answers one question on its own; see `dialogue.Dialogue` for several.
 
@@ -102,15 +103,19 @@ class Session:
             conv_mode: the conversation template.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
+            schema: JSON schema that the answer follows; None for an answer in words.
 
         Raises:
-            UserError: an unreadable image, an image for a text-only bundle, or a prompt longer than the context.
+            UserError: an unreadable image, an image for a text-only bundle, a prompt longer than the context, or a
+                schema that cannot be enforced.
         """
         start = time.perf_counter()
+        constraint = None if schema is None else self.json_constraint(schema)
+        options = AnswerOptions(sampling or Sampling(), max_new_tokens, constraint=constraint)
         conversation = Conversation(template(conv_mode))
         images = self.read_images(image)
         conversation.ask(prompt, len(images))
-        return self.reply(conversation, images, answer_options(sampling, max_new_tokens), start)
+        return self.reply(conversation, images, options, start)
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""

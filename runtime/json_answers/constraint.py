@@ -24,7 +24,7 @@ from .string_ending import BYTES
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-_LONGEST_ENDING = 16384  # bytes
+_LONGEST_ENDING = 4096  # bytes
 _REFUSALS = 8  # tokens that are refused at one place before the ending is taken
 _SHARE = 4  # a string or an array leaves one part in so many of the tokens to what follows it
 
@@ -67,6 +67,7 @@ class JsonConstraint:
 
     Attributes:
         is_complete: whether the tokens so far are a whole document that nothing can follow.
+        shortest: number of tokens of the shortest document that was found; an answer of fewer may not become one.
 
     Raises:
         UserError: no document of the schema was found.
@@ -77,10 +78,14 @@ class JsonConstraint:
         start = self._position(matcher, bytewise, Document(), 0, ())
         if start.rest is None or not start.allowed.any():
             reason = matcher.get_error() or bytewise.get_error()
-            raise UserError(refusal(reason or f"no document of fewer than {_LONGEST_ENDING} bytes was found"))
+            raise UserError(
+                refusal(
+                    reason or f"no document of at most {_LONGEST_ENDING} bytes was found, or its grammar is too large"
+                )
+            )
         if start.ending is None:
             raise UserError(refusal("the model's vocabulary lacks characters that every document has"))
-        self._start = start
+        self._start, self.shortest = start, len(start.ending)
         self.begin(_LONGEST_ENDING)
 
     def begin(self, limit: int) -> None:

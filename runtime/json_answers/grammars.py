@@ -44,9 +44,10 @@ class JsonGrammars:
         Raises:
             UserError: it is malformed, too large, or uses what cannot be enforced.
         """
-        matcher, grammar = llguidance().LLMatcher, grammar_of(schema)
+        grammar, library = grammar_of(schema), llguidance()
         check(grammar, self._tokens)
-        along = (matcher(tokenizer, grammar, log_level=0) for tokenizer in (self._tokens, self._bytes))
+        options = {"log_level": 0, "limits": library.LLParserLimits(verbose_errors=False)}
+        along = (library.LLMatcher(tokenizer, grammar, **options) for tokenizer in (self._tokens, self._bytes))
         return JsonConstraint(self._pieces, self._eos_id, *along)
 
 

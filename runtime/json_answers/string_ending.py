@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,6 @@ BYTES = 256  # the vocabulary of bytes; its EOS is the next id
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 # What stands for all others of its kind, the first of a kind before the next. A date has a capital T and Z.
 _KINDS = (b" ", b"abcdefghijklmnopqrsuvwxy", b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"tz")
-_KIND = {byte: number for number, members in enumerate(_KINDS) for byte in members}
 _OTHER, _BEYOND_ASCII, _ESCAPE = len(_KINDS), len(_KINDS) + 1, len(_KINDS) + 2
 _PATIENCE = 16  # bytes of one kind before another's turn: a pattern may wait for it
 _SHORT, _DEEPEST, _WIDEST = 8, 24, 16  # bytes that need no search; depth and width of a search
@@ -49,11 +49,10 @@ def _straight(matcher: LLMatcher, document: Document, most: int) -> bytes | None
         allowed = allowed_bytes(matcher)
         if _QUOTE in allowed and not document.escaped and not document.repeats_key():
             return bytes(result)
-        choice = [byte for byte in allowed if byte != _QUOTE or document.escaped]
-        if not choice:
+        byte = min(_representatives(allowed), key=lambda one: _turn(one, used), default=None)
+        if byte is None:
             break
-        byte = min(choice, key=lambda one: _turn(one, used))
-        used.update((byte, BYTES + kind(byte)))
+        used.update((byte, BYTES + _KIND_OF[byte]))
         matcher.consume_token(byte)
         document = document.after(bytes([byte]), 0)
         result.append(byte)
@@ -62,7 +61,7 @@ def _straight(matcher: LLMatcher, document: Document, most: int) -> bytes | None
 
 def _turn(byte: int, used: Counter[int]) -> tuple[int, ...]:
     """Returns what is smallest for the byte that has its turn; those of the last kinds have none before all others."""
-    group = kind(byte)
+    group = _KIND_OF[byte]
     rounds = used[BYTES + group] // _PATIENCE + (BYTES if group > _OTHER else 0)
     return rounds, group, used[byte] // _PATIENCE, byte
 
@@ -81,7 +80,7 @@ def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | Non
             allowed = _bytes_of(mask)
             if _QUOTE in allowed and begun + text not in taken and not (document.escaped and not text):
                 return text
-            for byte in _representatives(allowed):
+            for byte in _representatives(byte for byte in allowed if byte != _BACKSLASH):
                 there = here.deep_copy()
                 there.consume_token(byte)
                 deeper.setdefault(there.compute_bitmask(), (there, text + bytes([byte])))
@@ -91,24 +90,26 @@ def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | Non
     return None
 
 
-def _representatives(allowed: list[int]) -> list[int]:
+def _representatives(allowed: Iterable[int]) -> list[int]:
     """Returns some of the bytes that may come next: the first and the last of letters and digits, all others once."""
     members: dict[int, list[int]] = {}
     for byte in allowed:
-        if byte not in (_QUOTE, _BACKSLASH):
-            members.setdefault(kind(byte), []).append(byte)
+        if byte != _QUOTE:
+            members.setdefault(_KIND_OF[byte], []).append(byte)
     chosen: list[int] = []
-    for number, bytes_ in sorted(members.items()):
-        few = len(bytes_) <= _SHORT or number == _OTHER
-        chosen += bytes_ if few else [bytes_[0], bytes_[-1]]
+    for number, alike in sorted(members.items()):
+        chosen += alike if len(alike) <= _SHORT or number == _OTHER else [alike[0], alike[-1]]
     return chosen
 
 
-def kind(byte: int) -> int:
-    """Returns the number of a byte's kind, the kinds that are tried first before the others."""
+def _kind(byte: int) -> int:
     if byte >= 128:
         return _BEYOND_ASCII
-    return _ESCAPE if byte == _BACKSLASH else _KIND.get(byte, _OTHER)
+    return _ESCAPE if byte == _BACKSLASH else next((n for n, members in enumerate(_KINDS) if byte in members), _OTHER)
+
+
+# Number of a byte's kind; the kinds that are tried first before the others.
+_KIND_OF = [_kind(byte) for byte in range(BYTES)]
 
 
 def _bytes_of(mask: bytes) -> list[int]:
