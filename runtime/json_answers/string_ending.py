@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,9 @@ _PATIENCE = 16  # bytes of one kind before another's turn: a pattern may wait fo
 _SHORT, _DEEPEST, _WIDEST = 8, 24, 16  # bytes that need no search; depth and width of a search
 
 
-def allowed_bytes(matcher: LLMatcher) -> list[int]:
+def allowed_bytes(matcher: LLMatcher) -> tuple[int, ...]:
     """Returns the bytes that may come next, in ascending order; none where the matcher failed."""
-    return _bytes_of(matcher.compute_bitmask()) if not matcher.is_error() else []
+    return () if matcher.is_error() else _bytes_of(matcher.compute_bitmask())
 
 
 def string_ending(matcher: LLMatcher, document: Document, most: int) -> bytes | None:
@@ -49,7 +49,8 @@ def _straight(matcher: LLMatcher, document: Document, most: int) -> bytes | None
         allowed = allowed_bytes(matcher)
         if _QUOTE in allowed and not document.escaped and not document.repeats_key():
             return bytes(result)
-        byte = min(_representatives(allowed), key=lambda one: _turn(one, used), default=None)
+        choice = allowed if document.escaped else _representatives(allowed)
+        byte = min(choice, key=lambda one: _turn(one, used), default=None)
         if byte is None:
             break
         used.update((byte, BYTES + _KIND_OF[byte]))
@@ -80,17 +81,23 @@ def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | Non
             allowed = _bytes_of(mask)
             if _QUOTE in allowed and begun + text not in taken and not (document.escaped and not text):
                 return text
-            for byte in _representatives(byte for byte in allowed if byte != _BACKSLASH):
-                there = here.deep_copy()
+            for byte in _representatives(allowed):
+                there, more = here.deep_copy(), bytes([byte])
                 there.consume_token(byte)
-                deeper.setdefault(there.compute_bitmask(), (there, text + bytes([byte])))
+                if byte == _BACKSLASH:
+                    if deeper or len(allowed) > 1:  # what is escaped is longer than what is not
+                        continue
+                    more += bytes(allowed_bytes(there)[:1])
+                    there.consume_tokens(list(more[1:]))
+                deeper.setdefault(there.compute_bitmask(), (there, text + more))
             if len(deeper) > _WIDEST:
                 break
         layer = deeper
     return None
 
 
-def _representatives(allowed: Iterable[int]) -> list[int]:
+@lru_cache(1024)
+def _representatives(allowed: tuple[int, ...]) -> list[int]:
     """Returns some of the bytes that may come next: the first and the last of letters and digits, all others once."""
     members: dict[int, list[int]] = {}
     for byte in allowed:
@@ -112,6 +119,7 @@ def _kind(byte: int) -> int:
 _KIND_OF = [_kind(byte) for byte in range(BYTES)]
 
 
-def _bytes_of(mask: bytes) -> list[int]:
+@lru_cache(1024)  # one inside strings of every kind there is
+def _bytes_of(mask: bytes) -> tuple[int, ...]:
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=BYTES, bitorder="little")
-    return np.flatnonzero(bits).tolist()
+    return tuple(np.flatnonzero(bits).tolist())

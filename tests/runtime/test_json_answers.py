@@ -66,7 +66,8 @@ def answer_all(session, count, seed, limit=160):
         jsonschema.Draft202012Validator.check_schema(schema)
         try:
             constraint = session.json_constraint(schema)
-        except UserError:  # one that nothing satisfies is drawn now and then
+        except UserError as error:  # one that nothing satisfies is drawn now and then
+            assert "Unsatisfiable" in str(error)
             refused += 1
             continue
         images = [pixels] * (number % 2)
@@ -242,10 +243,10 @@ MALFORMED = {
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_schemas_that_cannot_be_enforced_are_refused_in_a_sentence(grammars, kind):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(UserError, match="^the JSON schema [^\n]*$") as error:
         grammars.constraint(MALFORMED[kind])
-    assert time.perf_counter() - begin < 1 and "x-guidance" not in str(error.value) and len(str(error.value)) < 500
+    assert time.process_time() - begin < 1 and "x-guidance" not in str(error.value) and len(str(error.value)) < 500
 
 
 LARGE = {
@@ -270,9 +271,9 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_large_schemas_take_less_than_a_second(grammars, session, kind):
-    begin = time.perf_counter()
+    begin = time.process_time()
     constraint = grammars.constraint(LARGE[kind])
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     tokens = generated(constraint, 60, 3)
     check(LARGE[kind], b"".join(map(session.tokenizer.token_bytes, tokens)).decode())
 
