@@ -17,6 +17,6 @@ LONG_FILES = tuple(
         jetson/test_benchmark engines/test_tensorrt_compile mobilevlm/test_checkpoint train/test_clip
         export/test_tensorrt_vision export/test_qdq export/test_architectures test_one_file_additions
         mobilevlm/test_tensors_memory mobilevlm/test_tokenizer runtime/test_sampling train/test_texts
-        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script
+        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_json_answers
     """.split()
 )

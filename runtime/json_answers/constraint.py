@@ -170,6 +170,6 @@ class JsonConstraint:
                 ending = self._pieces.fewest(rest)
                 if ending is not None and count + len(ending) <= self._limit:
                     return Position(matcher, bytewise, document, count, allowed.astype(bool), rest, ending)
-        rest = closing(bytewise, document, _LONGEST_ENDING)
-        ending = None if rest is None else self._pieces.fewest(rest)
-        return Position(matcher, bytewise, document, count, allowed.astype(bool), rest, ending)
+        found = closing(bytewise, document, _LONGEST_ENDING)
+        ending = None if found is None else self._pieces.fewest(found)
+        return Position(matcher, bytewise, document, count, allowed.astype(bool), found, ending)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 BYTES = 256  # the vocabulary of bytes; its EOS is the next id
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
-# What stands for all others of its kind, the first of a kind before the next. A date has a capital T and Z.
-_KINDS = (b" ", b"abcdefghijklmnopqrsuvwxy", b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"tz")
+# Kinds of bytes, the first of a kind before the next. A date has a capital T and Z, and no calendar has a year 0.
+_KINDS = (b" ", b"abcdefghijklmnopqrsuvwxy", b"1234567890", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"tz")
 _OTHER, _BEYOND_ASCII, _ESCAPE = len(_KINDS), len(_KINDS) + 1, len(_KINDS) + 2
 _PATIENCE = 16  # bytes of one kind before another's turn: a pattern may wait for it
 _SHORT, _DEEPEST, _WIDEST = 8, 24, 16  # bytes that need no search; depth and width of a search
@@ -64,7 +64,7 @@ def _turn(byte: int, used: Counter[int]) -> tuple[int, ...]:
     """Returns what is smallest for the byte that has its turn; those of the last kinds have none before all others."""
     group = _KIND_OF[byte]
     rounds = used[BYTES + group] // _PATIENCE + (BYTES if group > _OTHER else 0)
-    return rounds, group, used[byte] // _PATIENCE, byte
+    return rounds, group, used[byte] // _PATIENCE, _PLACE_OF[byte]
 
 
 def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | None:
@@ -100,7 +100,7 @@ def _search(matcher: LLMatcher, document: Document, deepest: int) -> bytes | Non
 def _representatives(allowed: tuple[int, ...]) -> list[int]:
     """Returns some of the bytes that may come next: the first and the last of letters and digits, all others once."""
     members: dict[int, list[int]] = {}
-    for byte in allowed:
+    for byte in sorted(allowed, key=_PLACE_OF.__getitem__):
         if byte != _QUOTE:
             members.setdefault(_KIND_OF[byte], []).append(byte)
     chosen: list[int] = []
@@ -117,6 +117,7 @@ def _kind(byte: int) -> int:
 
 # Number of a byte's kind; the kinds that are tried first before the others.
 _KIND_OF = [_kind(byte) for byte in range(BYTES)]
+_PLACE_OF = [max(b"".join(_KINDS).find(byte), 0) for byte in range(BYTES)]
 
 
 @lru_cache(1024)  # one inside strings of every kind there is
