@@ -63,7 +63,7 @@ class Document:
         """
         result = replace(self, containers=list(self.containers), excess=False)
         for byte in data:
-            result._push(byte, until)
+            result.push(byte, until)
         return result
 
     def is_overdue(self, token: int) -> bool:
@@ -76,7 +76,13 @@ class Document:
         """Whether the open string is a key that its object has already, if it ended now."""
         return self.is_key and self.string is not None and self.string in self.containers[-1].keys
 
-    def _push(self, byte: int, until: int) -> None:
+    def push(self, byte: int, until: int) -> None:
+        """Adds a byte.
+
+        Args:
+            byte: valid JSON behind the bytes so far.
+            until: as of `after`.
+        """
         if self.string is not None:
             self._push_in_string(self.string, byte)
             return

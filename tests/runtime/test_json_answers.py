@@ -19,9 +19,10 @@ from mobilevlm.runtime.json_answers.grammars import JsonGrammars
 from mobilevlm.runtime.json_answers.pieces import Pieces
 from mobilevlm.text.prompt import Conversation, template
 from tests.conftest import DEMO, ROOT
+from tests.documents import BLOCKS
 from tests.runtime.random_schemas import SchemaGenerator
 
-PHOTO = ROOT / "assets" / "table.jpg"
+PHOTO, SHAPES = ROOT / "assets" / "table.jpg", ROOT / "assets" / "shapes.png"
 SAMPLED = Sampling(temperature=1.3, top_p=0.98, seed=11)
 
 
@@ -36,7 +37,7 @@ def grammars(session):
     return JsonGrammars(session.tokenizer, session.config.vocab_size)
 
 
-FORMATS = jsonschema.FormatChecker(("uuid", "ipv4", "email", "hostname"))
+FORMATS = jsonschema.FormatChecker(("uuid", "ipv4", "email"))
 
 
 @FORMATS.checks("date", raises=ValueError)
@@ -288,6 +289,14 @@ def test_large_schemas_take_less_than_a_second(grammars, session, kind):
     assert time.process_time() - begin < 1
     tokens = generated(constraint, 60, 3)
     check(LARGE[kind], b"".join(map(session.tokenizer.token_bytes, tokens)).decode())
+
+
+def test_the_example_of_the_page_runs(demo_fp32, capsys):
+    (block,) = (block for block in BLOCKS if block.page.name == "json_answers.md" and block.kind == "python")
+    body = block.body.replace("artifacts/demo-host", str(demo_fp32)).replace("assets/shapes.png", str(SHAPES))
+    exec(body, {})
+    text, _, finish = capsys.readouterr().out.strip().rpartition(" ")
+    assert json.loads(text)["color"] in ("red", "green", "blue") and finish == "stop"
 
 
 def test_without_llguidance_the_extra_is_named(session, monkeypatch):
