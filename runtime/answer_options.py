@@ -14,13 +14,16 @@ from .sampling import Sampling
 
 
 class Constraint(Protocol):
-    """What restricts an answer's tokens, such as a grammar; for one answer.
+    """What restricts an answer's tokens, such as a grammar; for one answer at a time.
 
     Attributes:
         is_complete: whether the tokens so far are a whole answer that nothing can follow.
     """
 
     is_complete: bool
+
+    def begin(self, limit: int) -> None:
+        """Begins an answer of at most `limit` tokens."""
 
     def restrict(self, logits: np.ndarray) -> np.ndarray:
         """Rules out the tokens that may not come next.
@@ -32,8 +35,8 @@ class Constraint(Protocol):
             (V,) float32, -inf for the tokens that are ruled out.
         """
 
-    def accept(self, token: int) -> None:
-        """Notes the token that was chosen."""
+    def accept(self, token: int) -> bool:
+        """Takes the token that was chosen; False where it is refused: it is ruled out now, and another has to be."""
 
 
 @dataclass(frozen=True)

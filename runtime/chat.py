@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.json_files import read_json
 from mobilevlm.runtime.sampling import Sampling
 from mobilevlm.text.prompt import TEMPLATES, Conversation, template
 
@@ -45,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--top-p", type=float, metavar="P", help="sample from the likeliest tokens of this total mass")
     self.add_argument("--top-k", type=int, metavar="K", help="sample from this many of the likeliest tokens")
     self.add_argument(
+        "--min-p", type=float, metavar="M", help="sample from tokens at least M times as likely as the first"
+    )
+    self.add_argument(
         "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 discourages repetition"
     )
     self.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
@@ -63,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-check", action="store_true", help="do not run the bundle's sample when it is new on this machine"
     )
     self.add_argument("--verbose", action="store_true", help="say what this CPU is and how the stages compare here")
+    self.add_argument("--json-schema", metavar="FILE", help="answer with a JSON document that follows this schema")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
     return self
 
@@ -75,6 +80,8 @@ def chat(arguments: argparse.Namespace) -> None:
     """
     if arguments.json and arguments.prompt is None:
         raise UserError("--json needs --prompt: a conversation has no single answer")
+    if arguments.json_schema and arguments.prompt is None:
+        raise UserError("--json-schema needs --prompt: a conversation is held in words")
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise UserError("--prompt is empty: say what you want to know")
     if arguments.choices is not None and arguments.prompt is None:
@@ -85,6 +92,7 @@ def chat(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
         top_p=arguments.top_p,
         top_k=arguments.top_k,
+        min_p=arguments.min_p,
         repetition_penalty=arguments.repetition_penalty,
         seed=arguments.seed,
     )
@@ -157,6 +165,7 @@ def _status(text: str) -> None:
 
 
 def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Sampling) -> None:
+    schema = read_json(user_path(arguments.json_schema)) if arguments.json_schema else None
     _status("reading the question" + " and the picture" * bool(arguments.image))
     reply = session.chat(
         arguments.prompt,
@@ -164,18 +173,24 @@ def _answer_once(session: Session, arguments: argparse.Namespace, sampling: Samp
         conv_mode=arguments.conv_mode,
         sampling=sampling,
         max_new_tokens=arguments.max_new_tokens,
+        schema=schema,
     )
     for number, piece in enumerate(reply):
         if number == 0:
             _status("")
-        if not arguments.json:
+        if not arguments.json and schema is None:
             print(piece, end="", flush=True)
     if arguments.json:
         fields = {"answer": reply.text, "tokens": reply.tokens, "finish": reply.finish}
         figures = asdict(reply.statistics) if reply.statistics else None
         print(json.dumps(fields | {"statistics": figures}, ensure_ascii=False))
+    elif schema is not None and reply.finish != "stop":
+        raise UserError(
+            f"{len(reply.tokens)} tokens are too few for a document of {arguments.json_schema}: "
+            "give a larger --max-new-tokens, or a smaller schema"
+        )
     else:
-        print()
+        print("" if schema is None else reply.text)
         print(reply.statistics, file=sys.stderr)
 
 

@@ -108,7 +108,7 @@ def choose(
         tokens=tuple(lengths),
         statistics=ChoiceStatistics(
             image_encode_ms=prompt.image_encode_ms,
-            prefill_ms=(prefilled - begin) * 1e3,
+            prefill_ms=(prefilled - begin) * 1e3 - prompt.image_encode_ms,
             choices_ms=(end - prefilled) * 1e3,
             total_ms=(end - start) * 1e3,
             prompt_tokens=len(prompt.keys),

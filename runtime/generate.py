@@ -7,7 +7,7 @@ it, the loop below samples tokens, `decoder` feeds them to the kv cache, and a b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import StopRule
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .answer_options import AnswerOptions
+from .answer_options import AnswerOptions, Constraint
 from .decoder import Decoder
 from .logprobs import TokenLogprob, token_logprob
 from .prompt import Prompt
@@ -61,15 +61,16 @@ def generate(
     """
     sampler, constraint, limit = Sampler(options.sampling), options.constraint, most_tokens(decoder, prompt, options)
     previous = list(prompt.input_ids)
+    if constraint is not None:
+        constraint.begin(limit)
     begin = time.perf_counter()
     logits, clock.reused = decoder.run_prompt(prompt)
     clock.prefill_ms = (time.perf_counter() - begin) * 1e3 - prompt.image_encode_ms
     for count in range(1, limit + 1):
-        if constraint is not None:
-            logits = constraint.restrict(np.asarray(logits))
-        token = sampler.sample(logits, previous)
-        if constraint is not None:
-            constraint.accept(token)
+        if constraint is None:
+            token = sampler.sample(logits, previous)
+        else:
+            token, logits = _sample_within(constraint, np.asarray(logits), sampler, previous)
         if options.top_logprobs is not None:
             logprobs.append(token_logprob(np.asarray(logits), token, options.top_logprobs))
         clock.last = time.perf_counter()
@@ -79,6 +80,24 @@ def generate(
         if count < limit:
             previous.append(token)
             logits = decoder.run_token(prompt, token)
+
+
+def _sample_within(
+    constraint: Constraint, logits: np.ndarray, sampler: Sampler, previous: Sequence[int]
+) -> tuple[int, np.ndarray]:
+    """Returns the next token that a constraint takes, and the logits it was chosen by.
+
+    Args:
+        constraint: begun for this answer.
+        logits: (V,) float32.
+        sampler: chooses.
+        previous: prompt and generated ids.
+    """
+    while True:
+        restricted = constraint.restrict(logits)
+        token = sampler.sample(restricted, previous)
+        if constraint.accept(token):
+            return token, restricted
 
 
 def most_tokens(decoder: Decoder, prompt: Prompt, options: AnswerOptions) -> int:
@@ -151,14 +170,16 @@ class Reply:
             raise UserError("this reply was generated already: its text is in .text")
         self._begun = True
         options, constraint = self._options, self._options.constraint
-        stream = TextStream(self._tokenizer.decode, [self._rule.keyword, *options.stop])
+        # A constraint says itself when an answer is whole: a template's stop string may be part of it.
+        keywords = [self._rule.keyword] if constraint is None else []
+        stream = TextStream(self._tokenizer.decode, [*keywords, *options.stop])
         try:
             for token in generate(self._decoder, self._prompt, options, self._clock, self.logprobs):
                 self.tokens.append(token)
                 piece = stream.push(token)
                 # The rule looks at as many tokens as the keyword has; the stream also knows one spelt with more.
-                ended = self._rule.stops(self.tokens) or stream.stopped
-                ended = ended or (constraint is not None and constraint.is_complete)
+                ended = self._rule.stops(self.tokens) if constraint is None else constraint.is_complete
+                ended = ended or stream.stopped
                 if ended:
                     piece += stream.flush()
                 if piece:

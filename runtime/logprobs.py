@@ -14,7 +14,8 @@ class TokenLogprob:
     Attributes:
         token: its id.
         logprob: natural logarithm of its probability.
-        top: ids and log-probabilities of the likeliest tokens at its place, the likeliest first.
+        top: ids and log-probabilities of the likeliest tokens at its place, the likeliest first; none that was ruled
+            out, so that a constraint may leave fewer than were asked for.
     """
 
     token: int
@@ -38,5 +39,5 @@ def token_logprob(logits: np.ndarray, token: int, count: int) -> TokenLogprob:
         count: how many of the likeliest tokens.
     """
     logprobs = log_softmax(logits)
-    largest = np.argsort(-logprobs, kind="stable")[:count]
+    largest = [one for one in np.argsort(-logprobs, kind="stable")[:count] if np.isfinite(logprobs[one])]
     return TokenLogprob(token, float(logprobs[token]), tuple((int(one), float(logprobs[one])) for one in largest))

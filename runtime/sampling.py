@@ -1,6 +1,6 @@
 """Choosing the next token from the logits, as transformers' `generate` does, but without PyTorch.
 
-Order and meaning are those of its processors: repetition penalty, temperature, top-k, top-p. Greedy decoding
+Order and meaning are those of its processors: repetition penalty, temperature, top-k, top-p, min-p. Greedy decoding
 (temperature 0) applies the penalty and nothing else.
 """
 
@@ -33,6 +33,8 @@ class Sampling:
         top_p: keep the most likely tokens until their mass reaches this, 0 < top_p <= 1; None keeps all.
         top_k: keep this many of the most likely tokens, and all that tie with the last; None keeps all. A caller that
             wants the result of a bare `generate(do_sample=True)` passes its default, 50.
+        min_p: keep the tokens that are at least this many times as likely as the most likely, 0 <= min_p <= 1; None
+            keeps all.
         repetition_penalty: above 1 makes tokens seen before less likely, 1 leaves them alone, 1e-12 to 1e12.
         seed: makes the choices reproducible, >= 0; None takes a fresh one.
 
@@ -45,17 +47,20 @@ class Sampling:
     top_k: int | None = None
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float | None = None
 
     def __post_init__(self) -> None:
         scale = f"a number from {_SCALE_MIN:g} to {_SCALE_MAX:g}"
         temperature_ok = _is_number(self.temperature) and (self.temperature == 0 or _is_scale(self.temperature))
         top_p_ok = self.top_p is None or (_is_number(self.top_p) and 0 < self.top_p <= 1)
         top_k_ok = self.top_k is None or (_is_integer(self.top_k) and self.top_k >= 1)
+        min_p_ok = self.min_p is None or (_is_number(self.min_p) and 0 <= self.min_p <= 1)
         penalty_ok = _is_number(self.repetition_penalty) and _is_scale(self.repetition_penalty)
         seed_ok = self.seed is None or (_is_integer(self.seed) and self.seed >= 0)
         _require(temperature_ok, "temperature", self.temperature, f"0 (greedy) or {scale}")
         _require(top_p_ok, "top_p", self.top_p, "a number with 0 < top_p <= 1, or None (no cut)")
         _require(top_k_ok, "top_k", self.top_k, "an integer >= 1, or None (no cut)")
+        _require(min_p_ok, "min_p", self.min_p, "a number with 0 <= min_p <= 1, or None (no cut)")
         _require(penalty_ok, "repetition_penalty", self.repetition_penalty, f"{scale}; 1 is off")
         _require(seed_ok, "seed", self.seed, "an integer >= 0, or None (a fresh seed)")
 
@@ -114,10 +119,13 @@ def top_suffice(top: TopLogits, sampling: Sampling) -> bool:
         return True
     if sampling.temperature == 0:
         return bool(top.logits[0] > top.logits[-1])
-    scores = top.logits / sampling.temperature  # in float32, as they are chosen by
+    scores = _tempered(top.logits, sampling.temperature)
     if sampling.top_k is not None and sampling.top_k < len(scores):
         return bool(scores[sampling.top_k - 1] > scores[-1])
     weights = np.exp(scores - scores[0], dtype=np.float64)
+    # Top-p depends on the mass of all tokens, min-p on the most likely alone.
+    if sampling.min_p is not None and sampling.top_p in (None, 1) and weights[-1] < sampling.min_p:
+        return True
     return bool(others * weights[-1] < NEGLIGIBLE * weights.sum())
 
 
@@ -165,21 +173,38 @@ def _penalised(logits: np.ndarray, previous_ids: Sequence[int], penalty: float) 
     ids = ids[(ids >= 0) & (ids < logits.size)]
     seen = logits[ids]
     scores = logits.copy()
-    scores[ids] = np.where(seen < 0, seen * penalty, seen / penalty)
+    with np.errstate(over="ignore"):
+        moved = np.where(seen < 0, seen * penalty, seen / penalty)
+    largest = np.finfo(np.float32).max  # what overflows stays a number; what is ruled out stays so
+    scores[ids] = np.where(np.isinf(seen), seen, np.clip(moved, -largest, largest))
     return scores
+
+
+def _tempered(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Return (vocab,) scores divided by the temperature in float32, as transformers does.
+
+    Where that overflows, the largest is subtracted before it is divided, so that the result is never inf - inf.
+    """
+    with np.errstate(over="ignore"):
+        result = scores / temperature
+        return result if np.isfinite(result.max()) else (scores - scores.max()) / temperature
 
 
 def _candidates(scores: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids that pass top-k and top-p, and their float64 weights (not normalised, the largest is 1)."""
-    scores = scores / sampling.temperature  # in float32, as transformers does
+    scores = _tempered(scores, sampling.temperature)
     ids = np.arange(scores.size)
     if sampling.top_k is not None and sampling.top_k < scores.size:
         cut = scores.size - sampling.top_k
         ids = np.flatnonzero(scores >= np.partition(scores, cut)[cut])
         scores = scores[ids]
-    weights = np.exp(scores - scores.max(), dtype=np.float64)
+    with np.errstate(over="ignore"):
+        weights = np.exp(scores - scores.max(), dtype=np.float64)
     if sampling.top_p is not None and sampling.top_p < 1:
         kept = _nucleus(weights, sampling.top_p)
+        ids, weights = ids[kept], weights[kept]
+    if sampling.min_p is not None:
+        kept = weights >= sampling.min_p  # the largest is 1
         ids, weights = ids[kept], weights[kept]
     return ids, weights
 

@@ -8,7 +8,7 @@ with Session("artifacts/demo-host-fp32") as session:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .answer_options import AnswerOptions, answer_options
+from .answer_options import AnswerOptions
 from .choice_tokens import check_choices, check_room, choice_tokens
 from .closed_question import Choice, choose
 from .decoder import open_decoder
 from .generate import Reply
+from .json_answers.constraint import JsonConstraint
+from .json_answers.grammars import JsonGrammars
 from .prefixes import load_prefix, require_prefixes, save_prefix
 from .prompt import Prompt
 from .sampling import Sampling
@@ -68,6 +70,7 @@ class Session:
         self.tokenizer.add_tokens(self.config.control_tokens)
         self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
+        self._grammars: JsonGrammars | None = None
         if check:
             self._check()
 
@@ -100,6 +103,7 @@ class Session:
         conv_mode: str = "v1",
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
+        schema: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Answers one question on its own; see `dialogue.Dialogue` for several.
 
@@ -109,15 +113,19 @@ class Session:
             conv_mode: the conversation template.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
+            schema: JSON schema that the answer follows; None for an answer in words.
 
         Raises:
-            UserError: an unreadable image, an image for a text-only bundle, or a prompt longer than the context.
+            UserError: an unreadable image, an image for a text-only bundle, a prompt longer than the context, or a
+                schema that cannot be enforced.
         """
         start = time.perf_counter()
+        constraint = None if schema is None else self.json_constraint(schema)
+        options = AnswerOptions(sampling or Sampling(), max_new_tokens, constraint=constraint)
         conversation = Conversation(template(conv_mode))
         images = self.read_images(image)
         conversation.ask(prompt, len(images))
-        return self.reply(conversation, images, answer_options(sampling, max_new_tokens), start)
+        return self.reply(conversation, images, options, start)
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""
@@ -257,6 +265,16 @@ class Session:
                 prefix cache.
         """
         return load_prefix(self.decoder, user_path(path))
+
+    def json_constraint(self, schema: Mapping[str, Any]) -> JsonConstraint:
+        """Returns what makes an answer a JSON document of a schema: `AnswerOptions(constraint=...)`, one at a time.
+
+        Raises:
+            UserError: the schema is malformed or uses what cannot be enforced, or llguidance is not installed.
+        """
+        if self._grammars is None:
+            self._grammars = JsonGrammars(self.tokenizer, self.config.vocab_size)
+        return self._grammars.constraint(schema)
 
     def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""

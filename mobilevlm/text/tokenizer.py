@@ -84,6 +84,16 @@ class Tokenizer:
         index = self._model.piece_to_id(name)
         return index if self._model.id_to_piece(index) == name else None
 
+    def token_bytes(self, index: int) -> bytes:
+        """Bytes that a token adds to a text, its space included; none for control and added tokens."""
+        model = self._model
+        if index >= self._num_pieces or index in self.special_ids:
+            return b""
+        if model.is_control(index) or model.is_unknown(index) or model.is_unused(index):
+            return b""
+        piece = model.id_to_piece(index)
+        return bytes([int(piece[1:-1], 16)]) if model.is_byte(index) else piece.replace(SPACE, " ").encode()
+
     def parse(self, text: str) -> list[Segment]:
         """Split a flat prompt as the original does: every `<image>` and control token name in it is that token.
 

@@ -44,6 +44,22 @@ def test_json_holds_tokens_and_statistics(bundles, tmp_path):
     assert figures["ttft_ms"] >= figures["prefill_ms"] + figures["image_encode_ms"] > 0
 
 
+def test_a_json_schema_is_followed(demo_fp32, tmp_path):
+    """On stdout the document alone, or nothing: a script may parse what it gets."""
+    schema, asked = tmp_path / "schema.json", ["--image", PHOTO, "--prompt", "What color is the circle?"]
+    properties = {"color": {"enum": ["red", "green", "blue"]}, "count": {"type": "integer", "minimum": 1, "maximum": 9}}
+    schema.write_text(json.dumps({"type": "object", "properties": properties, "required": ["color", "count"]}))
+    done = chat(demo_fp32, *asked, "--json-schema", schema)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["color"] in properties["color"]["enum"] and 1 <= document["count"] <= 9
+    short = chat(demo_fp32, *asked, "--json-schema", schema, "--max-new-tokens", 5)
+    assert short.returncode == 2 and short.stdout == "" and "give a larger --max-new-tokens" in short.stderr
+    schema.write_text('{"type": "colour"}')
+    refused = chat(demo_fp32, *asked, "--json-schema", schema)
+    assert refused.returncode == 2 and "cannot be enforced: Invalid type: colour" in refused.stderr
+
+
 def test_options_reach_the_model(bundle):
     """Every flag changes what is said, or how much."""
     question = ["--prompt", "Tell me a story.", "--max-new-tokens", 12, "--json"]
@@ -60,6 +76,7 @@ def test_options_reach_the_model(bundle):
     assert tokens("--temperature", 3, "--seed", 2) != tokens(*hot)
     assert tokens(*hot, "--top-k", 1) == greedy
     assert tokens(*hot, "--top-p", 1e-6) == greedy
+    assert tokens(*hot, "--min-p", 1) == greedy
     assert len(set(tokens("--repetition-penalty", 100))) == 12
     assert tokens("--conv-mode", "llama_2") != greedy
     assert tokens("--image", PHOTO) != greedy
@@ -74,6 +91,10 @@ def test_options_reach_the_model(bundle):
         (["--prompt", "  "], "--prompt is empty"),
         (["--json"], "--json needs --prompt"),
         (["--prompt", "Hi", "--top-p", "2"], "top_p is 2.0"),
+        (["--prompt", "Hi", "--min-p", "2"], "min_p is 2.0"),
+        (["--json-schema", "schema.json"], "--json-schema needs --prompt"),
+        (["--prompt", "Hi", "--json-schema", "no/where.json"], "no/where.json is missing"),
+        (["--prompt", "Hi", "--json-schema", "mkdocs.yml"], "mkdocs.yml cannot be read as JSON"),
         (["--prompt", "Hi", "--temperature", "-1"], "temperature is -1.0"),
         (["--prompt", "Hi", "--max-new-tokens", "0"], "max_new_tokens is 0"),
         (["--prompt", "Hi", "--conv-mode", "v9"], "invalid choice: 'v9'"),

@@ -23,9 +23,13 @@ SETTINGS = {
     "top_p_one": Sampling(temperature=1.0, top_p=1.0),
     "top_p_tiny": Sampling(temperature=1.0, top_p=1e-9),
     "top_p_nearly_one": Sampling(temperature=1.0, top_p=0.9999),
+    "min_p": Sampling(temperature=1.0, min_p=0.05),
+    "min_p_zero": Sampling(temperature=1.0, min_p=0.0),
+    "min_p_one": Sampling(temperature=0.7, min_p=1.0),
+    "min_p_after_top_p": Sampling(temperature=1.5, top_p=0.8, min_p=0.2),
     "penalty": Sampling(temperature=1.0, repetition_penalty=1.3),
     "reward": Sampling(temperature=1.0, repetition_penalty=0.8),
-    "all": Sampling(temperature=0.8, top_p=0.85, top_k=40, repetition_penalty=1.2),
+    "all": Sampling(temperature=0.8, top_p=0.85, top_k=40, min_p=0.03, repetition_penalty=1.2),
     "all_hot": Sampling(temperature=2.5, top_p=0.97, top_k=700, repetition_penalty=1.1),
 }
 
@@ -49,6 +53,8 @@ def transformers_probabilities(
     cut = scores.double()
     if sampling.top_p is not None:
         cut = process.TopPLogitsWarper(sampling.top_p)(ids, cut)
+    if sampling.min_p is not None:
+        cut = process.MinPLogitsWarper(sampling.min_p)(ids, cut)
     return cut.softmax(-1)[0].numpy(), scores[0].numpy()
 
 
@@ -196,6 +202,7 @@ def test_logits_that_are_not_one_row_are_refused(shape):
         ("temperature", [-0.1, 1e-45, 1e300, float("nan"), float("inf"), "0.7", None, True], "0 (greedy)"),
         ("top_p", [0, 0.0, -1, 1.01, float("nan"), "1", True], "0 < top_p <= 1"),
         ("top_k", [0, -1, 2.0, "5", True], "integer >= 1"),
+        ("min_p", [-0.1, 1.01, float("nan"), "1", True], "0 <= min_p <= 1"),
         ("repetition_penalty", [0, -1.0, float("inf"), float("nan"), "1", None], "1 is off"),
         ("seed", [-1, 1.5, "1", True], "integer >= 0"),
     ],
@@ -206,6 +213,29 @@ def test_fields_outside_their_range_are_named(field, values, allowed):
             Sampling(**{field: value})
         message = str(error.value)
         assert field in message and repr(value) in message and allowed in message
+
+
+def test_a_token_that_may_be_drawn_is_drawn_in_any_setting():
+    """4,000 settings from end to end of their ranges; logits from tiny to such as overflow when they are scaled."""
+    for seed in range(4000):
+        rng = np.random.default_rng(seed)
+        sampling = Sampling(
+            temperature=10 ** rng.uniform(-12, 12),
+            top_p=(None, 10 ** rng.uniform(-320, 0), rng.uniform(1e-9, 1))[rng.integers(3)],
+            top_k=(None, int(rng.integers(1, 50)))[rng.integers(2)],
+            min_p=(None, 0, 1, rng.random(), 10 ** rng.uniform(-300, 0))[rng.integers(5)],
+            repetition_penalty=(1.0, 10 ** rng.uniform(-12, 12))[rng.integers(2)],
+            seed=seed,
+        )
+        scale = np.float32(10 ** rng.uniform(-6, 37))
+        logits = rng.standard_normal(rng.choice([1, 5, 100, 500])).astype(np.float32) * scale
+        if seed % 3 == 0:
+            logits = np.round(logits)
+        if seed % 5 == 0:
+            logits[1:][rng.random(len(logits) - 1) < 0.5] = -np.inf
+        expected = probabilities(logits, [0, 2], sampling)
+        assert expected.sum() == pytest.approx(1)
+        assert expected[Sampler(sampling).sample(logits, [0, 2])] > 0, sampling
 
 
 def test_extreme_settings_do_not_overflow():

@@ -17,6 +17,8 @@ CASES = {
     "as many as there are": (Sampling(temperature=1.0, top_k=COUNT), False, False),
     "cold": (Sampling(temperature=0.2), True, False),
     "cold top_p": (Sampling(temperature=0.2, top_p=0.9), True, False),
+    "min_p": (Sampling(temperature=1.0, min_p=0.01), True, False),
+    "min_p after top_p": (Sampling(temperature=0.2, min_p=0.01, top_p=0.9), True, False),
     "all count": (Sampling(temperature=2.0, top_p=0.9), False, False),
     "penalty": (Sampling(repetition_penalty=1.2), False, False),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.dialogue import Dialogue
+from mobilevlm.runtime.top_logits import TopLogits
 from tests.conftest import BUILD, CHAT, DEMO, GOLDEN, GOLDEN_MODELS, ROOT, run
 from tests.runtime.prefix_talk import compare
 from tests.tensorrt_double.bundles import compile_here, machine
@@ -91,6 +93,30 @@ def test_closed_questions_are_scored_over_all_logits(prepared, tmp_path):
     assert min(found.logprobs) < -20  # far below the largest
     with Session(prepared.host) as session:
         assert "".join(session.chat(QUESTIONS[1], PICTURE)) == said
+
+
+def test_a_schema_is_followed_where_the_device_returns_the_largest_logits_alone(prepared, tmp_path):
+    """What the grammar allows is often not among them: all are fetched, and the answer is that of the host."""
+    shape = {
+        "type": "object",
+        "properties": {"shape": {"type": "string", "maxLength": 12}, "size": {"type": "integer"}},
+    }
+    schema = {**shape, "required": ["shape", "size"], "additionalProperties": False}
+
+    def said(session: Session) -> tuple[str, list[int]]:
+        reply = session.chat(QUESTIONS[0], PICTURE, max_new_tokens=60, schema=schema)
+        return "".join(reply), reply.tokens
+
+    with Session(prepared.host) as session:
+        wanted = said(session)
+    directory = shutil.copytree(prepared("fp16", 1), tmp_path / "bundle")
+    with machine("10.3.0"):
+        compile_here(directory)
+        with Session(directory) as session:
+            few = session.decoder.decode(session.decoder.embed([1]), 0)
+            assert isinstance(few, TopLogits) and len(few.tokens) < few.vocabulary
+            assert said(session) == wanted
+    assert json.loads(wanted[0]).keys() == {"shape", "size"}
 
 
 @pytest.fixture(scope="module", params=GOLDEN_MODELS)
