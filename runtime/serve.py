@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--max-pixels", type=int, default=25_000_000, metavar="N", help="largest image (default: 25 million)"
     )
+    self.add_argument(
+        "--prefix-cache-mb", type=float, default=256, metavar="MB",
+        help="memory for what prompts begin with: system prompts, images, earlier turns (default: 256; 0 keeps none)",
+    )  # fmt: skip
     self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
     self.add_argument("--strict", action="store_true", help="404 for a model that is not served, as OpenAI does")
     self.add_argument("--on-cpu", action="store_true", help="run bundles for another device on this CPU: slow")
@@ -118,7 +122,7 @@ def _check(arguments: argparse.Namespace, keys: list[str]) -> None:
             raise UserError(f"--{option.replace('_', '-')} {path} is no file")
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"--port is {arguments.port}; it has to be 0 to 65535")
-    for option, least in (("max_queue", 0), ("max_request_mb", 0.01), ("max_pixels", 1)):
+    for option, least in (("max_queue", 0), ("max_request_mb", 0.01), ("max_pixels", 1), ("prefix_cache_mb", 0)):
         if getattr(arguments, option) < least:
             raise UserError(f"--{option.replace('_', '-')} has to be at least {least}")
 

@@ -98,10 +98,11 @@ def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: str) -> None:
     """Prints time to first token and rate of the server by those of a session, in turns."""
+    from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
     from mobilevlm.runtime.session import Session
 
     client, figures = Client(url, data_url(image), arguments.max_new_tokens), []
-    with Session(arguments.engine) as session:
+    with Session(arguments.engine, prefix_cache_bytes=PREFIX_CACHE_BYTES) as session:  # as the server
         for number in range(arguments.rounds + 1):
             pair: dict[bool, tuple[float, float]] = {}
             for served in (True, False) if number % 2 else (False, True):
@@ -121,14 +122,15 @@ def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: st
                 figures.append([*pair[True], *pair[False]])
     times = np.array(figures)
     for name, column in (("TTFT", 0), ("whole answer", 1)):
-        served, alone = times[:, column], times[:, column + 2]
-        low, high = interval(
-            lambda drawn, served=served, alone=alone: np.median(served[drawn], 1) / np.median(alone[drawn], 1),
-            len(times),
-        )
-        ratio = np.median(served) / np.median(alone)
-        print(f"{name}: server {np.median(served) * 1e3:.1f} ms, session {np.median(alone) * 1e3:.1f} ms, "
-              f"ratio {ratio:.3f} ({low:.3f} to {high:.3f})", flush=True)  # fmt: skip
+        by_server, by_session = times[:, column], times[:, column + 2]
+
+        def ratio(drawn: np.ndarray, a: np.ndarray = by_server, b: np.ndarray = by_session) -> np.ndarray:
+            return np.median(a[drawn], -1) / np.median(b[drawn], -1)
+
+        low, high = interval(ratio, len(times))
+        served_ms, alone_ms = np.median(by_server) * 1e3, np.median(by_session) * 1e3
+        print(f"{name}: server {served_ms:.1f} ms, session {alone_ms:.1f} ms, "
+              f"ratio {served_ms / alone_ms:.3f} ({low:.3f} to {high:.3f})", flush=True)  # fmt: skip
 
 
 def _row(

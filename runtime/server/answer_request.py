@@ -51,7 +51,7 @@ class AnswerRequest:
     max_new_tokens: int = 512
     stop: Sequence[str] = ()
     top_logprobs: int | None = None
-    schema: dict[str, Any] | bool | None = None
+    schema: dict[str, Any] | None = None
     choices: Sequence[str] = ()
 
 

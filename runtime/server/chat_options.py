@@ -21,7 +21,6 @@ def sampling_of(request: ChatRequest) -> Sampling:
     """
     greedy = request.top_p == 0
     temperature = 0.0 if greedy or request.temperature is None else request.temperature
-    more: dict[str, Any] = {"min_p": request.min_p} if request.min_p else {}
     try:
         return Sampling(
             temperature=temperature,
@@ -29,7 +28,7 @@ def sampling_of(request: ChatRequest) -> Sampling:
             top_k=request.top_k if request.top_k and request.top_k > 0 else None,
             repetition_penalty=request.repeat_penalty or 1.0,
             seed=None if request.seed is None or request.seed < 0 else request.seed,
-            **more,
+            min_p=request.min_p or None,
         )
     except UserError as error:
         raise ApiError(400, str(error)) from None
@@ -56,7 +55,7 @@ def stop_of(request: ChatRequest) -> tuple[str, ...]:
     return tuple(filter(None, given))
 
 
-def schema_of(request: ChatRequest) -> dict[str, Any] | bool | None:
+def schema_of(request: ChatRequest) -> dict[str, Any] | None:
     """Returns the JSON schema that the answer has to keep; None for free text.
 
     Raises:
@@ -69,7 +68,10 @@ def schema_of(request: ChatRequest) -> dict[str, Any] | bool | None:
         return {"type": "object"}
     if form.json_schema is None:
         raise ApiError(400, "response_format has no json_schema", "response_format")
-    return form.json_schema.json_schema
+    schema = form.json_schema.json_schema
+    if schema is False:
+        raise ApiError(400, "the schema is false: no answer is valid", "response_format")
+    return {} if schema is True else schema
 
 
 def top_logprobs_of(request: ChatRequest) -> int | None:

@@ -51,14 +51,17 @@ class Engine:
         directory: of the bundle.
         on_cpu: see `Session`.
         check: see `Session`.
+        prefix_cache_bytes: see `Session`.
 
     Attributes:
         opened: what the process said about the bundle; None before `start`.
         restarts: how often the process was started again.
     """
 
-    def __init__(self, name: str, directory: str, on_cpu: bool = False, check: bool = True):
-        self.name, self.directory, self._on_cpu, self._check = name, directory, on_cpu, check
+    def __init__(
+        self, name: str, directory: str, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0
+    ):
+        self.name, self.directory, self._options = name, directory, (on_cpu, check, prefix_cache_bytes)
         self.opened: Opened | None = None
         self.restarts = -1
         self._running: _Running | None = None
@@ -83,7 +86,7 @@ class Engine:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would share locks of the server's threads
         ours, theirs = context.Pipe()
-        words = (theirs, self.directory, self._on_cpu, self._check)
+        words = (theirs, self.directory, *self._options)
         process = context.Process(target=serve_engine, args=words, name=f"engine {self.name}", daemon=True)
         process.start()
         theirs.close()

@@ -24,7 +24,7 @@ from ..session import Session
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, NamedLogprob, Opened, Piece
 
 
-def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool) -> None:
+def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool, prefix_cache_bytes: int) -> None:
     """Entry point of the process; ends when the other end of the pipe is closed.
 
     Args:
@@ -32,11 +32,12 @@ def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool)
         engine: directory of the bundle.
         on_cpu: see `Session`.
         check: see `Session`.
+        prefix_cache_bytes: see `Session`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the server ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        session = Session(engine, on_cpu=on_cpu, check=check)
+        session = Session(engine, on_cpu=on_cpu, check=check, prefix_cache_bytes=prefix_cache_bytes)
     except UserError as error:
         connection.send((0, Failed(str(error))))
         return
@@ -48,6 +49,10 @@ def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool)
                 if not isinstance(message, Cancel):  # of an answer that has ended already
                     number, request = message
                     _answer(session, request, _Pipe(connection, number))
+
+
+class _SchemaError(UserError):
+    """A JSON schema that cannot be enforced."""
 
 
 class _Pipe:
@@ -83,8 +88,10 @@ def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
             pipe.send(_choose(session, request))
         else:
             _stream(session, request, pipe)
+    except _SchemaError as error:
+        pipe.send(Failed(str(error), "response_format"))
     except UserError as error:
-        pipe.send(Failed(str(error), "messages"))
+        pipe.send(Failed(str(error), "choices" if request.choices else "messages"))
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:  # the engine's: said as it is, and the next request may do better
@@ -107,7 +114,10 @@ def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
 
 def _reply(session: Session, request: AnswerRequest) -> Reply:
     begin = time.perf_counter()
-    constraint = None if request.schema is None else session.json_constraint(request.schema)
+    try:
+        constraint = None if request.schema is None else session.json_constraint(request.schema)
+    except UserError as error:
+        raise _SchemaError(str(error)) from None
     options = AnswerOptions(request.sampling, request.max_new_tokens, request.stop, request.top_logprobs, constraint)
     return session.reply(_conversation(request), _images(session, request), options, begin)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mobilevlm.runtime.session import Session
 from tests.runtime.page.conftest import PICTURE
 from tests.runtime.server.conftest import data_url, serving
 
@@ -164,7 +163,6 @@ def test_a_closed_question_needs_two_choices(page):
     assert page.asked == []
 
 
-@pytest.mark.skipif(not hasattr(Session, "choice"), reason="needs closed questions in Session")
 def test_a_closed_question_gets_probabilities(page):
     page.show()
     page.tab.get_by_label("Closed question").check()

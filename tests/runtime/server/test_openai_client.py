@@ -2,10 +2,13 @@
 
 import json
 
+import jsonschema
 import openai
 import pytest
 
 from mobilevlm.runtime import Session
+from mobilevlm.runtime.answer_options import AnswerOptions
+from mobilevlm.text.prompt import Conversation, template
 from tests.runtime.server.conftest import PICTURE, data_url, shown
 
 QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Is the star to the left of the square?")
@@ -142,3 +145,56 @@ def test_the_description_of_the_api_is_served(server):
     description = server.http.get("/openapi.json").json()
     assert "/v1/chat/completions" in description["paths"]
     assert json.dumps(description)
+
+
+def test_log_probabilities(client, demo_fp32):
+    words = {"model": "demo", "messages": shown(QUESTIONS[0]), "logprobs": True, "top_logprobs": 3}
+    choice = client.chat.completions.create(**words).choices[0]
+    with Session(demo_fp32) as session:
+        conversation = Conversation(template("v1"))
+        conversation.ask(QUESTIONS[0], 1)
+        reply = session.reply(conversation, session.read_images(PICTURE), AnswerOptions(top_logprobs=3), 0.0)
+        said = "".join(reply)
+    content = choice.logprobs.content
+    assert [one.logprob for one in content] == pytest.approx([one.logprob for one in reply.logprobs], abs=1e-3)
+    assert b"".join(bytes(one.bytes) for one in content).decode().strip() == said
+    assert all(len(one.top_logprobs) == 3 and one.top_logprobs[0].logprob >= one.logprob for one in content)
+    streamed = [
+        one
+        for chunk in client.chat.completions.create(**words, stream=True)
+        for choice in chunk.choices
+        if choice.logprobs
+        for one in choice.logprobs.content
+    ]
+    assert [one.token for one in streamed] == [one.token for one in content]
+
+
+def test_json_answers(client):
+    schema = {
+        "type": "object",
+        "properties": {"color": {"enum": ["red", "green", "blue"]}, "count": {"type": "integer", "minimum": 0}},
+        "required": ["color", "count"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "shape", "schema": schema, "strict": True}}
+    words = {"model": "demo", "messages": shown("What color is the circle? How many shapes are there?")}
+    said = json.loads(client.chat.completions.create(**words, response_format=form).choices[0].message.content)
+    jsonschema.validate(said, schema)
+    free = client.chat.completions.create(**words, response_format={"type": "json_object"}, max_tokens=60)
+    assert isinstance(json.loads(free.choices[0].message.content), dict)
+    bad = {"type": "json_schema", "json_schema": {"name": "bad", "schema": {"type": "nonsense"}}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**words, response_format=bad)
+    assert refused.value.param == "response_format"
+
+
+def test_closed_questions(server, demo_fp32):
+    question, choices = "What color is the circle?\nAnswer the question using a single word or phrase.", ["red", "blue"]
+    reply = server.http.post("/v1/choose", json={"messages": shown(question), "choices": choices}).json()
+    with Session(demo_fp32) as session:
+        choice = session.choose(question, choices, PICTURE)
+    assert reply["answer"] == choice.answer == "red"
+    probabilities = [one["probability"] for one in reply["choices"]]
+    assert probabilities == pytest.approx(choice.probabilities, abs=1e-3) and sum(probabilities) == pytest.approx(1)
+    twice = server.http.post("/v1/choose", json={"messages": shown(question), "choices": ["red", "red"]})
+    assert twice.status_code == 400 and twice.json()["error"]["param"] == "choices"
