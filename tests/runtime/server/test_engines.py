@@ -215,3 +215,17 @@ def test_turns_survive_random_cancelling():
 
     for seed in range(200):
         asyncio.run(scene(seed))
+
+
+def test_an_answer_is_kept_while_the_person_reads_it(server):
+    """The next turn runs its own question alone, also after another client's conversation."""
+
+    def cached(messages: list) -> int:
+        return server.chat(messages, max_tokens=64).json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    first = shown("Describe the image. " + "Say which shapes there are, what colors they have, and where they are. ")
+    answer = server.chat(first, max_tokens=64).json()["choices"][0]["message"]
+    time.sleep(2)
+    server.chat("Hi", max_tokens=1)  # of another conversation
+    prompt = server.chat(first, max_tokens=1).json()["usage"]["prompt_tokens"]
+    assert cached([*first, answer, {"role": "user", "content": "Which of them is red?"}]) > prompt
