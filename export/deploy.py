@@ -39,7 +39,7 @@ from mobilevlm.export.deploy_steps import (
     say,
     write_state,
 )
-from mobilevlm.export.deployment import Candidate, Measured, candidates_of, quickest, refuse_elsewhere, table
+from mobilevlm.export.deployment import Candidate, Outcome, candidates_of, refuse_elsewhere
 
 REPORT = "deployment.md"
 DEMO_QUESTIONS = 400
@@ -80,7 +80,7 @@ def deploy(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options or files that are wrong, a target that does not run here, or no precision that is accepted.
     """
-    target, accept = TARGETS[arguments.target], arguments.accept
+    target = TARGETS[arguments.target]
     _check(arguments)
     refuse_elsewhere(target)
     reference, candidates = candidates_of(target, arguments.precisions)
@@ -98,19 +98,30 @@ def deploy(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         say(f"the same command goes on where this one was stopped; {out} has what is done")
         raise
-    names = _same_as_reference(reference, candidates)
-    chosen = quickest(measured, names, accept)
-    text = table(measured, failed, names, accept, arguments.tokens)
-    reason = _reason(chosen, measured, names, accept)
-    print(f"{text}\n\n{reason}", flush=True)
-    serve = command("runtime/serve.py", "--engine", built[chosen.name]) if chosen else ""
-    (out / REPORT).write_text("\n\n".join(filter(None, [text, reason, serve])) + "\n", encoding="utf-8")
-    figures = {"accept": accept, "questions": str(questions), "measured": [asdict(one) for one in measured]}
-    write_state(out, {"identity": identity, **figures, "failed": failed, "chosen": chosen and chosen.name})
+    names = [reference.name if one.precisions == reference.precisions else one.name for one in candidates]
+    outcome = Outcome(measured, failed, names, arguments.accept, arguments.tokens)
+    _tell(outcome, arguments, out, built)
+
+
+def _tell(outcome: Outcome, arguments: argparse.Namespace, out: Path, built: dict[str, Path]) -> None:
+    """Prints and writes what came out; the command that serves the choice is the last line.
+
+    Raises:
+        UserError: nothing is chosen.
+    """
+    text, chosen = f"{outcome.table()}\n\n{outcome.reason()}\n", outcome.chosen
+    print(text, flush=True)
+    serve = f"\n{command('runtime/serve.py', '--engine', built[chosen.name])}\n" if chosen else ""
+    (out / REPORT).write_text(text + serve, encoding="utf-8")
+    known = {"identity": _identity(arguments), "questions": arguments.questions, "limit": arguments.limit}
+    write_state(out, known | asdict(outcome) | {"chosen": chosen and chosen.name})
     if chosen is None:
-        raise UserError(f"no precision is within --accept {accept:g}: nothing is served")
-    _say_others(arguments, {name: path for name, path in built.items() if name != chosen.name})
-    print(f"\n{serve}")
+        raise UserError(f"no precision is chosen: {outcome.reason()}")
+    others = {name: path for name, path in built.items() if name != chosen.name}
+    say(f"the other bundles are {'removed' if arguments.prune else 'kept'} ({', '.join(others) or 'none'})")
+    for path in others.values() if arguments.prune else ():
+        shutil.rmtree(path)
+    print(serve.strip())
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -163,41 +174,6 @@ def _build_all(
             say(f"{candidate.name} is left out: it could not be built")
             failed.append(candidate.name)
     return built, failed
-
-
-def _same_as_reference(reference: Candidate, candidates: Sequence[Candidate]) -> list[str]:
-    """Names to choose from; a candidate of the reference's precisions has the reference's name."""
-    return [reference.name if one.precisions == reference.precisions else one.name for one in candidates]
-
-
-def _reason(chosen: Measured | None, measured: Sequence[Measured], names: Sequence[str], accept: float) -> str:
-    """Says why a precision was chosen, or what the least loss is."""
-    reference = measured[0].name
-    if chosen is None:
-        least = min((one for one in measured if one.name in names), key=lambda one: one.loss, default=None)
-        if least is None:
-            return "None: no candidate could be built."
-        return (
-            f"None: {least.name} loses least to {reference}, {least.loss:.2f} percentage points (95 % within "
-            f"{least.low:.2f} and {least.high:.2f}). --accept {math.ceil(100 * least.loss) / 100:g} would take it"
-        )
-    text = f"Chosen: {chosen.name}, the quickest answer of those within --accept {accept:g} of "
-    text += f"{reference}: it loses {chosen.loss:.2f} percentage points (95 % within {chosen.low:.2f} and "
-    text += f"{chosen.high:.2f})."
-    if chosen.high > accept:
-        text += " The interval reaches beyond --accept: more questions would tell more."
-    return text
-
-
-def _say_others(arguments: argparse.Namespace, others: dict[str, Path]) -> None:
-    """Removes the other bundles if that was asked for, and says what became of them."""
-    names = ", ".join(others) or "none"
-    if not arguments.prune:
-        say(f"the other bundles are kept ({names}); --prune removes them")
-        return
-    for path in others.values():
-        shutil.rmtree(path)
-    say(f"the other bundles are removed ({names})")
 
 
 def main() -> None:

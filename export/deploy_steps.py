@@ -19,7 +19,7 @@ from .deployment import DEFAULT, Candidate, Measured
 ROOT = Path(__file__).resolve().parents[1]
 STATE = "deployment.json"
 GRACE_S = 5.0  # for a command that was interrupted, before it is told to end
-REFUSED = 2  # exit status of a command for what the person can mend
+REFUSED, INTERRUPTED = 2, 130  # exit statuses of a command: what the person can mend, and Ctrl-C
 
 
 class StepError(UserError):
@@ -36,7 +36,9 @@ def run_step(script: str, *words: object, output: bool = True) -> str:
 
     Raises:
         StepError: it refused, with exit status 2.
+        UserError: it was killed.
         RuntimeError: it failed.
+        KeyboardInterrupt: it was interrupted.
     """
     command = [sys.executable, str(ROOT / script), *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE if output else subprocess.DEVNULL, text=True) as process:
@@ -50,6 +52,10 @@ def run_step(script: str, *words: object, output: bool = True) -> str:
             raise
     if process.returncode == REFUSED:
         raise StepError(f"{Path(script).stem} refused: its message is above")
+    if process.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
+    if process.returncode < 0:
+        raise UserError(f"{Path(script).stem} was killed by signal {-process.returncode}; 9 is often too little memory")
     if process.returncode:
         raise RuntimeError(f"{script} ended with status {process.returncode}")
     return said or ""
@@ -176,12 +182,15 @@ def measure(
         Measured(
             name=name,
             megabytes=sum(path.stat().st_size for path in directory.iterdir() if path.is_file()) / 1e6,
+            n=one["n"],
             accuracy=one["score"],
             loss=0.0 - one["difference"],
             low=0.0 - one["high"],
             high=0.0 - one["low"],
             same=100 * one["agreement"],
             **{key: time[key] for key in ("ttft_ms", "token_ms", "answer_ms", "ratio")},
+            ratio_low=time["low"],
+            ratio_high=time["high"],
         )
         for (name, directory), one, time in zip(directories.items(), asked, timed, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Measured:
     Attributes:
         name: the candidate's.
         megabytes: size of its bundle.
+        n: number of questions.
         accuracy: in percent.
         loss: percentage points of accuracy below the reference's; negative where it is better.
         low, high: the middle 95 % of the loss over paired bootstrap samples of the questions.
@@ -51,11 +53,13 @@ class Measured:
         ttft_ms: image and prompt up to the first token.
         token_ms: each further token.
         answer_ms: a whole answer.
-        ratio: `answer_ms` by the reference's.
+        ratio: time of an answer by the reference's of the same round, median over the rounds.
+        ratio_low, ratio_high: the middle 95 % of it over bootstrap samples of the rounds.
     """
 
     name: str
     megabytes: float
+    n: int
     accuracy: float
     loss: float
     low: float
@@ -65,6 +69,8 @@ class Measured:
     token_ms: float
     answer_ms: float
     ratio: float
+    ratio_low: float
+    ratio_high: float
 
 
 def candidates_of(target: Target, words: Sequence[str] | None) -> tuple[Candidate, list[Candidate]]:
@@ -109,54 +115,92 @@ def refuse_elsewhere(target: Target) -> None:
         )
 
 
-def within(one: Measured, accept: float) -> bool:
-    """Tells whether the loss is accepted: the point estimate decides.
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured, and what is chosen by it.
 
-    Args:
-        one: a candidate.
-        accept: percentage points.
-    """
-    return one.loss <= accept + ROUNDING
-
-
-def quickest(measured: Sequence[Measured], choosable: Sequence[str], accept: float) -> Measured | None:
-    """Returns the candidate with the quickest answer within the accepted loss; None where there is none.
-
-    Args:
-        measured: the reference and the candidates.
-        choosable: names of the candidates.
-        accept: percentage points of accuracy that may be lost.
-    """
-    good = [one for one in measured if one.name in choosable and within(one, accept)]
-    return min(good, key=lambda one: one.answer_ms, default=None)
-
-
-def table(
-    measured: Sequence[Measured], failed: Sequence[str], choosable: Sequence[str], accept: float, tokens: int
-) -> str:
-    """Returns the table, which is Markdown as well, in the order of the answers' times.
-
-    Args:
+    Attributes:
         measured: the reference first, then the candidates.
         failed: names of the candidates that could not be built.
         choosable: names of the candidates.
         accept: percentage points of accuracy that may be lost.
         tokens: of the answer that was timed.
     """
-    chosen = quickest(measured, choosable, accept)
-    columns = [
-        "precision", "MB", "accuracy %", "loss", "95 % interval", "same answer %", "TTFT, ms", "a token, ms",
-        f"{tokens} tokens, ms", f"by {measured[0].name}", "",
-    ]  # fmt: skip
-    rows = []
-    for one in sorted(measured, key=lambda one: one.answer_ms):
-        verdict = "within" if within(one, accept) else "loses too much"
-        if one is chosen:
-            verdict = "chosen"
-        elif one.name not in choosable:
-            verdict = "reference"
-        loss = [f"{one.accuracy:.1f}", f"{one.loss:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}", f"{one.same:.1f}"]
-        times = [f"{one.ttft_ms:.1f}", f"{one.token_ms:.1f}", f"{one.answer_ms:.1f}", f"{one.ratio:.2f}"]
-        rows.append([one.name, f"{one.megabytes:.1f}", *loss, *times, verdict])
-    rows += [[name, *[""] * (len(columns) - 2), "not built"] for name in failed]
-    return aligned_table(columns, rows)
+
+    measured: Sequence[Measured]
+    failed: Sequence[str]
+    choosable: Sequence[str]
+    accept: float
+    tokens: int
+
+    @property
+    def reference(self) -> Measured:
+        """Figures of what losses are measured from."""
+        return self.measured[0]
+
+    def is_within(self, one: Measured) -> bool:
+        """Tells whether the loss is accepted: the point estimate decides."""
+        return one.loss <= self.accept + ROUNDING
+
+    @property
+    def chosen(self) -> Measured | None:
+        """Candidate with the quickest answer within the accepted loss; None where nothing could be lost, too.
+
+        Ratios of the same rounds decide: what slows a whole round down drops out of them.
+        """
+        return min(self._good(), key=lambda one: one.ratio, default=None) if self.reference.accuracy else None
+
+    def _good(self) -> list[Measured]:
+        return [one for one in self.measured if one.name in self.choosable and self.is_within(one)]
+
+    def table(self) -> str:
+        """Returns the table, which is Markdown as well, in the order of the answers' times."""
+        columns = [
+            "precision", "MB", "accuracy %", "loss", "95 % interval", "same answer %", "TTFT, ms", "a token, ms",
+            f"{self.tokens} tokens, ms", f"by {self.reference.name}", "95 % interval", "",
+        ]  # fmt: skip
+        rows = []
+        for one in sorted(self.measured, key=lambda one: one.ratio):
+            loss = [f"{one.accuracy:.1f}", f"{one.loss:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}", f"{one.same:.1f}"]
+            times = [f"{one.ttft_ms:.1f}", f"{one.token_ms:.2f}", f"{one.answer_ms:.1f}"]
+            ratio = [f"{one.ratio:.2f}", f"{one.ratio_low:.2f} to {one.ratio_high:.2f}"]
+            rows.append([one.name, f"{one.megabytes:.1f}", *loss, *times, *ratio, self._verdict(one)])
+        rows += [[name, *[""] * (len(columns) - 2), "not built"] for name in self.failed]
+        return aligned_table(columns, rows)
+
+    def _verdict(self, one: Measured) -> str:
+        if one == self.chosen:
+            return "chosen"
+        if one.name not in self.choosable:
+            return "reference"
+        return "within" if self.is_within(one) else "loses too much"
+
+    def reason(self) -> str:
+        """Says why the precision was chosen, or why none is."""
+        reference, chosen = self.reference, self.chosen
+        if not reference.accuracy:
+            return (
+                f"None: {reference.name} answers none of {reference.n} questions as the file does, so that no loss "
+                "can be seen: have them ask for answers in the file's form, such as a single word."
+            )
+        if chosen is not None:
+            text = f"Chosen: {chosen.name}, the quickest answer within --accept {self.accept:g}. On {chosen.n} "
+            text += f"questions it loses {_points(chosen)} to {reference.name}."
+            if chosen.high > self.accept:
+                text += " The interval reaches beyond --accept: more questions would tell more."
+            if near := [one.name for one in self._good() if one != chosen and one.ratio <= chosen.ratio_high]:
+                text += f" Not clearly slower: {', '.join(near)}."
+            return text
+        candidates = [one for one in self.measured if one.name in self.choosable]
+        if not candidates:
+            return "None: no candidate could be built."
+        least = min(candidates, key=lambda one: one.loss)
+        enough = math.ceil(100 * (least.loss - ROUNDING)) / 100
+        return (
+            f"None: {least.name} loses least on {least.n} questions, {_points(least)} to {reference.name}; "
+            f"it is within --accept {enough:g}."
+        )
+
+
+def _points(one: Measured) -> str:
+    return f"{one.loss:.2f} percentage points (95 % within {one.low:.2f} and {one.high:.2f})"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from mobilevlm.engines.targets import TARGETS
 from mobilevlm.errors import UserError
 from mobilevlm.export.deploy import deploy, parser
 from mobilevlm.export.deploy_steps import is_built
-from mobilevlm.export.deployment import Measured, candidates_of, quickest, refuse_elsewhere, table, within
+from mobilevlm.export.deployment import Measured, Outcome, candidates_of, refuse_elsewhere
 from mobilevlm.runtime import Session
 from tests.conftest import DEMO, GOLDEN, ROOT, once, run
 
+PICTURE = ROOT / "assets" / "shapes.png"
 DEPLOY = ROOT / "export" / "deploy.py"
 COUNT = 24
 TIMES = 3  # the same questions again, where asking is to take a while
@@ -105,13 +107,24 @@ def test_what_only_float32_says_is_refused(deployed, questions, tmp_path):
     hard.write_text("".join(json.dumps(row) + "\n" for row in apart))
     done = run(*words_of(out, hard, 1.0))
     assert done.returncode == 2
-    assert "no precision is within --accept 1: nothing is served" in done.stderr
-    assert "None: int8 loses least to fp32, 100.00 percentage points" in done.stdout and "serve.py" not in done.stdout
+    assert "no precision is chosen: None: int8 loses least on" in done.stderr
+    assert f"int8 loses least on {len(apart)} questions, 100.00 percentage points" in done.stdout
+    assert "it is within --accept 100." in done.stdout and "serve.py" not in done.stdout
     assert re.search(r"\| int8 +\|.*loses too much", done.stdout)
     assert json.loads((out / "deployment.json").read_text())["chosen"] is None
     assert is_built(out / "int8", candidates_of(TARGETS["host"], ["int8"])[1][0], "host")
     exact = run(*words_of(out, hard, 1.0, "int8,fp32"))
     assert exact.returncode == 0 and exact.stdout.splitlines()[-1].endswith(str(out / "fp32"))
+
+
+def test_questions_that_nobody_answers_choose_nothing(deployed, tmp_path):
+    """Where the reference is never right, no loss could be seen."""
+    out, _ = deployed
+    file = tmp_path / "odd.jsonl"
+    file.write_text(json.dumps({"image": str(PICTURE), "question": "Is it red?", "answer": "zebra"}))
+    done = run(*words_of(out, file, 5.0))
+    assert done.returncode == 2 and "fp32 answers none of 1 questions as the file does" in done.stderr
+    assert "None: fp32 answers none" in done.stdout and "chosen" not in done.stdout
 
 
 def test_the_same_command_builds_and_asks_nothing_again(deployed, questions, tmp_path):
@@ -246,21 +259,35 @@ def test_the_phones_target_is_for_arm(monkeypatch):
 
 def figures(name: str, loss: float, answer_ms: float) -> Measured:
     times = dict(ttft_ms=answer_ms / 2, token_ms=1.0, answer_ms=answer_ms, ratio=answer_ms / 100)
-    return Measured(name, 10.0, 80 - loss, loss, loss - 1, loss + 1, 90.0, **times)
+    times |= dict(ratio_low=answer_ms / 100 - 0.05, ratio_high=answer_ms / 100 + 0.05)
+    return Measured(name, 10.0, 24, 80 - loss, loss, loss - 1, loss + 1, 90.0, **times)
+
+
+MEASURED = [figures("fp32", 0, 100), figures("fp16", 0, 120), figures("int8", 0.5, 60), figures("int4", 2, 40)]
 
 
 @pytest.mark.parametrize("accept, chosen", [(0, "fp32"), (0.5, "int8"), (2.0, "int4"), (1.99, "int8")])
 def test_the_quickest_within_the_loss_is_chosen(accept, chosen):
-    measured = [figures("fp32", 0, 100), figures("fp16", 0, 120), figures("int8", 0.5, 60), figures("int4", 2, 40)]
-    names = [one.name for one in measured]
-    assert quickest(measured, names, accept).name == chosen
-    assert within(figures("a", 0.1 + 0.2, 1), 0.3)  # a loss is a difference of two percentages
-    lines = table(measured, ["odd"], names, accept, 32).splitlines()
+    outcome = Outcome(MEASURED, ["odd"], [one.name for one in MEASURED], accept, 32)
+    assert outcome.chosen.name == chosen and outcome.reason().startswith(f"Chosen: {chosen}, ")
+    lines = outcome.table().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["int4", "int8", "fp32", "fp16", "odd"]
     assert [line.split("|")[1].strip() for line in lines if "chosen" in line] == [chosen]
+    may_be_worse = accept < {one.name: one.high for one in MEASURED}[chosen]
+    assert outcome.reason().endswith("more questions would tell more.") == may_be_worse
 
 
-def test_a_reference_that_was_not_asked_for_is_not_chosen():
-    measured = [figures("fp32", 0, 100), figures("int4", 2, 40)]
-    assert quickest(measured, ["int4"], 1.0) is None
-    assert quickest(measured, [], 100.0) is None
+def test_times_of_the_same_round_decide():
+    """A slow round touched the median of the one and not of the other."""
+    lucky = replace(figures("int8", 0, 60), answer_ms=40.0)
+    outcome = Outcome([figures("fp32", 0, 100), lucky, figures("int4", 0, 57)], [], ["int8", "int4"], 1, 32)
+    assert outcome.chosen.name == "int4" and outcome.reason().endswith(" Not clearly slower: int8.")
+
+
+def test_where_nothing_is_chosen_the_reason_says_what_would_be():
+    reference, coarse = figures("fp32", 0, 100), figures("int4", 0.1 + 0.2, 40)
+    refused = Outcome([reference, coarse], [], ["int4"], 0.2, 32)  # the reference was not asked for
+    assert refused.chosen is None and refused.reason().endswith("it is within --accept 0.3.")
+    assert Outcome([reference, coarse], [], ["int4"], 0.3, 32).chosen == coarse
+    assert " reference |" in refused.table() and " loses too much |" in refused.table()
+    assert Outcome([reference], ["int4"], ["int4"], 9, 32).reason() == "None: no candidate could be built."
