@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevlm.atomic_file import write_whole
+from mobilevlm.commands import is_clone
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.errors import UserError, user_path
 
@@ -40,7 +41,9 @@ def run_step(script: str, *words: object, output: bool = True) -> str:
         RuntimeError: it failed.
         KeyboardInterrupt: it was interrupted.
     """
-    command = [sys.executable, str(ROOT / script), *map(str, words)]
+    # An installed script started as a file would have this package's modules on the path by their bare names.
+    module = f"mobilevlm.{script.removesuffix('.py').replace('/', '.')}"
+    command = [sys.executable, *([str(ROOT / script)] if is_clone() else ["-m", module]), *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE if output else subprocess.DEVNULL, text=True) as process:
         try:
             said, _ = process.communicate()

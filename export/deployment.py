@@ -188,6 +188,9 @@ class Outcome:
             text += f"questions it loses {_points(chosen)} to {reference.name}."
             if chosen.high > self.accept:
                 text += " The interval reaches beyond --accept: more questions would tell more."
+            if chosen.low == chosen.high and chosen is not reference:
+                # The bootstrap knows what was asked alone: of what none of n questions showed, there may be 3 / n.
+                text += f" No question tells them apart, which leaves room for a loss of {300 / chosen.n:.1f} points."
             if near := [one.name for one in self._good() if one != chosen and one.ratio <= chosen.ratio_high]:
                 text += f" Not clearly slower: {', '.join(near)}."
             return text

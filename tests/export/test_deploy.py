@@ -218,9 +218,9 @@ def test_other_mistakes_are_refused(deployed, questions, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_damaged_bundle_is_built_again(demo_fp32, tmp_path):
+def test_a_damaged_bundle_is_built_again(deployed, tmp_path):
     reference, _ = candidates_of(TARGETS["host"], None)
-    copy = shutil.copytree(demo_fp32, tmp_path / "fp32")
+    copy = shutil.copytree(deployed[0] / "fp32", tmp_path / "fp32")
     assert is_built(copy, reference, "host")
     assert not is_built(copy, reference, "snapdragon-cpu") and not is_built(tmp_path / "none", reference, "host")
     assert not is_built(copy, candidates_of(TARGETS["host"], ["int8"])[1][0], "host")
@@ -282,6 +282,12 @@ def test_times_of_the_same_round_decide():
     lucky = replace(figures("int8", 0, 60), answer_ms=40.0)
     outcome = Outcome([figures("fp32", 0, 100), lucky, figures("int4", 0, 57)], [], ["int8", "int4"], 1, 32)
     assert outcome.chosen.name == "int4" and outcome.reason().endswith(" Not clearly slower: int8.")
+
+
+def test_answers_that_are_all_alike_do_not_rule_out_a_loss():
+    alike = replace(figures("int8", 0, 60), low=0, high=0)
+    outcome = Outcome([figures("fp32", 0, 100), alike], [], ["int8"], 1, 32)
+    assert outcome.reason().endswith("leaves room for a loss of 12.5 points.")  # 3 of 24
 
 
 def test_where_nothing_is_chosen_the_reason_says_what_would_be():
