@@ -25,7 +25,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import is_clone, run_command
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.bench.intervals import interval
 from mobilevlm.runtime.bench.server_clients import Answered, Client, ask_at_once, data_url
@@ -79,8 +79,10 @@ def measure(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    words = [sys.executable, str(Path(__file__).with_name("serve.py")), "--engine", engine, "--port", "0"]
-    process = subprocess.Popen([*words, "--max-queue", "64"], stderr=subprocess.PIPE, text=True)
+    # An installed script started as a file would have this package's modules on the path by their bare names.
+    script = [str(Path(__file__).with_name("serve.py"))] if is_clone() else ["-m", "mobilevlm.runtime.serve"]
+    words = [sys.executable, *script, "--engine", engine, "--port", "0", "--max-queue", "64"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         said = []
