@@ -101,6 +101,7 @@ def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: str) -> None:
     """Prints time to first token and rate of the server by those of a session, in turns."""
     from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
+    from mobilevlm.runtime.server.engine_process import IDLE_SECONDS
     from mobilevlm.runtime.session import Session
 
     client, figures = Client(url, data_url(image), arguments.max_new_tokens), []
@@ -108,6 +109,7 @@ def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: st
         for number in range(arguments.rounds + 1):
             pair: dict[bool, tuple[float, float]] = {}
             for served in (True, False) if number % 2 else (False, True):
+                time.sleep(IDLE_SECONDS + 1)  # until the engine has kept the beginning of a next turn
                 text = f"{question} ({number})"  # a new prompt behind the same picture: both prefill alike
                 begin = time.perf_counter()
                 if served:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mobilevlm.runtime.server.turns import QueueFull, Turns
-from tests.runtime.server.conftest import serving, shown
+from tests.runtime.server.conftest import finished, serving, shown
 
 
 def engine_pid(server) -> int:
@@ -162,7 +162,7 @@ def test_turns_rotate_among_clients():
         turns = Turns(10)
         await asyncio.gather(*(ask(turns, client) for client in ["a", "a", "a", "a", "b", "c", "b"]))
 
-    asyncio.run(all_of_them())
+    finished(all_of_them())
     assert order == ["a", "a", "b", "c", "a", "b", "a"]
 
 
@@ -183,7 +183,7 @@ def test_a_cancelled_wait_gives_its_place_back():
         async with asyncio.timeout(1), turns.turn("d"):
             pass
 
-    asyncio.run(scene())
+    finished(scene())
 
 
 def test_turns_survive_random_cancelling():
@@ -214,7 +214,7 @@ def test_turns_survive_random_cancelling():
         assert all(task.cancelled() or task.exception() is None for task in tasks)
 
     for seed in range(200):
-        asyncio.run(scene(seed))
+        finished(scene(seed))
 
 
 def test_an_answer_is_kept_while_the_person_reads_it(server):
