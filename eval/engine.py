@@ -142,6 +142,12 @@ class BundleEngine:
             self._session = Session(self.identity["engine"], on_cpu=self._on_cpu)
         return self._session
 
+    def close(self) -> None:
+        """Free the engines' memory; `open` loads them again."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """Answer one question after the other, see `Engine.answer`.
 

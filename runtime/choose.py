@@ -28,9 +28,9 @@ from mobilevlm.engines.tables import markdown_table
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.agreement import agreement
 from mobilevlm.runtime.bench.plan import Plan, make_plan
-from mobilevlm.runtime.bench.rounds import rounds
 from mobilevlm.runtime.bench.stages import ENCODE, PREFILL, decode_times, question_times
-from mobilevlm.runtime.bench.timed_bundle import Repetition, TimedBundle
+from mobilevlm.runtime.bench.timed_bundle import Repetition
+from mobilevlm.runtime.bench.turns import in_turns
 
 BUILD_AUTO = command("export/build_engines.py", "--precision", "auto")
 ROUNDS = 3  # in each, every candidate is opened and timed once
@@ -110,12 +110,7 @@ def measure(directory: Path, bundles: Mapping[str, Bundle]) -> dict[str, dict[st
     """
     plan = make_plan(list(bundles.values()), None, TIMED_TOKENS)
     plan = Plan(plan.prompt_tokens, plan.decode_tokens, plan.contexts[:1])
-    names = list(bundles)
-    repetitions: dict[str, list[Repetition]] = {name: [] for name in names}
-    for number, order in rounds(len(names), ROUNDS):
-        for name in (names[turn] for turn in order):
-            _say(f"round {number} of {ROUNDS}: {name}")
-            repetitions[name].append(TimedBundle(bundles[name].directory, plan).run_once())
+    repetitions = in_turns({name: bundle.directory for name, bundle in bundles.items()}, plan, ROUNDS, _say)
     found = {}
     for name, bundle in bundles.items():
         _say(f"{name}: agreement with PyTorch")

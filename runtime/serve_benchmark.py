@@ -25,7 +25,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from mobilevlm.commands import run_command
+from mobilevlm.commands import is_clone, run_command
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.bench.intervals import interval
 from mobilevlm.runtime.bench.server_clients import Answered, Client, ask_at_once, data_url
@@ -79,8 +79,10 @@ def measure(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    words = [sys.executable, str(Path(__file__).with_name("serve.py")), "--engine", engine, "--port", "0"]
-    process = subprocess.Popen([*words, "--max-queue", "64"], stderr=subprocess.PIPE, text=True)
+    # An installed script started as a file would have this package's modules on the path by their bare names.
+    script = [str(Path(__file__).with_name("serve.py"))] if is_clone() else ["-m", "mobilevlm.runtime.serve"]
+    words = [sys.executable, *script, "--engine", engine, "--port", "0", "--max-queue", "64"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         said = []
@@ -99,6 +101,7 @@ def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: str) -> None:
     """Prints time to first token and rate of the server by those of a session, in turns."""
     from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
+    from mobilevlm.runtime.server.engine_process import IDLE_SECONDS
     from mobilevlm.runtime.session import Session
 
     client, figures = Client(url, data_url(image), arguments.max_new_tokens), []
@@ -106,6 +109,7 @@ def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: st
         for number in range(arguments.rounds + 1):
             pair: dict[bool, tuple[float, float]] = {}
             for served in (True, False) if number % 2 else (False, True):
+                time.sleep(IDLE_SECONDS + 1)  # until the engine has kept the beginning of a next turn
                 text = f"{question} ({number})"  # a new prompt behind the same picture: both prefill alike
                 begin = time.perf_counter()
                 if served:

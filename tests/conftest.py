@@ -103,15 +103,28 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     return root / name
 
 
-@pytest.fixture(scope="session")
-def demo_fp32(tmp_path_factory) -> Path:
-    """The host's float32 bundle of the demo model, built by the command line. Do not write into it."""
+HOST_DEFAULT = "vision=int8,prefill=int8,decoder=int4"  # of a CPU without AMX
+
+
+def demo_host(factory: pytest.TempPathFactory, precision: str) -> Path:
+    """The host's bundle of the demo model in a precision, built by the command line. Do not write into it.
+
+    Args:
+        factory: pytest's.
+        precision: as `--precision` takes it.
+    """
 
     def make(out: Path) -> None:
-        done = build("--model", DEMO, out=out)
+        done = build("--model", DEMO, out=out, precision=precision)
         assert done.returncode == 0, done.stderr
 
-    return once(tmp_path_factory, "demo-host", make)
+    return once(factory, f"demo-host-{precision}", make)
+
+
+@pytest.fixture(scope="session")
+def demo_fp32(tmp_path_factory) -> Path:
+    """The host's float32 bundle of the demo model. Do not write into it."""
+    return demo_host(tmp_path_factory, "fp32")
 
 
 @pytest.fixture(params=GOLDEN_MODELS)

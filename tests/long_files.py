@@ -14,15 +14,13 @@ LONG_FILES = tuple(
         train/test_resume export/test_phone_kit export/test_snapdragon_cpu faults/test_device_faults
         export/test_build test_packaging eval/test_run export/test_calibration engines/test_verdicts
         runtime/test_polygraphy runtime/test_prefix_cache engines/test_rtx_target runtime/test_prefill
-        train/test_finetune
-        jetson/test_benchmark engines/test_tensorrt_compile mobilevlm/test_checkpoint train/test_clip
-        export/test_tensorrt_vision export/test_qdq export/test_architectures test_one_file_additions
-        eval/test_calibrate_choices runtime/test_closed_question mobilevlm/test_tensors_memory
-        mobilevlm/test_tokenizer runtime/test_sampling train/test_texts export/test_tensorrt_build
-        jetson/test_prediction runtime/test_polygraphy_script runtime/test_watch runtime/page/test_asking
-        runtime/page/test_images runtime/page/test_layout runtime/server/test_clients
-        runtime/server/test_engines runtime/server/test_openai_client runtime/server/test_security
+        train/test_finetune jetson/test_benchmark engines/test_tensorrt_compile mobilevlm/test_checkpoint
+        train/test_clip export/test_tensorrt_vision export/test_qdq export/test_architectures
+        test_one_file_additions eval/test_calibrate_choices runtime/test_closed_question
         mobilevlm/test_tensors_memory mobilevlm/test_tokenizer runtime/test_sampling train/test_texts
-        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_json_answers
+        export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_watch
+        runtime/page/test_asking runtime/page/test_images runtime/page/test_layout runtime/server/test_clients
+        runtime/server/test_engines runtime/server/test_openai_client runtime/server/test_security
+        export/test_deploy runtime/test_json_answers
     """.split()
 )

@@ -25,7 +25,10 @@ PATHS = sorted(
     }
 )
 # Scripts that have no console script of their own.
-DEMO_SCRIPTS = ("train/demo/make_benchmarks.py", "train/demo/train_demo.py", "train/demo/judge.py")
+DEMO_SCRIPTS = (
+    *("train/demo/make_benchmarks.py", "train/demo/train_demo.py", "train/demo/judge.py"),
+    *("train/demo/footage.py", "train/demo/make_questions.py"),
+)
 # Files that are in bundles, checkpoints, runs and kits, not in this repository.
 MADE = {
     *("report.md", "bundle.json", "config.json", "adapter_config.json", "train_summary.json", "candidates.json"),
@@ -34,7 +37,7 @@ MADE = {
     *(".seen.json", ".checked.json", "data/benchmark_data"),
 }
 # What a line may begin with besides a program of ours.
-OTHERS = ("git", "cd", "pip", "source", "docker", "mkdocs", "polygraphy", "grep", "sudo", "pre-commit")
+OTHERS = ("git", "cd", "pip", "source", "docker", "mkdocs", "polygraphy", "grep", "sudo", "pre-commit", "ln", "ros2")
 
 
 def parser_of(script):

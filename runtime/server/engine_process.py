@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -22,6 +22,8 @@ from ..answer_options import AnswerOptions
 from ..generate import Reply
 from ..session import Session
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, NamedLogprob, Opened, Piece
+
+IDLE_SECONDS = 0.3  # without a request: whoever asks now is a person, who reads and types
 
 
 def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool, prefix_cache_bytes: int) -> None:
@@ -48,7 +50,22 @@ def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool,
                 message = connection.recv()
                 if not isinstance(message, Cancel):  # of an answer that has ended already
                     number, request = message
-                    _answer(session, request, _Pipe(connection, number))
+                    talk = _answer(session, request, _Pipe(connection, number))
+                    if talk and prefix_cache_bytes and not connection.poll(IDLE_SECONDS):
+                        talk.keep(session)
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """A conversation up to an answer."""
+
+    conversation: Conversation
+    images: list[np.ndarray]
+
+    def keep(self, session: Session) -> None:
+        """Prefills the answer as the beginning of the next turn's prompt, while a person reads it."""
+        with suppress(UserError):  # longer than the context
+            session.keep_prefix(self.conversation, self.images)
 
 
 class _SchemaError(UserError):
@@ -82,12 +99,12 @@ def _opened(session: Session) -> Opened:
     )
 
 
-def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
+def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk | None:
+    """Answers a request; returns what a next turn would begin with."""
     try:
-        if request.choices:
-            pipe.send(_choose(session, request))
-        else:
-            _stream(session, request, pipe)
+        if not request.choices:
+            return _stream(session, request, pipe)
+        pipe.send(_choose(session, request))
     except _SchemaError as error:
         pipe.send(Failed(str(error), "response_format"))
     except UserError as error:
@@ -96,10 +113,14 @@ def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
         raise
     except Exception as error:  # the engine's: said as it is, and the next request may do better
         pipe.send(Failed(f"{type(error).__name__}: {error}", is_fault_of_request=False))
+    return None
 
 
-def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
-    reply, named = _reply(session, request), 0
+def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk:
+    begin = time.perf_counter()
+    talk = _Talk(_conversation(request), _images(session, request))
+    options = _options(session, request)
+    reply, named = session.reply(talk.conversation, talk.images, options, begin, talk.conversation.answer), 0
     pieces = iter(reply)
     for text in pieces:
         logprobs = _named(session, reply, named)
@@ -110,16 +131,15 @@ def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> None:
             break
     assert reply.statistics is not None
     pipe.send(Finished(reply.finish, reply.statistics, _named(session, reply, named)))
+    return talk
 
 
-def _reply(session: Session, request: AnswerRequest) -> Reply:
-    begin = time.perf_counter()
+def _options(session: Session, request: AnswerRequest) -> AnswerOptions:
     try:
         constraint = None if request.schema is None else session.json_constraint(request.schema)
     except UserError as error:
         raise _SchemaError(str(error)) from None
-    options = AnswerOptions(request.sampling, request.max_new_tokens, request.stop, request.top_logprobs, constraint)
-    return session.reply(_conversation(request), _images(session, request), options, begin)
+    return AnswerOptions(request.sampling, request.max_new_tokens, request.stop, request.top_logprobs, constraint)
 
 
 def _choose(session: Session, request: AnswerRequest) -> Chosen:

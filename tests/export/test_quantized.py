@@ -16,10 +16,10 @@ from mobilevlm.export.lowerings import ort as ort_lowering
 from mobilevlm.export.precisions import int4, precision
 from mobilevlm.export.split.graph import Graph
 from mobilevlm.runtime import Session
-from tests.conftest import DEMO, build
+from tests.conftest import DEMO, HOST_DEFAULT, build, demo_host
 from tests.export.outliers import with_outliers
 
-DEFAULT = "vision=int8,prefill=int8,decoder=int4"  # whose kv cache is int8
+DEFAULT = HOST_DEFAULT  # whose kv cache is int8
 AMX = "vision=int8_amx,prefill=int8_amx,decoder=int4"  # the default where the CPU has AMX
 QUANTIZED = ("int8", "int4", DEFAULT, AMX)
 
@@ -121,11 +121,10 @@ def quantized(tmp_path_factory) -> dict[tuple[str, str], Path]:
         if path.name != "model.safetensors":
             (model / path.name).symlink_to(path)
     tensors = {name: value.float() for name, value in load_file(DEMO / "model.safetensors").items()}
-    config = ModelConfig.from_dict(_manifest(_built(DEMO, root, "fp32"))["model"])
+    plain = {("plain", name): demo_host(tmp_path_factory, name) for name in ("fp32", *QUANTIZED)}
+    config = ModelConfig.from_dict(_manifest(plain["plain", "fp32"])["model"])
     save_file(with_outliers(tensors, config), model / "model.safetensors", metadata={"format": "pt"})
-    sources = {"plain": DEMO, "outliers": model}
-    found = {(key, name): _built(source, root, name) for key, source in sources.items() for name in QUANTIZED}
-    return found | {("plain", "fp32"): root / "demo-fp32"}
+    return plain | {("outliers", name): _built(model, root, name) for name in QUANTIZED}
 
 
 def _built(model: Path, root: Path, name: str) -> Path:

@@ -95,7 +95,7 @@ def test_a_slow_server_does_not_hold_up_the_watcher():
             begin = time.perf_counter()
         assert time.perf_counter() - begin < 1.0
     assert sum("the oldest of 256 waiting events is dropped" in note for note in notes) >= 29
-    assert "events that were not sent to http" in notes[-1]
+    assert any("events that were not sent to http" in note for note in notes)
 
 
 @pytest.mark.parametrize("statuses", [(500, 503), (429,), (408, 425)])

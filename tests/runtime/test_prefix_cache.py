@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from mobilevlm.errors import UserError
 from mobilevlm.runtime.pieces import LEAST_TURN, MOST_TEXT, TEXT_BEFORE_IMAGE, Piece, cut
 from mobilevlm.runtime.prefix_cache import PrefixCache
-from tests.conftest import DEMO, build, once
+from tests.conftest import HOST_DEFAULT, demo_host
 from tests.runtime.prefix_talk import about, compare, opened, said, talk
 
 
-@pytest.mark.parametrize("precision", ("fp32", "int8", None), ids=("fp32", "int8", "default"))
-def test_interleaved_conversations_say_what_each_says_alone(precision, tmp_path_factory, demo_fp32):
+@pytest.mark.parametrize("precision", ("fp32", "int8", HOST_DEFAULT))
+def test_interleaved_conversations_say_what_each_says_alone(precision, tmp_path_factory):
     """Other lowerings in test_qnn.py, test_trt_demo.py and export/test_snapdragon_cpu.py."""
-
-    def make(out: Path) -> None:
-        done = build("--model", DEMO, out=out, precision=precision)
-        assert done.returncode == 0, done.stderr
-
-    compare(demo_fp32 if precision == "fp32" else once(tmp_path_factory, f"demo-host-{precision}", make))
+    compare(demo_host(tmp_path_factory, precision))
 
 
 def test_little_memory_changes_no_answer(demo_fp32):

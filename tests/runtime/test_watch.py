@@ -99,8 +99,8 @@ def test_a_free_answer_is_the_answer(session, clip):
         image = next(frames).image()
     free = ask(session, "Is there a circle?", image)
     assert free.text == "".join(session.chat("Is there a circle?", image)) and "circle" in free.text
-    assert ask(session, "Is there a circle?", image, ["yes", "no"]) == Answer("no")
-    assert ask(session, "Is there a circle?", image, ["green", "blue"]) == Answer(None)
+    closed = ask(session, "Is there a circle?", image, ["yes", "no"])
+    assert closed.text == "no" and closed.probabilities["no"] > 0.9
 
 
 def test_choices_are_offered_as_the_model_says_them():

@@ -49,6 +49,7 @@ def test_figures_are_those_of_the_engine(page, tmp_path):
     page.show(tmp_path / "new.png")
     with page.tab.expect_response("**/v1/chat/completions") as response:
         page.ask("Is there a star?")
+    response.value.finished()  # before, the browser may not have its body
     lines = [line[6:] for line in response.value.text().splitlines() if line.startswith("data: {")]
     (timings,) = [chunk["timings"] for chunk in map(json.loads, lines) if "timings" in chunk]
     rate = float(page.text("#rate").replace(",", ""))

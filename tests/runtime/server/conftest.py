@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
 from tests.conftest import ROOT
 
+T = TypeVar("T")
 PICTURE = ROOT / "assets" / "shapes.png"
 SERVE = ROOT / "runtime" / "serve.py"
 
@@ -69,6 +72,12 @@ def serving(*options: str | Path, **environment: str) -> Iterator[Server]:
 def server(demo_fp32) -> Iterator[Server]:
     with serving("--engine", f"demo={demo_fp32}") as started:
         yield started
+
+
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns: in a thread, for Playwright's loop runs in the main one, in whichever test it began."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def data_url(path: Path = PICTURE, kind: str = "png") -> str:

@@ -5,7 +5,6 @@ Where a client is not installed its test is skipped; the requests of clients tha
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import importlib.util
 import json
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.runtime.server.conftest import PICTURE, data_url, serving, shown
+from tests.runtime.server.conftest import PICTURE, data_url, finished, serving, shown
 
 QUESTION, ANSWER = "What color is the circle?", "The circle is red."
 NODE = ROOT / "artifacts" / "clients"
@@ -67,7 +66,7 @@ def test_live_vlm_webui(server):
         await service.client.close()
         return text
 
-    said = asyncio.run(ask())
+    said = finished(ask())
     assert said and not said.startswith("Error")  # it samples: temperature 0.7
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mobilevlm.runtime.server.turns import QueueFull, Turns
-from tests.runtime.server.conftest import serving, shown
+from tests.runtime.server.conftest import finished, serving, shown
 
 
 def engine_pid(server) -> int:
@@ -162,7 +162,7 @@ def test_turns_rotate_among_clients():
         turns = Turns(10)
         await asyncio.gather(*(ask(turns, client) for client in ["a", "a", "a", "a", "b", "c", "b"]))
 
-    asyncio.run(all_of_them())
+    finished(all_of_them())
     assert order == ["a", "a", "b", "c", "a", "b", "a"]
 
 
@@ -183,7 +183,7 @@ def test_a_cancelled_wait_gives_its_place_back():
         async with asyncio.timeout(1), turns.turn("d"):
             pass
 
-    asyncio.run(scene())
+    finished(scene())
 
 
 def test_turns_survive_random_cancelling():
@@ -214,4 +214,18 @@ def test_turns_survive_random_cancelling():
         assert all(task.cancelled() or task.exception() is None for task in tasks)
 
     for seed in range(200):
-        asyncio.run(scene(seed))
+        finished(scene(seed))
+
+
+def test_an_answer_is_kept_while_the_person_reads_it(server):
+    """The next turn runs its own question alone, also after another client's conversation."""
+
+    def cached(messages: list) -> int:
+        return server.chat(messages, max_tokens=64).json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    first = shown("Describe the image. " + "Say which shapes there are, what colors they have, and where they are. ")
+    answer = server.chat(first, max_tokens=64).json()["choices"][0]["message"]
+    time.sleep(2)
+    server.chat("Hi", max_tokens=1)  # of another conversation
+    prompt = server.chat(first, max_tokens=1).json()["usage"]["prompt_tokens"]
+    assert cached([*first, answer, {"role": "user", "content": "Which of them is red?"}]) > prompt
