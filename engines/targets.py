@@ -47,6 +47,16 @@ class Target:
     engine_layers: int | None = None
     has_portable_engines: bool = False
 
+    @property
+    def is_chosen_on_its_device(self) -> bool:
+        """Whether `--precision auto` makes candidates that the device measures: TensorRT's targets."""
+        return self.backend == TENSORRT
+
+    @property
+    def is_a_cpu(self) -> bool:
+        """Whether its stages run on a CPU."""
+        return self.backend == "ort"
+
 
 TARGETS = {
     target.name: target

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mobilevlm.commands import command
 from mobilevlm.engines.stages import DECODER
 from mobilevlm.engines.tables import aligned_table
-from mobilevlm.engines.targets import TENSORRT, Target
+from mobilevlm.engines.targets import Target
 from mobilevlm.errors import UserError
 
 from .precision_option import parse_precision
@@ -102,10 +102,10 @@ def refuse_elsewhere(target: Target) -> None:
     """
     build = ("export/build_engines.py", "--model", "DIR", "--target", target.name)
     here = f"accuracy and speed of target {target.name} are those of its device, not of this machine"
-    if target.backend == TENSORRT:
+    if target.is_chosen_on_its_device:
         auto, choose = command(*build, "--precision", "auto"), command("runtime/choose.py", "--engine", "DIR")
         raise UserError(f"{here}: run `{auto}`, copy the folder there, and run `{choose}` on it")
-    if target.backend != "ort" or (target.xnnpack and platform.machine() not in ARM):
+    if not target.is_a_cpu or (target.xnnpack and platform.machine() not in ARM):
         names = ", ".join(target.precisions[DECODER])
         ask = command("eval/questions.py", "--questions", "FILE", "--engine", "DIR", "--engine", "DIR")
         times = command("runtime/answer_times.py", "--engine", "DIR", "--engine", "DIR")

@@ -33,7 +33,16 @@ DEMO_SCRIPTS = (
 MADE = {
     *("report.md", "bundle.json", "config.json", "adapter_config.json", "train_summary.json", "candidates.json"),
     *("choice.md", "prefill.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "README.txt"),
-    *("report.json", "inputs.json", "outputs.json", "layers.json", "layers-inputs.json", "polygraphy.sh"),
+    *(
+        "deployment.json",
+        "deployment.md",
+        "report.json",
+        "inputs.json",
+        "outputs.json",
+        "layers.json",
+        "layers-inputs.json",
+        "polygraphy.sh",
+    ),
     *(".seen.json", ".checked.json", "data/benchmark_data"),
 }
 # What a line may begin with besides a program of ours.
