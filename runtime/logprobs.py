@@ -39,5 +39,7 @@ def token_logprob(logits: np.ndarray, token: int, count: int) -> TokenLogprob:
         count: how many of the likeliest tokens.
     """
     logprobs = log_softmax(logits)
-    largest = [one for one in np.argsort(-logprobs, kind="stable")[:count] if np.isfinite(logprobs[one])]
+    least = np.partition(logprobs, -count)[-count] if count else np.inf  # the vocabulary is not sorted for a few tokens
+    among = np.flatnonzero((logprobs >= least) & np.isfinite(logprobs))
+    largest = among[np.argsort(-logprobs[among], kind="stable")][:count]
     return TokenLogprob(token, float(logprobs[token]), tuple((int(one), float(logprobs[one])) for one in largest))

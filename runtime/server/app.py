@@ -24,7 +24,7 @@ from .guard import Guard
 from .limits import BodyLimit
 from .openai_types import ChatRequest, ChooseRequest
 from .options import ServerOptions
-from .responses import to_json
+from .responses import error_response, to_json
 from .service import Service
 from .sse import HungUp
 
@@ -66,12 +66,12 @@ def make_app(service: Service, options: ServerOptions) -> FastAPI:
         yield
         service.stop()
 
-    app = FastAPI(title="MobileVLM on the edge", version=mobilevlm.__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="MobileVLM on the edge", version=mobilevlm.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     access = Access(options.keys, options.hosts, options.origins)
 
     async def client_of(http: Request) -> str:
-        if "api_error" in http.scope:
-            raise http.scope["api_error"]
         return access.client_of(http.headers, http.client.host if http.client else "")
 
     client = Depends(client_of)
@@ -165,7 +165,7 @@ def _page(name: str) -> Callable[[], Awaitable[Response]]:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:
-        return json_response(error.body, error.status, error.headers)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
@@ -173,7 +173,7 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body")
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return json_response(ApiError(400, message, place or None).body, 400)
+        return error_response(ApiError(400, message, place or None))
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
@@ -187,4 +187,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
-        return json_response(ApiError(500, f"the server failed: {type(error).__name__}").body, 500)
+        return error_response(ApiError(500, f"the server failed: {type(error).__name__}"))

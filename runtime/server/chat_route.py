@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -21,21 +21,6 @@ from .questions import question_of
 from .responses import Answer, delta, finish_of, sse, timings_of, to_json, usage_of
 from .service import Service
 from .sse import PING, first_of, while_connected, with_pings
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request that is about to be answered.
-
-    Attributes:
-        engine: answers it.
-        request: what it is asked.
-        client: whose turn it takes.
-    """
-
-    engine: Engine
-    request: AnswerRequest
-    client: str
 
 
 async def question(messages: Sequence[Message], engine: Engine, options: ServerOptions) -> AnswerRequest:
@@ -59,14 +44,13 @@ async def question(messages: Sequence[Message], engine: Engine, options: ServerO
     return AnswerRequest(asked.turns, images, asked.system, options.conv_mode)
 
 
-async def asked_of(body: ChatRequest, service: Service, options: ServerOptions, client: str) -> Asked:
-    """Returns a chat request as what an engine is asked.
+async def asked_of(body: ChatRequest, service: Service, options: ServerOptions) -> tuple[Engine, AnswerRequest]:
+    """Returns the engine that answers a chat request, and what it is asked.
 
     Args:
         body: of the request.
         service: with the bundles.
         options: of the server.
-        client: whose request it is.
 
     Raises:
         ApiError: it cannot be answered.
@@ -81,7 +65,7 @@ async def asked_of(body: ChatRequest, service: Service, options: ServerOptions, 
         top_logprobs=top_logprobs_of(body),
         schema=schema_of(body),
     )
-    return Asked(engine, request, client)
+    return engine, request
 
 
 async def respond(body: ChatRequest, http: Request, service: Service, options: ServerOptions, client: str) -> Response:
@@ -97,9 +81,9 @@ async def respond(body: ChatRequest, http: Request, service: Service, options: S
     Raises:
         ApiError: it cannot be answered.
     """
-    asked = await asked_of(body, service, options, client)
-    events = service.answer(asked.engine, asked.request, client)
-    answer = Answer(asked.engine.name, asked.engine.opened.fingerprint if asked.engine.opened else "")
+    engine, request = await asked_of(body, service, options)
+    events = service.answer(engine, request, client)
+    answer = Answer(engine.name, engine.opened.fingerprint if engine.opened else "")
     if not body.stream:
         return Response(to_json(await _whole(events, http, answer, body)), media_type="application/json")
     kept_alive = with_pings(events)
@@ -206,8 +190,8 @@ async def respond_ollama(
     Raises:
         ApiError: it cannot be answered.
     """
-    asked = await asked_of(body, service, options, client)
-    events, answer = service.answer(asked.engine, asked.request, client), Answer(asked.engine.name, "")
+    engine, request = await asked_of(body, service, options)
+    events, answer = service.answer(engine, request, client), Answer(engine.name, "")
     if not body.stream:
         text = ""
         async for event in while_connected(events, http):

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import Access
 from .errors import ApiError
-from .responses import to_json
+from .responses import error_response
 
 HEADERS = "Authorization, Content-Type, X-Api-Key, X-Request-Id, OpenAI-Organization, OpenAI-Project"
 
@@ -51,7 +51,7 @@ class Guard:
                 if scope["method"] == "OPTIONS":
                     app = Response(status_code=204)
         except ApiError as error:
-            app = Response(to_json(error.body), error.status, media_type="application/json")
+            app = error_response(error)
         await app(scope, receive, send_more)
 
     def _check(self, headers: Headers, origin: str | None) -> None:

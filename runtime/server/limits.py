@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import ApiError
+from .responses import error_response
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0  # for all of it; an image of some megabytes over Wi-Fi takes a second
@@ -31,17 +32,15 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
             await self._app(scope, receive, send)
             return
-        body: bytes | ApiError
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self._seconds)
         except asyncio.TimeoutError:
-            body = ApiError(408, f"the request's body took longer than {self._seconds:.0f} s")
+            error = ApiError(408, f"the request's body took longer than {self._seconds:.0f} s")
+            await error_response(error)(scope, receive, send)
         except ApiError as error:
-            body = error
-        if isinstance(body, ApiError):
-            scope["api_error"] = body  # the application answers, with CORS headers and in the API's form
-            body = b""
-        await self._app(scope, _replay(body, receive), send)
+            await error_response(error)(scope, receive, send)
+        else:
+            await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         announced = dict(scope["headers"]).get(b"content-length", b"0")

@@ -9,13 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.responses import Response
+
 from ..statistics import Statistics
 from .answer_request import NamedLogprob
+from .errors import ApiError
 
 
 def to_json(value: Any) -> bytes:
     """Encodes JSON in ASCII: no text that a client sent can make it fail."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def error_response(error: ApiError) -> Response:
+    """Makes the response of a request that is refused."""
+    return Response(to_json(error.body), error.status, error.headers, "application/json")
 
 
 def sse(value: Any) -> bytes:
