@@ -7,14 +7,13 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.runtime.page.conftest import PICTURE
-from tests.runtime.server.conftest import data_url, serving
+from tests.runtime.server.conftest import data_url, engine_pids, serving, slowed
 
 SHORT = "Answer the question using a single word or phrase."
 NOTE_LENGTHS = """() => {
@@ -77,10 +76,11 @@ def test_figures_are_those_of_the_engine(page, tmp_path):
 def test_stop_keeps_what_came_and_frees_the_engine(page, served, how):
     page.show()
     page.make_endless()
-    page.send("Describe the image.")
-    page.wait_for_tokens()
-    page.tab.keyboard.press("Escape") if how == "Escape" else page.tab.click("#stop")
-    page.tab.locator(".facts", has_text="stopped").wait_for()
+    with slowed(engine_pids(served)[0]):
+        page.send("Describe the image.")
+        page.wait_for_tokens()
+        page.tab.keyboard.press("Escape") if how == "Escape" else page.tab.click("#stop")
+        page.tab.locator(".facts", has_text="stopped").wait_for()
     came = page.answers[-1]
     begin = time.monotonic()
     assert served.chat("Hi", max_tokens=1).status_code == 200
@@ -93,31 +93,27 @@ def test_stop_keeps_what_came_and_frees_the_engine(page, served, how):
 
 
 def test_a_question_stopped_before_its_first_token_can_be_sent_again(page, served):
-    os.kill(engine_of(served), signal.SIGSTOP)  # an engine that takes its time
+    os.kill(engine_pids(served)[0], signal.SIGSTOP)  # an engine that takes its time
     try:
         page.send("Is there a star?")
         page.tab.locator(".answer.waiting").wait_for()
         page.tab.keyboard.press("Escape")
         page.tab.locator(".facts", has_text="stopped before the first token").wait_for()
     finally:
-        os.kill(engine_of(served), signal.SIGCONT)
+        os.kill(engine_pids(served)[0], signal.SIGCONT)
     assert page.tab.input_value("#question") == "Is there a star?"
     page.tab.press("#question", "Enter")
     page.tab.locator('#turns > li:nth-child(2) .answer[aria-busy="false"]').wait_for()
     assert len(page.asked[-1]["messages"]) == 1  # the stopped one is not part of the conversation
 
 
-def engine_of(server) -> int:
-    """Process id of the first bundle's engine."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return next(int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
-
-
 def test_an_engine_that_dies_is_reported_and_answers_the_next_question(page, served):
     page.make_endless()
-    page.send("Describe the image.")
-    page.wait_for_tokens()
-    os.kill(engine_of(served), signal.SIGKILL)
+    engine = engine_pids(served)[0]
+    with slowed(engine):
+        page.send("Describe the image.")
+        page.wait_for_tokens()
+        os.kill(engine, signal.SIGKILL)
     page.tab.locator(".failed", has_text="the engine of demo crashed during an answer; ask again").wait_for()
     assert page.tab.input_value("#question") == "Describe the image."
     page.make_usual()

@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +74,34 @@ def serving(*options: str | Path, **environment: str) -> Iterator[Server]:
 def server(demo_fp32) -> Iterator[Server]:
     with serving("--engine", f"demo={demo_fp32}") as started:
         yield started
+
+
+def engine_pids(server: Server) -> list[int]:
+    """Process ids of the engines, the first started first: the server's children but multiprocessing's tracker."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@contextmanager
+def slowed(pid: int) -> Iterator[None]:
+    """Lets a process run for a twelfth of the time: the demo's engine ends its longest answer before a test can act."""
+    ended = threading.Event()
+
+    def hold() -> None:
+        with suppress(ProcessLookupError):  # the test killed it
+            while not ended.is_set():
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.055)
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.005)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        holding.join()
 
 
 def finished(coroutine: Coroutine[Any, Any, T]) -> T:

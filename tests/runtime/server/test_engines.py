@@ -14,15 +14,7 @@ import httpx
 import pytest
 
 from mobilevlm.runtime.server.turns import QueueFull, Turns
-from tests.runtime.server.conftest import finished, serving, shown
-
-
-def engine_pid(server) -> int:
-    """The engine's process: the server's only child that is not multiprocessing's resource tracker."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    names = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    (pid,) = [child for child, name in names.items() if b"spawn_main" in name]
-    return pid
+from tests.runtime.server.conftest import engine_pids, finished, serving, shown, slowed
 
 
 def endless(server, **more):
@@ -55,7 +47,7 @@ def test_a_client_that_hangs_up_ends_its_answer(server):
 
 def test_a_crash_costs_the_answers_that_wait_and_no_other(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}") as server, ThreadPoolExecutor(4) as pool:
-        engine = engine_pid(server)
+        (engine,) = engine_pids(server)
         os.kill(engine, signal.SIGSTOP)
         waiting = [pool.submit(ask, server) for _ in range(4)]
         wait_until_waiting(server, 3)
@@ -71,8 +63,8 @@ def test_a_crash_costs_the_answers_that_wait_and_no_other(demo_fp32):
 
 def test_a_crash_in_the_middle_of_a_stream_is_its_last_event(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}") as server:
-        engine = engine_pid(server)
-        with endless(server) as response:
+        (engine,) = engine_pids(server)
+        with slowed(engine), endless(server) as response:
             lines = response.iter_lines()
             next(lines)
             os.kill(engine, signal.SIGKILL)
@@ -83,7 +75,7 @@ def test_a_crash_in_the_middle_of_a_stream_is_its_last_event(demo_fp32):
 
 def test_a_full_queue_says_when_to_come_again(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}", "--max-queue", "1") as server, ThreadPoolExecutor(2) as pool:
-        engine = engine_pid(server)
+        (engine,) = engine_pids(server)
         os.kill(engine, signal.SIGSTOP)
         answered = pool.submit(ask, server)
         waits = pool.submit(ask, server)
@@ -110,7 +102,7 @@ def test_several_bundles_are_served_by_name(demo_fp32, bundles):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_an_orderly_end_finishes_the_answer_in_progress(demo_fp32, how):
     with serving("--engine", f"demo={demo_fp32}") as server:
-        pid = engine_pid(server)
+        (pid,) = engine_pids(server)
         body = {"messages": shown("Describe the image."), "temperature": 100.0, "seed": 3, "max_tokens": 400}
         with server.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as response:
             lines = response.iter_lines()
@@ -124,7 +116,7 @@ def test_an_orderly_end_finishes_the_answer_in_progress(demo_fp32, how):
 
 def test_a_server_that_is_killed_leaves_no_engine(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}") as server:
-        pid = engine_pid(server)
+        (pid,) = engine_pids(server)
         server.process.kill()
         server.process.wait()
         server.process.stderr.close()
