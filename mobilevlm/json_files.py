@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .text_file import EncodingError, read_text
 
 
 class ConfigError(UserError):
@@ -20,9 +21,11 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or no JSON object; the message names it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing") from None
+    except EncodingError as error:
+        raise ConfigError(str(error)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
