@@ -18,6 +18,8 @@ from .engine_process import serve_engine
 
 ENDS = (Finished, Failed, Chosen)
 SECONDS_TO_LEAVE = 5.0  # for a process that was told to end
+# Without a word of an answer: longer than a small board takes for the longest prompt of a 7B model.
+HUNG_SECONDS = 600.0
 
 
 class EngineCrashed(Exception):
@@ -41,6 +43,28 @@ class _Running:
         """
         with self.sending:
             self.connection.send(message)
+
+
+class _Alarm:
+    """Kills a process that says nothing any more, for instance behind a device's driver: it is a crash then.
+
+    Args:
+        process: of the engine.
+    """
+
+    def __init__(self, process: BaseProcess):
+        self._process = process
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self) -> None:
+        """Begins to wait anew."""
+        self.clear()
+        self._timer = asyncio.get_running_loop().call_later(HUNG_SECONDS, self._process.kill)
+
+    def clear(self) -> None:
+        """Waits no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Engine:
@@ -126,10 +150,13 @@ class Engine:
         assert running is not None
         self._number += 1
         number, ended = self._number, False
+        hung = _Alarm(running.process)
+        hung.set()
         try:
             await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer still ends
             while not ended:
                 of, event = await running.events.get()
+                hung.set()
                 if event is None or isinstance(event, Opened):
                     raise EngineCrashed(self._crashed())
                 if of == number:  # not of a request that was left
@@ -138,6 +165,7 @@ class Engine:
         except OSError:
             raise EngineCrashed(self._crashed()) from None
         finally:
+            hung.clear()
             if not ended:
                 with suppress(OSError):
                     running.send(Cancel())

@@ -76,18 +76,36 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class HeadLimit(H11Protocol):
-    """HTTP protocol of uvicorn that closes connections on which no whole head of a request comes in time."""
+    """HTTP protocol of uvicorn that closes connections on which no whole head of a request comes in time.
+
+    The first head has to follow the connection, a later one its own first byte: in between uvicorn's keep-alive counts.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Notes a new connection."""
         super().connection_made(transport)
-        self._waiting = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes of a head or of a body."""
+        cycle = self.cycle
+        if self._waiting is None and cycle is not None and cycle.response_complete:
+            self._wait_for_head()
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets a connection."""
-        self._waiting.cancel()
+        self._stop_waiting()
         super().connection_lost(exc)
 
-    def _close_if_idle(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
+    def _wait_for_head(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

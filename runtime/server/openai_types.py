@@ -9,8 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 def _no_surrogates(value: Any) -> Any:
     """Refuses text that is no Unicode: JSON's escapes can spell half a character."""
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("has half of a surrogate pair, which is no character")
+    if isinstance(value, str) and not value.isascii():  # an image's megabytes of base64 are
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("has half of a surrogate pair, which is no character") from None
     return value
 
 

@@ -61,6 +61,7 @@ async def run(arguments: argparse.Namespace, directories: Mapping[str, str], key
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             server_header=False,
         )
+        listening.listen(config.backlog)  # whoever reads the next line may connect
         _say_where(listening, bool(arguments.tls_cert))
         await uvicorn.Server(config).serve([listening])
     finally:

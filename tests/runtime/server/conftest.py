@@ -118,3 +118,13 @@ def shown(question: str, *urls: str) -> list[dict[str, Any]]:
     """Messages that show images behind the text, as most clients do."""
     images = [{"type": "image_url", "image_url": {"url": url}} for url in urls or (data_url(),)]
     return [{"role": "user", "content": [{"type": "text", "text": question}, *images]}]
+
+
+@pytest.fixture(scope="module")
+def guarded(demo_fp32, tmp_path_factory):
+    """A server with keys and small limits."""
+    keys = tmp_path_factory.mktemp("keys") / "keys.txt"
+    keys.write_text("first-key\n\nsecond-key\n")
+    options = ["--api-key-file", keys, "--max-request-mb", "0.5", "--max-pixels", "200000"]
+    with serving("--engine", f"demo={demo_fp32}", *options, "--allow-remote-images") as server:
+        yield server

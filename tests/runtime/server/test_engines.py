@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mobilevlm.runtime.server import engine
+from mobilevlm.runtime.server.answer_request import AnswerRequest, Turn
 from mobilevlm.runtime.server.turns import QueueFull, Turns
 from tests.runtime.server.conftest import engine_pids, finished, serving, shown, slowed
 
@@ -47,11 +49,11 @@ def test_a_client_that_hangs_up_ends_its_answer(server):
 
 def test_a_crash_costs_the_answers_that_wait_and_no_other(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}") as server, ThreadPoolExecutor(4) as pool:
-        (engine,) = engine_pids(server)
-        os.kill(engine, signal.SIGSTOP)
+        (pid,) = engine_pids(server)
+        os.kill(pid, signal.SIGSTOP)
         waiting = [pool.submit(ask, server) for _ in range(4)]
         wait_until_waiting(server, 3)
-        os.kill(engine, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         for one in waiting:
             response = one.result()
             assert response.status_code == 503 and response.json()["error"]["code"] == "engine_crashed"
@@ -61,13 +63,31 @@ def test_a_crash_costs_the_answers_that_wait_and_no_other(demo_fp32):
         assert 'mobilevlm_engine_restarts{model="demo"} 1.0' in server.http.get("/metrics").text
 
 
+def test_an_engine_that_says_nothing_any_more_is_a_crash(demo_fp32, monkeypatch):
+    monkeypatch.setattr(engine, "HUNG_SECONDS", 0.5)
+
+    async def ask_hung() -> str:
+        hung = engine.Engine("demo", str(demo_fp32))
+        await hung.start()
+        assert hung.pid is not None
+        os.kill(hung.pid, signal.SIGSTOP)
+        request = AnswerRequest([Turn(("Hi",), is_answer=False)], max_new_tokens=1)
+        with pytest.raises(engine.EngineCrashed, match="ask again"):
+            [event async for event in hung.answer(request)]
+        last = [event async for event in hung.answer(request)][-1]
+        hung.stop()
+        return type(last).__name__
+
+    assert finished(ask_hung()) == "Finished"
+
+
 def test_a_crash_in_the_middle_of_a_stream_is_its_last_event(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}") as server:
-        (engine,) = engine_pids(server)
-        with slowed(engine), endless(server) as response:
+        (pid,) = engine_pids(server)
+        with slowed(pid), endless(server) as response:
             lines = response.iter_lines()
             next(lines)
-            os.kill(engine, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             rest = [line for line in lines if line]
         error = json.loads(rest[-1].removeprefix("data: "))["error"]
         assert error["code"] == "engine_crashed" and "data: [DONE]" not in rest
@@ -75,13 +95,13 @@ def test_a_crash_in_the_middle_of_a_stream_is_its_last_event(demo_fp32):
 
 def test_a_full_queue_says_when_to_come_again(demo_fp32):
     with serving("--engine", f"demo={demo_fp32}", "--max-queue", "1") as server, ThreadPoolExecutor(2) as pool:
-        (engine,) = engine_pids(server)
-        os.kill(engine, signal.SIGSTOP)
+        (pid,) = engine_pids(server)
+        os.kill(pid, signal.SIGSTOP)
         answered = pool.submit(ask, server)
         waits = pool.submit(ask, server)
         wait_until_waiting(server, 1)
         full = ask(server)
-        os.kill(engine, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
         assert full.status_code == 429 and full.json()["error"]["type"] == "rate_limit_error"
         assert 0 < int(full.headers["retry-after"]) <= 120
         assert (answered.result().status_code, waits.result().status_code) == (200, 200)
