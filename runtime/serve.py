@@ -17,14 +17,17 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 
 import argparse
 import asyncio
+import math
 import os
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import TEMPLATES
+from mobilevlm.text_file import EncodingError, read_text
 
 KEY_VARIABLE = "MOBILEVLM_API_KEY"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LEAST = {"max_queue": 0, "max_request_mb": 0.01, "max_pixels": 1, "prefix_cache_mb": 0, "rate_limit": 0}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     self.add_argument("--allow-remote-images", action="store_true", help="fetch http(s) images on public addresses")
     self.add_argument("--max-queue", type=int, default=32, metavar="N", help="most requests that wait (default: 32)")
+    self.add_argument("--rate-limit", type=int, default=0, metavar="N", help="most requests of a client a minute")
     self.add_argument("--max-request-mb", type=float, default=20, metavar="MB", help="largest request (default: 20)")
     self.add_argument(
         "--max-pixels", type=int, default=25_000_000, metavar="N", help="largest image (default: 25 million)"
@@ -103,8 +107,8 @@ def _keys(arguments: argparse.Namespace) -> list[str]:
     keys = [*arguments.api_key, os.environ.get(KEY_VARIABLE, "")]
     if arguments.api_key_file:
         try:
-            keys += Path(arguments.api_key_file).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            keys += read_text(Path(arguments.api_key_file)).splitlines()
+        except (OSError, EncodingError) as error:
             raise UserError(f"--api-key-file {arguments.api_key_file} cannot be read: {error}") from None
     return [key.strip() for key in keys if key.strip()]
 
@@ -122,9 +126,9 @@ def _check(arguments: argparse.Namespace, keys: list[str]) -> None:
             raise UserError(f"--{option.replace('_', '-')} {path} is no file")
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"--port is {arguments.port}; it has to be 0 to 65535")
-    for option, least in (("max_queue", 0), ("max_request_mb", 0.01), ("max_pixels", 1), ("prefix_cache_mb", 0)):
-        if getattr(arguments, option) < least:
-            raise UserError(f"--{option.replace('_', '-')} has to be at least {least}")
+    for option, least in LEAST.items():
+        if not least <= (value := getattr(arguments, option)) < math.inf:
+            raise UserError(f"--{option.replace('_', '-')} is {value}; it has to be at least {least}")
 
 
 def main() -> None:

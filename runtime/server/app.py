@@ -24,6 +24,7 @@ from .guard import Guard
 from .limits import BodyLimit
 from .openai_types import ChatRequest, ChooseRequest
 from .options import ServerOptions
+from .rate_limit import RateLimit
 from .responses import error_response, to_json
 from .service import Service
 from .sse import HungUp
@@ -69,10 +70,17 @@ def make_app(service: Service, options: ServerOptions) -> FastAPI:
     app = FastAPI(
         title="MobileVLM on the edge", version=mobilevlm.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    access = Access(options.keys, options.hosts, options.origins)
+    access, rate = Access(options.keys, options.hosts, options.origins), RateLimit(options.rate_limit)
 
     async def client_of(http: Request) -> str:
-        return access.client_of(http.headers, http.client.host if http.client else "")
+        address = http.client.host if http.client else ""
+        try:
+            client = access.client_of(http.headers, address)
+        except ApiError:
+            rate.take(address)  # of those who guess keys
+            raise
+        rate.take(client)
+        return client
 
     client = Depends(client_of)
     _add_errors(app)

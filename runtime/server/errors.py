@@ -34,7 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         404: "There is no such model",
         408: "The request came too slowly",
         413: "The request is too large",
-        429: "The queue is full; Retry-After says when to come again",
+        429: "The queue is full, or the client asks too often; Retry-After says when to come again",
         500: "The engine failed",
         503: "The engine crashed or the server shuts down; Retry-After says when to come again",
     }.items()

@@ -15,6 +15,7 @@ class ServerOptions:
         max_bytes: largest body of a request, and largest remote image.
         max_pixels: most pixels of an image.
         max_queue: most requests that wait.
+        rate_limit: most requests of a client in a minute; 0 for no limit.
         allow_remote_images: whether http(s) images on public addresses are fetched.
         strict: whether a request for a model that is not served is an error.
         keys: API keys, one of which a request has to bring; empty asks for none.
@@ -26,6 +27,7 @@ class ServerOptions:
     max_bytes: int = 20 << 20
     max_pixels: int = 25_000_000
     max_queue: int = 32
+    rate_limit: int = 0
     allow_remote_images: bool = False
     strict: bool = False
     keys: Sequence[str] = ()

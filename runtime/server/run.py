@@ -36,6 +36,7 @@ async def run(arguments: argparse.Namespace, directories: Mapping[str, str], key
         max_bytes=int(arguments.max_request_mb * 2**20),
         max_pixels=arguments.max_pixels,
         max_queue=arguments.max_queue,
+        rate_limit=arguments.rate_limit,
         allow_remote_images=arguments.allow_remote_images,
         strict=arguments.strict,
         keys=keys,
