@@ -7,6 +7,7 @@
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
 #   bash run.sh test --clients   other projects' clients against the server: installs them (600 MB), Node is needed for two
+#   bash run.sh test --oldest | --newest   the fast tests with the oldest or newest version of every dependency
 #   bash run.sh types         mypy, on all folders
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
@@ -18,7 +19,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -73,6 +74,8 @@ run_tests() {
         --slow) marks="not emulated"; processes=(); shift ;;
         --emulated) marks=emulated; processes=(); shift ;;
         --clients) shift; run_clients "$@"; return ;;
+        --oldest) shift; run_end oldest lowest-direct "$@"; return ;;
+        --newest) shift; run_end newest highest "$@"; return ;;
     esac
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
@@ -94,6 +97,18 @@ run_clients() {
         npm install --silent --no-audit --no-fund --prefix "$folder" ai @ai-sdk/openai-compatible @continuedev/openai-adapters
     fi
     "$python" -m pytest tests/runtime/server/test_clients.py "$@"
+}
+
+# Both ends of the ranges in pyproject.toml; PyTorch alone stays, whose others bring gigabytes of CUDA.
+run_end() {
+    local folder=artifacts/$1 python=artifacts/$1/.venv/bin/python resolution=$2
+    shift 2
+    mkdir -p "$folder"
+    [ -x "$python" ] || "$(find_python)" -m venv "$folder/.venv"
+    grep '^torch==' constraints.txt >"$folder/torch.txt"
+    "$python" -m pip install --quiet --disable-pip-version-check uv --requirement "$folder/torch.txt"
+    "$python" -m uv pip install --quiet --python "$python" --resolution "$resolution" --override "$folder/torch.txt" --editable '.[dev]'
+    "$python" -m pytest -m "not long and not slow and not emulated" -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 case "${1:-}" in
