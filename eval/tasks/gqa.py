@@ -85,7 +85,7 @@ class Gqa(Task):
         return [path]
 
     def _truths(self, data: Path) -> dict[str, str | None]:
-        """Right answer by question id; None where the question is not balanced."""
+        """Right answer by question id, in lower case as predictions are; None where the question is not balanced."""
         path = self.folder(data) / TRUTHS
         source = self.files.also[path.relative_to(data).as_posix()]
         entries = read_json(path, source)
@@ -95,7 +95,8 @@ class Gqa(Task):
             fine = isinstance(entry, dict) and isinstance(entry.get("answer"), str) and "isBalanced" in entry
             if not fine:
                 raise UserError(f"{path}, question {name} lacks answer or isBalanced. Download it again: {source}")
-        return {name: entry["answer"] if entry["isBalanced"] else None for name, entry in entries.items()}
+        right = {name: entry["answer"].strip().lower() for name, entry in entries.items()}
+        return {name: right[name] if entry["isBalanced"] else None for name, entry in entries.items()}
 
 
 def prediction(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from ..jsonl import read_questions
+from ..jsonl import lines_of, read_questions
 from ..task import SHORT_ANSWER, Answer, ClosedQuestion, Counts, Question, Task, yes_or_no
 
 PERCEPTION = (
@@ -70,16 +70,21 @@ class Mme(Task):
             answers: to some or all of the questions.
 
         Raises:
-            UserError: an answer to a question or category that MME does not have, or more than two to an image.
+            UserError: an answer to a question or category that MME does not have, more than two to an image, or two to
+                one question.
         """
         right: dict[str, list[bool]] = {}
-        for (*_, truth), answer in self._with_truth(data, answers):
+        asked: dict[str, set[str]] = defaultdict(set)
+        for (_, _, question, truth), answer in self._with_truth(data, answers):
+            asked[str(answer.id)].add(question)
             right.setdefault(str(answer.id), []).append(not answer.failed and said(answer.text) == truth.lower())
         names = tuple(f"{category}_{column}" for category in CATEGORIES for column in COLUMNS)
         rows = np.zeros((len(right), len(names)))
         for row, (picture, both) in zip(rows, right.items(), strict=True):
             if len(both) > 2:
                 raise UserError(f"image {picture} of MME has {len(both)} answers, it can have two")
+            if len(both) > len(asked[picture]):
+                raise UserError(f"image {picture} of MME has two answers to {asked[picture].pop()!r}")
             first = names.index(f"{_category(picture)}_{COLUMNS[0]}")
             row[first : first + len(COLUMNS)] = len(both), sum(both), len(both) == 2, sum(both) == 2
         return Counts(list(right), names, rows)
@@ -183,7 +188,7 @@ def _category(picture: object, where: str = "") -> str:
 
 def _lines(path: Path, source: str) -> Iterator[tuple[str, str]]:
     """Question and right answer, Yes or No, of each line."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(lines_of(path.read_bytes(), str(path)), 1):
         if not line.strip():
             continue
         try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from ..jsonl import read_json
+from ..jsonl import read_json, refuse_half_characters
 from ..task import LETTER_ANSWER, Answer, ClosedQuestion, Counts, Question, Task
 
 LETTERS = "ABCDE"
@@ -50,6 +50,8 @@ class Sqa(Task):
                 raise UserError(
                     f"{path}, row {number} is no question of ScienceQA. Download it again: {self.files.source}"
                 ) from None
+            known = {"value": text, "image": str(image)}
+            refuse_half_characters(known, f"{path}, row {number}", self.files.source)
             questions.append(question)
         return questions
 
@@ -155,7 +157,7 @@ class Sqa(Task):
             row = content.get(name) if isinstance(content, dict) else None
             choices, truth = (row.get("choices"), row.get("answer")) if isinstance(row, dict) else (None, None)
             count = len(choices) if isinstance(choices, list) else 0
-            if not isinstance(truth, int) or truth not in range(min(count, len(LETTERS))):
+            if type(truth) is not int or truth not in range(min(count, len(LETTERS))):
                 raise UserError(
                     f"{data / problems}, question {name}: answer {truth!r} of choices {choices!r}. "
                     f"Download it again: {source}"

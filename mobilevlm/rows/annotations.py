@@ -23,6 +23,7 @@ _LONGEST_ROW = 1 << 25  # characters; beyond it a row that does not parse is bro
 # End of a text that stops inside a literal, a number or an escape.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
 _BLANK = string.whitespace + "\ufeff"  # between values: the mark also where files were joined
+_POINTER = "version https://git-lfs"
 _LINE_ENDINGS = (".jsonl", ".ndjson")
 Row = Any  # as parsed: a broken file may hold anything
 Placed = tuple[Row, int, int]  # a row, and the bytes of the file where its JSON begins and ends
@@ -78,10 +79,9 @@ def _read(path: Path, layout: Callable[[_Window], Iterator[Any]], on_read: Calla
                     on_read(now - done)
                     done = now
         except UnicodeDecodeError as error:
-            raise AnnotationError(
-                f"is no {handle.encoding.upper()} text (near byte {done + error.start}); it looks like "
-                f"{looks_like(error.object)}. Save it as UTF-8. {AGAIN}"
-            ) from None
+            name = handle.encoding.upper()
+            found = f"; it looks like {looks_like(error.object)}. Save it as UTF-8" if name == "UTF-8" else ""
+            raise AnnotationError(f"is no {name} text (near byte {done + error.start}){found}. {AGAIN}") from None
 
 
 class _Window:
@@ -105,6 +105,10 @@ class _Window:
             self._move(min(self._at + 64, len(self._text)))
             if self._at == len(self._text) and not self._grow(_CHUNK):
                 return ""
+
+    def begins_with(self, text: str) -> bool:
+        """Whether the next characters are these."""
+        return self._text.startswith(text, self._at)
 
     def skip(self) -> None:
         """Takes one character."""
@@ -146,6 +150,7 @@ def _list(window: _Window) -> Iterator[Placed]:
     number, start = 0, window.next_mark()
     if start != "[":
         lines = ", or name it .jsonl if it holds an object per line" if start == "{" else ""
+        lines = lines or (", by `git lfs pull`: it is a pointer of git-lfs" if window.begins_with(_POINTER) else "")
         raise AnnotationError(
             f"is no JSON list: it {f'starts with {start!r}' if start else 'is empty'}. {AGAIN}{lines}"
         )

@@ -7,7 +7,6 @@ from typing import Any
 # Keys of a turn, its speaker's first.
 _KEYS = (("from", "value"), ("role", "content"))
 _SPEAKERS = {"user": "human", "assistant": "gpt", "human": "human", "gpt": "gpt"}
-_ALIKE = ({"human", "gpt"}, {"user", "assistant"})
 
 
 def as_conversation(row: Any) -> Any:
@@ -30,7 +29,7 @@ def as_conversation(row: Any) -> Any:
     names = {turn[speaker] if isinstance(turn[speaker], str) else "" for turn in said}
     if (name, speaker) == ("conversations", "from") and names <= {"human", "gpt"} and len(said) == len(turns):
         return row
-    known = any(names - {"system"} <= alike for alike in _ALIKE)
+    known = not names & {"human", "gpt"} or not names & {"user", "assistant"}
     renamed = [{"from": _renamed(turn[speaker], known), "value": turn[text]} for turn in said]
     return {key: value for key, value in row.items() if key != name} | {"conversations": renamed}
 

@@ -13,6 +13,7 @@ from ..text_file import lone_surrogate
 
 _ADDRESS = re.compile(r"(?i)(https?|ftp|s3|gs|file|data):")
 _LONGEST_NAME = 255  # bytes of a file's or folder's name, on the usual file systems
+_LONGEST_PATH = 1024
 _ENDINGS = (".jpg", ".JPG", ".jpeg", ".png", ".gif", ".webp")
 
 
@@ -25,10 +26,9 @@ def name_problem(name: str) -> str | None:
         return f"image has half a character in its name ({half})"
     if "\0" in name:
         return "image has a NUL in its name"
-    if any(len(part.encode()) > _LONGEST_NAME for part in name.split("/")):
-        return (
-            f"image is a text of {len(name)} characters, not a path; if it is base64, save it as a file and name that"
-        )
+    if len(name.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in name.split("/")):
+        said = f"image is a text of {len(name)} characters, not a path"
+        return f"{said}: if it is an image in base64, save it as a file and name that"
     return None
 
 

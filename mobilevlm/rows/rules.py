@@ -88,7 +88,9 @@ def _conversation_problem(row: dict, form: str) -> str | None:
         if turn.get("from") not in ("human", "gpt"):
             return f"turn {number} is from {json.dumps(turn.get('from'))[:40]}, not human or gpt"
         if not isinstance(turn.get("value"), str):
-            return f"turn {number} has no text in value"
+            return f"turn {number} has no text in value" + (
+                ", but a list" if isinstance(turn.get("value"), list) else ""
+            )
         if half := lone_surrogate(turn["value"]):
             return f"turn {number} has half a character ({half}, a lone surrogate): write the whole one or leave it out"
     if not any(turn["value"].strip() for turn in turns):
