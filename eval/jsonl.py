@@ -9,6 +9,7 @@ from typing import Any
 
 from mobilevlm.datasets import DataSet
 from mobilevlm.errors import UserError
+from mobilevlm.rows.image_names import name_problem
 from mobilevlm.text_file import decode_text, lone_surrogate, mark_of
 
 from .task import Question
@@ -86,25 +87,27 @@ def read_rows(files: DataSet, data: Path) -> list[dict[str, Any]]:
         for name, kind in {"question_id": str | int, "image": str, "text": str}.items():
             if not isinstance(row.get(name), kind):
                 raise UserError(f"{path}, row {number}: {name} is {row.get(name)!r}. Download it again: {files.source}")
-        refuse_half_characters(row, f"{path}, row {number}", files.source)
+        refuse_unusable(row, f"{path}, row {number}", files.source)
     return rows
 
 
-def refuse_half_characters(row: Mapping[str, Any], where: str, source: str) -> None:
-    """Refuses what no encoding has, and so neither a tokenizer nor the file of answers.
+def refuse_unusable(row: Mapping[str, Any], where: str, source: str) -> None:
+    """Refuses texts that no encoding has, and so neither a tokenizer nor the file of answers, and names of no file.
 
     Args:
-        row: of a question file; its texts are looked at.
+        row: of a question file; its texts are looked at, and `image`.
         where: file and row, for the message.
         source: who offers the file.
 
     Raises:
-        UserError: a text has a lone surrogate.
+        UserError: a text has a lone surrogate, or the image's name is none.
     """
     for name, text in row.items():
         if isinstance(text, str) and (half := lone_surrogate(text)):
             wrong = f"{name} has half a character ({half}, a lone surrogate)"
             raise UserError(f"{where}: {wrong}. Download it again: {source}")
+    if row.get("image") and (problem := name_problem(row["image"])):
+        raise UserError(f"{where}: {problem}. Download it again: {source}")
 
 
 def read_questions(files: DataSet, data: Path) -> list[Question]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.errors import UserError
+from mobilevlm.rows.image_names import name_problem
 from mobilevlm.text_file import lone_surrogate
 
 from .jsonl import lines_of
@@ -128,10 +129,12 @@ def _own_question(row: Mapping[str, Any], path: Path, number: int, max_new_token
     text, image = row.get("question"), row.get("image")
     if not isinstance(text, str) or not text.strip():
         raise refuse(f"question is {text!r}, and has to be text")
-    if half := next((half for half in map(lone_surrogate, (text, str(image))) if half), None):
-        raise refuse(f"it has half a character ({half}, a lone surrogate)")
+    if half := lone_surrogate(text):
+        raise refuse(f"question has half a character ({half}, a lone surrogate)")
     if image is not None and (not isinstance(image, str) or not image or "\0" in image):
         raise refuse(f"image is {image!r}, and has to be a path")
+    if image and (problem := name_problem(image)):
+        raise refuse(problem)
     answers = row.get("answer")
     every = answers if isinstance(answers, list) else [answers]
     if not every or not all(isinstance(one, str) and normalised(one) for one in every):

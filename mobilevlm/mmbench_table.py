@@ -49,7 +49,7 @@ def read_table(path: Path) -> dict[int, Row]:
                 where = f"is broken: line {reader.line_num}"
                 if len(cells) != len(header):
                     raise TableError(f"{where} has {len(cells)} cells, the first line {len(header)}")
-                row = {name: None if cell in _MISSING else cell for name, cell in zip(header, cells, strict=True)}
+                row = {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
                 index = re.sub(r"\.0+$", "", row["index"] or "")  # tables that pandas wrote anew may have 7.0 for 7
                 if not index.isdecimal() or int(index) in rows or row["question"] is None:
                     raise TableError(f"{where}: index {index!r} is none or a second one, or has no question")
@@ -59,6 +59,11 @@ def read_table(path: Path) -> dict[int, Row]:
     finally:
         csv.field_size_limit(limit)
     return rows
+
+
+def _cell(text: str) -> str | None:
+    """Text of a cell; line ends of Windows in it are not the table's."""
+    return None if text in _MISSING else text.replace("\r\n", "\n")
 
 
 def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:

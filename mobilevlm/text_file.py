@@ -64,15 +64,15 @@ def mark_of(content: bytes) -> tuple[bytes, str]:
 
 
 def open_text(path: Path) -> TextIO:
-    """Opens a file too large to be read at once, behind its byte order mark; line ends stay as they are.
+    """Opens a file too large to be read at once, or a pipe, behind its byte order mark; line ends stay as they are.
 
     Raises:
         OSError: it cannot be opened.
     """
     file = path.open("rb")
     try:
-        mark, encoding = mark_of(file.read(4))
-        file.seek(len(mark))
+        mark, encoding = mark_of(file.peek(4))
+        file.read(len(mark))
     except BaseException:
         file.close()
         raise

@@ -158,7 +158,7 @@ def _look_for_images(found: Findings, named: Named, images: Path) -> None:
         found.images_by_home[home] = found.images_by_home.get(home, 0) + len(files)
         present = Folder(images / folder)
         for name in [name for name in files if name not in present.names]:
-            why = missing_hint(name, images / folder) if "\\" in name else present.hint(name)
+            why = present.hint(name) or missing_hint(f"{folder}/{name}" if folder else name, images)
             found.faults.append(_image_fault("missing image", why, found, images, (folder, name, *files.pop(name))))
 
 

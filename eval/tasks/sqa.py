@@ -12,7 +12,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from ..jsonl import read_json, refuse_half_characters
+from ..jsonl import read_json, refuse_unusable
 from ..task import LETTER_ANSWER, Answer, ClosedQuestion, Counts, Question, Task
 
 LETTERS = "ABCDE"
@@ -50,8 +50,8 @@ class Sqa(Task):
                 raise UserError(
                     f"{path}, row {number} is no question of ScienceQA. Download it again: {self.files.source}"
                 ) from None
-            known = {"value": text, "image": str(image)}
-            refuse_half_characters(known, f"{path}, row {number}", self.files.source)
+            known = {"value": text, "image": row.get("image")}
+            refuse_unusable(known, f"{path}, row {number}", self.files.source)
             questions.append(question)
         return questions
 

@@ -75,7 +75,7 @@ def _read(path: Path, layout: Callable[[_Window], Iterator[Any]], on_read: Calla
         try:
             for row in layout(_Window(handle)):
                 yield row
-                if (now := handle.buffer.tell()) != done:
+                if (now := _position(handle)) != done:
                     on_read(now - done)
                     done = now
         except UnicodeDecodeError as error:
@@ -84,12 +84,17 @@ def _read(path: Path, layout: Callable[[_Window], Iterator[Any]], on_read: Calla
             raise AnnotationError(f"is no {name} text (near byte {done + error.start}){found}. {AGAIN}") from None
 
 
+def _position(handle: TextIO) -> int:
+    """Number of bytes read; 0 of a pipe, which does not know."""
+    return handle.buffer.tell() if handle.seekable() else 0
+
+
 class _Window:
     """Part of a JSON text that is in memory; it grows until the next value is whole."""
 
     def __init__(self, handle: TextIO):
         self._handle, self._text, self._at = handle, "", 0
-        self._byte = handle.buffer.tell()  # offset in the file of the character at `_at`
+        self._byte = _position(handle)  # offset in the file of the character at `_at`
         self._decoder = json.JSONDecoder()
         self._grow(_CHUNK)
         if "\0" in self._text[:4]:

@@ -72,6 +72,9 @@ def missing_hint(name: str, images: Path) -> str:
     forward = name.replace("\\", "/")
     if forward != name and (images / forward).is_file():
         return f"there is {forward}: write / instead of \\"
+    last = forward.rpartition("/")[2]
+    if last and last != name and (images / last).is_file():
+        return f"there is {last}"
     path = images / name
     return _listed(path.parent).hint(path.name)
 

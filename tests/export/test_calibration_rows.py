@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,16 @@ def test_a_broken_row_is_skipped_and_named_and_a_file_of_them_refused(kind, tmp_
     with pytest.raises(UserError, match="row 0: .* None of the first 1 rows can be used") as error:
         read_conversations(written(tmp_path / "b.json", row))
     assert problem in str(error.value)
+
+
+def test_a_pipe_is_read(tmp_path):
+    """`--calibration <(head -n 100 rows.jsonl)` of a shell."""
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(GOOD) + "\n",))
+    writer.start()
+    assert len(read_conversations(pipe).rows) == 1
+    writer.join()
 
 
 def test_a_file_without_a_usable_row_is_given_up(tmp_path):

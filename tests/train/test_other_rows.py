@@ -194,6 +194,8 @@ NAMES = {
     "percent signs": ("a%20b.png", "there is a b.png"),
     "another ending": ("0.jpg", "there is 0.png"),
     "a blank at the end": ("0.png ", "there is 0.png"),
+    "a path of Windows": (r"C:\data\0.png", "there is 0.png"),
+    "a folder too many": ("coco/0.png", "there is 0.png"),
     "a folder": ("sub", ""),
     "nothing alike": ("zebra.png", ""),
 }
