@@ -64,7 +64,6 @@ def read_conversations(path: Path, most: int = MOST_CONVERSATIONS) -> Conversati
     Raises:
         UserError: it is no such file, or none of its rows can be used; says what a row has to be.
     """
-    option = f"--calibration {path}"
     taken: list[dict[str, Any]] = []
     named: list[str] = []
     broken = 0
@@ -72,22 +71,25 @@ def read_conversations(path: Path, most: int = MOST_CONVERSATIONS) -> Conversati
         for number, row in enumerate(read_rows(path)):
             if problem := _problem(row, path.parent):
                 broken += 1
-                named += [f"{option}, row {number}{_id_of(row)}: {problem}"] if broken <= NAMED else []
+                named += [f"row {number}{_id_of(row)}: {problem}"] if broken <= NAMED else []
             else:
                 taken.append(row | {"conversations": turns_of(row)})
             if len(taken) == most or not taken and broken == MOST_BROKEN:
                 break
     except OSError as error:
-        raise UserError(f"{option} cannot be read as JSON: {error.strerror}") from None
+        raise UserError(f"--calibration {path} cannot be read as JSON: {error.strerror}") from None
     except AnnotationError as error:
-        wrong = f"has to hold a list of conversations, and cannot be read as JSON: it {error}"
-        raise UserError(f"{option} {wrong}") from None
-    if not taken and not broken:
-        raise UserError(f"{option} has to hold a list of conversations, and holds none")
+        raise UserError(
+            f"--calibration {path} has to hold a list of conversations, and cannot be read as JSON: it {error}"
+        ) from None
     if not taken:
-        raise UserError(f"{named[0]}. None of the first {broken} rows can be used: turns have to be {FORM}")
-    more = [f"{option}: {broken - NAMED} more rows are skipped"] if broken > NAMED else []
-    return Conversations(path, taken, (*(f"{one}. The row is skipped" for one in named), *more))
+        first = f"none of the first {broken} rows can be used" if broken else "it holds none"
+        where = f", {named[0]}. It has" if broken else " has"
+        raise UserError(f"--calibration {path}{where} to hold a list of conversations, and {first}: turns are {FORM}")
+    skipped = [f"--calibration {path}, {one}. The row is skipped" for one in named]
+    if broken > NAMED:
+        skipped.append(f"--calibration {path}: {broken - NAMED} more rows are skipped")
+    return Conversations(path, taken, tuple(skipped))
 
 
 def _problem(row: Any, folder: Path) -> str | None:

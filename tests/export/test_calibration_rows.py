@@ -82,7 +82,7 @@ def test_a_broken_row_is_skipped_and_named_and_a_file_of_them_refused(kind, tmp_
     assert [one["id"] for one in found.rows] == ["good"]
     (said,) = found.skipped
     assert f"{tmp_path / 'a.json'}, row 0 (id 7): " in said and problem in said
-    with pytest.raises(UserError, match="row 0: .* None of the first 1 rows can be used") as error:
+    with pytest.raises(UserError, match="row 0: .* none of the first 1 rows can be used") as error:
         read_conversations(written(tmp_path / "b.json", row))
     assert problem in str(error.value)
 
@@ -99,7 +99,7 @@ def test_a_pipe_is_read(tmp_path):
 
 def test_a_file_without_a_usable_row_is_given_up(tmp_path):
     path = written(tmp_path / "a.jsonl", *[BROKEN["no image"][0]] * (MOST_BROKEN + 5))
-    with pytest.raises(UserError, match=f"None of the first {MOST_BROKEN} rows"):
+    with pytest.raises(UserError, match=f"none of the first {MOST_BROKEN} rows"):
         read_conversations(path)
 
 
