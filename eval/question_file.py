@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.errors import UserError
-from mobilevlm.rows.image_names import name_problem
+from mobilevlm.rows.image_names import missing_hint, name_problem
 from mobilevlm.text_file import lone_surrogate
 
 from .jsonl import lines_of
@@ -71,13 +72,18 @@ def read_question_file(path: Path, limit: int | None = None, max_new_tokens: int
     if not found:
         raise UserError(f"--questions {path} has no question; a line is {EXAMPLE}")
     images = dict.fromkeys(one.question.image for one in found if isinstance(one.question.image, Path))
-    missing = [str(image) for image in images if not image.is_file()]
+    missing = [_with_hint(image, path.parent) for image in images if not image.is_file()]
     if missing:
         raise UserError(
             f"--questions {path}: {len(missing)} of {len(images)} images are missing, e.g. "
             f"{', '.join(missing[:NAMED])}; their paths are taken from the file's folder"
         )
     return found
+
+
+def _with_hint(image: Path, folder: Path) -> str:
+    found = missing_hint(os.path.relpath(image, folder), folder)
+    return f"{image} ({found})" if found else str(image)
 
 
 def digest(questions: Sequence[OwnQuestion]) -> str:

@@ -34,6 +34,11 @@ class Gqa(Task):
         asked = ((question, truths.get(str(question.id))) for question in self.questions(data))
         return [yes_or_no(question, truth == "yes") for question, truth in asked if truth in ("yes", "no")]
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Balanced questions without a line in LLaVA's file; see `Task.unasked`."""
+        asked = {str(question.id) for question in questions}
+        return sum(truth is not None and name not in asked for name, truth in self._truths(data).items())
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; those to questions that are not balanced are left out, as the official script does.
 

@@ -59,6 +59,11 @@ class Mme(Task):
         truths = self._with_truth(data, [question.answered("") for question in questions])
         return [yes_or_no(one, truth.lower() == "yes") for one, ((*_, truth), _) in zip(questions, truths, strict=True)]
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Questions of the categories' files that LLaVA's file lacks; see `Task.unasked`."""
+        asked = {tuple(key) for (*key, _), _ in self._with_truth(data, [one.answered("") for one in questions])}
+        return sum(len(set(self._found(data, category)) - asked) for category in CATEGORIES)
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; neither yes nor no is wrong. A unit is one image.
 
@@ -141,6 +146,14 @@ class Mme(Task):
             yield (*key, truths[category][key]), answer
 
     def _truths(self, data: Path, category: str) -> dict[Key, str]:
+        """Right answers of a category."""
+        truths = self._found(data, category)
+        if not truths:
+            folder, source = data / str(self.files.images) / category, self.files.folders[""]
+            raise UserError(f"{folder}/questions_answers_YN/*.txt are missing: download {source}")
+        return truths
+
+    def _found(self, data: Path, category: str) -> dict[Key, str]:
         """Right answers of a category, from the images' folder or from MME as it is published beside that."""
         source = self.files.folders[""]
         roots = [data / str(self.files.images), self.folder(data) / "MME_Benchmark_release_version"]
@@ -149,8 +162,6 @@ class Mme(Task):
             inner = folder / "questions_answers_YN"
             for path in sorted((inner if inner.is_dir() else folder).glob("*.txt")):
                 truths |= {(category, path.name, question): truth for question, truth in _lines(path, source)}
-        if not truths:
-            raise UserError(f"{roots[0] / category}/questions_answers_YN/*.txt are missing: download {source}")
         return truths
 
 

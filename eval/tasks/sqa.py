@@ -65,6 +65,10 @@ class Sqa(Task):
                 found.append(ClosedQuestion(question, tuple(LETTERS[:count]), truth, group))
         return found
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Questions of the split that LLaVA's file lacks; see `Task.unasked`."""
+        return len(set(self._problems(data)) - {str(question.id) for question in questions})
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given.
 

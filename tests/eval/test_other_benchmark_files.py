@@ -158,6 +158,14 @@ def test_an_edit_that_says_the_same_gives_the_same_score(kind, made, data):
     assert scores(task, data) == scores(task, made)
 
 
+@pytest.mark.parametrize("name", ["gqa", "sqa", "textvqa", "mme"])
+def test_questions_that_were_cut_out_are_counted(name, made):
+    """The score is over those that are asked, and the command says that there are more."""
+    task = TASKS[name]
+    questions = task.questions(made)
+    assert [task.unasked(made, questions[start:]) for start in range(3)] == [0, 1, 2]
+
+
 def table(data: Path, edit: Callable[[dict[str, str]], object], row: int = 1) -> None:
     """Changes cells of a line of MMBench's table."""
     (path,) = (data / "benchmark_data/mmbench").glob("*.tsv")
@@ -224,6 +232,14 @@ def test_an_answer_from_macos_is_the_answer(tmp_path):
     assert accuracy(grade(asked, said).total()) == 100 and len(asked) == 2
 
 
+def test_an_image_that_is_missing_is_named_with_the_file_that_is_there(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").touch()
+    (tmp_path / "q.jsonl").write_text(json.dumps(OWN[0] | {"image": r"sub\a.png"}))
+    with pytest.raises(UserError, match=r"1 of 1 images are missing, e.g. .*there is sub/a.png: write / instead of"):
+        read_question_file(tmp_path / "q.jsonl")
+
+
 REFUSED = {
     "no answer": ('{"question": "a?"}', "line 1: answer is None"),
     "NaN": ('{"question": "a?", "answer": NaN}', "line 1: answer is nan"),
@@ -254,6 +270,9 @@ def test_the_commands_read_files_in_utf16(demo_fp32, made, data, tmp_path):
         path.write_bytes(path.read_text().replace("\n", "\r\n").encode("utf-16"))
     words = ("--engine", demo_fp32, "--tasks", "pope", "--limit", "4")
     tables = []
+    edited(data / "benchmark_data" / GQA, lambda rows: rows.pop())
+    cut = run(RUN, "--engine", demo_fp32, "--tasks", "gqa", "--data", data, "--out", tmp_path / "cut")
+    assert cut.returncode == 0 and "GQA lacks 1 questions that have an answer" in cut.stderr
     for root in (made, data):
         done = run(RUN, *words, "--data", root, "--out", tmp_path / root.parent.name)
         assert done.returncode == 0, done.stderr
