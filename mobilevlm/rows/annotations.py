@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +21,7 @@ _CHUNK = 1 << 20  # characters read at a time
 _LONGEST_ROW = 1 << 25  # characters; beyond it a row that does not parse is broken, not unfinished
 # End of a text that stops inside a literal, a number or an escape.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
-_BLANK = string.whitespace + "\ufeff"  # between values: the mark also where files were joined
+_BLANK = re.compile(r"[\s\ufeff]*")  # between values: the mark also where files were joined
 _POINTER = "version https://git-lfs"
 _LINE_ENDINGS = (".jsonl", ".ndjson")
 Row = Any  # as parsed: a broken file may hold anything
@@ -103,12 +102,11 @@ class _Window:
     def next_mark(self) -> str:
         """Returns the next character that is not white space, without taking it; empty at the end."""
         while True:
-            rest = self._text[self._at : self._at + 64].lstrip(_BLANK)
-            if rest:
-                self._move(self._text.index(rest[0], self._at))
-                return rest[0]
-            self._move(min(self._at + 64, len(self._text)))
-            if self._at == len(self._text) and not self._grow(_CHUNK):
+            blank = _BLANK.match(self._text, self._at)
+            self._move(blank.end() if blank else self._at)
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._grow(_CHUNK):
                 return ""
 
     def begins_with(self, text: str) -> bool:

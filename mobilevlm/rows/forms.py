@@ -6,6 +6,7 @@ from typing import Any
 
 # Keys of a turn, its speaker's first.
 _KEYS = (("from", "value"), ("role", "content"))
+_USUAL = ("human", "gpt")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "human": "human", "gpt": "gpt"}
 
 
@@ -18,17 +19,17 @@ def as_conversation(row: Any) -> Any:
     """
     if not isinstance(row, dict):
         return row
-    name = "messages" if "conversations" not in row and "messages" in row else "conversations"
+    name = "messages" if row.get("messages") and not row.get("conversations") else "conversations"
     turns = row.get(name)
     if not isinstance(turns, list) or not turns:
+        return row
+    if name == "conversations" and all(isinstance(turn, dict) and turn.get("from") in _USUAL for turn in turns):
         return row
     speaker, text = next((keys for keys in _KEYS if all(_has(turn, keys) for turn in turns)), ("", ""))
     if not speaker:
         return row
     said = [turn for turn in turns if not (turn[speaker] == "system" and turn[text] in (None, ""))]
     names = {turn[speaker] if isinstance(turn[speaker], str) else "" for turn in said}
-    if (name, speaker) == ("conversations", "from") and names <= {"human", "gpt"} and len(said) == len(turns):
-        return row
     known = not names & {"human", "gpt"} or not names & {"user", "assistant"}
     renamed = [{"from": _renamed(turn[speaker], known), "value": turn[text]} for turn in said]
     return {key: value for key, value in row.items() if key != name} | {"conversations": renamed}

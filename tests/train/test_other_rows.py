@@ -98,6 +98,7 @@ READ = {
         TEXT,
     ),
     "roles in conversations": ({"conversations": openai("Which?", "A square.")}, TEXT),
+    "messages beside null": ({"conversations": None, "messages": openai("Which?", "A square.")}, TEXT),
     "messages from human and gpt": ({"messages": talk("Which?")}, TEXT),
     "an empty system turn": ({"messages": [{"role": "system", "content": ""}, *openai("Which?", "A square.")]}, TEXT),
     "first turn by gpt": ({"image": "0.png", "conversations": [talk()[1], *talk()]}, GOOD),
