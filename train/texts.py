@@ -27,9 +27,9 @@ def read_texts(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     readers = {".txt": _whole, ".jsonl": _lines, ".json": _rows}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise UserError(f"{path}: texts come as .txt, .jsonl or .json")
-    yield from readers[path.suffix](path)
+    yield from readers[path.suffix.lower()](path)
 
 
 def _whole(path: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ Needs no PyTorch.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..text.prompt import IMAGE, Style, Template
@@ -15,6 +16,8 @@ from .image_names import name_problem
 
 # Keys under which others name what a row is about. Only `image` is read: such a row would be learned blind.
 _UNREAD = ("images", "image_path", "image_file", "image_url", "img", "picture", "pictures")
+# What programs write where an image, video or sound goes; `<image>` among them.
+_PLACEHOLDER = re.compile(r"<\|?(image|video|audio)(?:here|_?pad|_?\d+|_token)?\|?>", re.IGNORECASE)
 _UNSEEN = ("video", "videos", "audio", "audios")
 
 
@@ -136,7 +139,7 @@ def _placeholder_problem(row: dict, turns: list[dict], form: str) -> str | None:
     if problem := _unread(row):
         return problem
     if not count:
-        return _blind(turns)
+        return _blind(turns, False)
     places = sum(turn["value"].count(IMAGE.name) for turn in turns)
     if isinstance(row.get("image"), str):
         places = sum(IMAGE.name in turn["value"] for turn in turns)
@@ -145,7 +148,7 @@ def _placeholder_problem(row: dict, turns: list[dict], form: str) -> str | None:
     asked, answered = (any(IMAGE.name in turn["value"] for turn in turns[start::2]) for start in (0, 1))
     if answered and (form == "plain" or not asked):
         return f"has {IMAGE.name} in an answer: it belongs into the question"
-    return None
+    return _blind(turns, True)
 
 
 def _unread(row: dict) -> str | None:
@@ -156,15 +159,30 @@ def _unread(row: dict) -> str | None:
     return f"has no image, and names some under {key}: call the key image" if key and not images_of(row) else None
 
 
-def _blind(turns: list[dict]) -> str | None:
-    """Problem of a row without an image in which `<image>` stands where an image would.
+def _blind(turns: list[dict], has_images: bool) -> str | None:
+    """Problem of a placeholder that no image takes the place of, and that would be learned as text.
 
-    It may be text there too, as in a conversation about XML: not where it has a line to itself, nor where only the
-    questions or only the answers begin or end with it.
+    It may be text, as in a conversation about XML: not where it has a line to itself, nor where only the questions or
+    only the answers begin or end with it; and always in a turn that closes the element.
     """
-    texts = [turn["value"].strip() for turn in turns]
-    alone = any(IMAGE.name in (text.split("\n")[0].strip(), text.split("\n")[-1].strip()) for text in texts)
-    at_an_end = [text.startswith(IMAGE.name) or text.endswith(IMAGE.name) for text in texts]
-    named = [IMAGE.name in text for text in texts]
-    one_side = any(at_an_end) and not (any(named[::2]) and any(named[1::2]))
-    return f"has {IMAGE.name} and no image: it would be learned as text" if alone or one_side else None
+    at_an_end, sides = "", set()
+    for number, turn in enumerate(turns):
+        text = (turn["value"].replace(IMAGE.name, "") if has_images else turn["value"]).strip()
+        places = [found for found in _PLACEHOLDER.finditer(text) if f"</{found[1]}" not in text]
+        if not places:
+            continue
+        sides.add(number % 2)
+        alone = next((one[0] for one in places if one[0] in (_line(text, 0), _line(text, -1))), "")
+        if alone:
+            return _learned_as_text(alone)
+        at_an_end = at_an_end or next((one[0] for one in places if one.start() == 0 or one.end() == len(text)), "")
+    return _learned_as_text(at_an_end) if at_an_end and len(sides) == 1 else None
+
+
+def _line(text: str, number: int) -> str:
+    return text.split("\n")[number].strip()
+
+
+def _learned_as_text(placeholder: str) -> str:
+    no_image = "no image" if placeholder == IMAGE.name else f"only {IMAGE.name} stands for an image"
+    return f"has {placeholder} and {no_image}: it would be learned as text"

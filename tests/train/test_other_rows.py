@@ -54,6 +54,9 @@ BROKEN = {
     "token before a blank": ({"conversations": talk("<image> What?")}, BLIND),
     "token at the end": ({"conversations": talk("What?\n<image>")}, BLIND),
     "token in the second question": ({"conversations": talk("a?") + talk()}, BLIND),
+    "another token": ({"conversations": talk("<video>\nWhat?")}, "has <video> and only <image> stands for an image"),
+    "another token for an image": ({"conversations": talk("<|image_1|>\nWhat?")}, "has <|image_1|> and only <image>"),
+    "another token beside": ({"image": "0.png", "conversations": talk("<image>\n<audio>\nWhat?")}, "has <audio> and"),
     "token as an answer": ({"conversations": talk("Draw.", "<image>")}, BLIND),
     # an answer that shows an image: no model of this kind writes one
     "token in the answer": ({"image": "0.png", "conversations": talk("Draw.", "<image>")}, "has <image> in an answer"),
@@ -112,7 +115,12 @@ READ = {
     "a blank in the name": (GOOD | {"image": "a b.png"}, GOOD),
     "a full path": (GOOD | {"image": str(PICTURES / "0.png")}, GOOD),
 }
-ABOUT_XML = talk("What does <image> do in SVG?", "The element <image> shows a file.")
+ABOUT_XML = {
+    "both speak of it": talk("What does <image> do in SVG?", "The element <image> shows a file."),
+    "amid a question": talk("Is <b> or <image> older?", "The former."),
+    "an element that is closed": talk("<image>\n<url>a.png</url>\n</image>\nIs this RSS?", "Yes, a channel's <image>."),
+    "HTML": talk("Mend it:\n<video>\n<source src='a.mp4'>\n</video>", "Add controls to <video>."),
+}
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +169,14 @@ def test_a_row_of_another_form_is_learned_as_the_usual_one(kind, tokenizer, imag
         assert torch.equal(rows[0][name], rows[1][name]), name
 
 
-def test_a_text_about_xml_stays_a_text(tokenizer, images, tmp_path):
+@pytest.mark.parametrize("kind", ABOUT_XML)
+def test_a_text_about_xml_stays_a_text(kind, tokenizer, images, tmp_path):
     """`<image>` is an element of SVG and RSS too, and conversations of the published mixtures speak of it."""
-    rows = learned(written(tmp_path / "a.json", {"conversations": ABOUT_XML}), tokenizer, images)
+    turns = ABOUT_XML[kind]
+    rows = learned(written(tmp_path / "a.json", {"conversations": turns}), tokenizer, images)
     assert not rows.malformed and rows[0][NOTES] == []
     answer = [token for token, label in zip(rows[0]["input_ids"], rows[0]["labels"], strict=True) if label != -100]
-    assert "<image>" in tokenizer.decode([int(token) for token in answer])
+    assert tokenizer.decode([int(token) for token in answer]).startswith(turns[1]["value"])
 
 
 UNLEARNED = {
