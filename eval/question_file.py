@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from mobilevlm.errors import UserError
+from mobilevlm.rows.image_names import missing_hint, name_problem
+from mobilevlm.text_file import lone_surrogate
 
+from .jsonl import lines_of
 from .task import Answer, Counts, Question
 
 EXAMPLE = '{"image": "a.jpg", "question": "Is the door open?", "answer": "yes"}'
@@ -38,15 +43,18 @@ class OwnQuestion:
 
 
 def normalised(text: str) -> str:
-    """Returns what is compared: case, white space around and between words, and dots at the end do not count."""
-    return " ".join(text.casefold().split()).rstrip(". ")
+    """Returns what is compared: case, white space around and between words, and dots at the end do not count.
+
+    Nor does the Unicode form: macOS writes accents apart (NFD), models as one character (NFC).
+    """
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(". ")
 
 
 def read_question_file(path: Path, limit: int | None = None, max_new_tokens: int = 128) -> list[OwnQuestion]:
     """Reads a file of questions.
 
     Args:
-        path: JSON lines in UTF-8; blank lines are skipped.
+        path: JSON lines, see `text_file` for encodings; blank lines are skipped.
         limit: only the first so many; None for all.
         max_new_tokens: upper bound on the length of each answer.
 
@@ -54,7 +62,7 @@ def read_question_file(path: Path, limit: int | None = None, max_new_tokens: int
         UserError: it cannot be read, has no question, or a line is not one; images that it names are missing.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = lines_of(path.read_bytes(), f"--questions {path}")
     except OSError as error:
         raise UserError(f"--questions {path} cannot be read: {error.strerror}") from None
     found: list[OwnQuestion] = []
@@ -64,13 +72,18 @@ def read_question_file(path: Path, limit: int | None = None, max_new_tokens: int
     if not found:
         raise UserError(f"--questions {path} has no question; a line is {EXAMPLE}")
     images = dict.fromkeys(one.question.image for one in found if isinstance(one.question.image, Path))
-    missing = [str(image) for image in images if not image.is_file()]
+    missing = [_with_hint(image, path.parent) for image in images if not image.is_file()]
     if missing:
         raise UserError(
             f"--questions {path}: {len(missing)} of {len(images)} images are missing, e.g. "
             f"{', '.join(missing[:NAMED])}; their paths are taken from the file's folder"
         )
     return found
+
+
+def _with_hint(image: Path, folder: Path) -> str:
+    found = missing_hint(os.path.relpath(image, folder), folder)
+    return f"{image} ({found})" if found else str(image)
 
 
 def digest(questions: Sequence[OwnQuestion]) -> str:
@@ -122,8 +135,12 @@ def _own_question(row: Mapping[str, Any], path: Path, number: int, max_new_token
     text, image = row.get("question"), row.get("image")
     if not isinstance(text, str) or not text.strip():
         raise refuse(f"question is {text!r}, and has to be text")
+    if half := lone_surrogate(text):
+        raise refuse(f"question has half a character ({half}, a lone surrogate)")
     if image is not None and (not isinstance(image, str) or not image or "\0" in image):
         raise refuse(f"image is {image!r}, and has to be a path")
+    if image and (problem := name_problem(image)):
+        raise refuse(problem)
     answers = row.get("answer")
     every = answers if isinstance(answers, list) else [answers]
     if not every or not all(isinstance(one, str) and normalised(one) for one in every):

@@ -71,6 +71,10 @@ def evaluate(args: argparse.Namespace) -> None:
     for task in tasks.values():
         _check_vision(engine, task, asked[task.name])
         _rehearse(task, data, asked[task.name])
+        lacking = task.unasked(data, asked[task.name]) if args.limit is None else 0
+        if lacking:
+            said = f"{task.title} lacks {lacking} questions that have an answer: the score is of the others"
+            print(said, file=sys.stderr)
     out = user_path(args.out or f"artifacts/eval/{name}")
     claim(out, engine, args.conv_mode, data)
     finished = [

@@ -163,6 +163,18 @@ class Task(ABC):
         """
         return []
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Number of questions that have an official answer and are not asked; 0 of a benchmark where nothing tells.
+
+        Args:
+            data: the directory that has `benchmark_data`.
+            questions: all of `questions`.
+
+        Raises:
+            UserError: as of `counts`.
+        """
+        return 0
+
     @abstractmethod
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers by the official rules.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -113,7 +114,10 @@ def _conversations(request: BuildRequest, facts: Mapping[str, Facts], int8_cache
     file = request.calibration
     needed = int8_cache or any(one.fixes_ranges for one in facts.values())
     if needed or file and any(one.calibrates(stage) for stage, one in facts.items()):
-        return read_conversations(file or DEFAULT, MOST_CONVERSATIONS if file else 1)
+        found = read_conversations(file or DEFAULT, MOST_CONVERSATIONS if file else 1)
+        for skipped in found.skipped:
+            print(skipped, file=sys.stderr)
+        return found
     return None
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import UserError
+from .text_file import open_text
 
 Row = dict[str, str | None]
 
@@ -28,7 +30,8 @@ def read_table(path: Path) -> dict[int, Row]:
     """Rows by their index, in the order of the file; a missing cell is None.
 
     Args:
-        path: values in UTF-8 separated by tabs, under a line of names, those of `COLUMNS` among them.
+        path: values separated by tabs, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, under a line of names,
+            those of `COLUMNS` among them.
 
     Raises:
         TableError: the file cannot be read, a column is missing, or a row is damaged or has another's index.
@@ -36,7 +39,7 @@ def read_table(path: Path) -> dict[int, Row]:
     rows: dict[int, Row] = {}
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             reader = csv.reader(file, delimiter="\t")
             header = next(reader, [])
             lacking = [name for name in COLUMNS if name not in header]
@@ -46,8 +49,8 @@ def read_table(path: Path) -> dict[int, Row]:
                 where = f"is broken: line {reader.line_num}"
                 if len(cells) != len(header):
                     raise TableError(f"{where} has {len(cells)} cells, the first line {len(header)}")
-                row = {name: None if cell in _MISSING else cell for name, cell in zip(header, cells, strict=True)}
-                index = row["index"] or ""
+                row = {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
+                index = re.sub(r"\.0+$", "", row["index"] or "")  # tables that pandas wrote anew may have 7.0 for 7
                 if not index.isdecimal() or int(index) in rows or row["question"] is None:
                     raise TableError(f"{where}: index {index!r} is none or a second one, or has no question")
                 rows[int(index)] = row
@@ -56,6 +59,11 @@ def read_table(path: Path) -> dict[int, Row]:
     finally:
         csv.field_size_limit(limit)
     return rows
+
+
+def _cell(text: str) -> str | None:
+    """Text of a cell; line ends of Windows in it are not the table's."""
+    return None if text in _MISSING else text.replace("\r\n", "\n")
 
 
 def picture_of(index: int, rows: Mapping[int, Row]) -> bytes:

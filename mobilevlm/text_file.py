@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import io
+import re
 from pathlib import Path
+from typing import TextIO
 
 from .errors import UserError
 
@@ -15,6 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class EncodingError(UserError):
@@ -41,21 +45,61 @@ def decode_text(content: bytes, name: str) -> str:
     Raises:
         EncodingError: it is in another encoding.
     """
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
+    mark, encoding = mark_of(content)
+    if not mark and _is_utf16(content):  # with ASCII alone it is UTF-8 as well, of every second character NUL
+        raise EncodingError(f"{name} is not UTF-8. It looks like {looks_like(content)}: save it as UTF-8")
     try:
         return content[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
-        found = _looks_like(content) if not mark else f"damaged {encoding.upper()}"
+        found = looks_like(content) if not mark else f"damaged {encoding.upper()}"
         raise EncodingError(
             f"{name} is not UTF-8: byte {error.start + len(mark)} is 0x{content[error.start + len(mark)]:02x}. "
             f"It looks like {found}: save it as UTF-8"
         ) from None
 
 
-def _looks_like(content: bytes) -> str:
+def mark_of(content: bytes) -> tuple[bytes, str]:
+    """Byte order mark that a content begins with, empty if none, and the encoding of what comes behind it."""
+    return next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
+
+
+def open_text(path: Path) -> TextIO:
+    """Opens a file too large to be read at once, or a pipe, behind its byte order mark; line ends stay as they are.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file = path.open("rb")
+    try:
+        mark, encoding = mark_of(file.peek(4))
+        file.read(len(mark))
+    except BaseException:
+        file.close()
+        raise
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
+
+
+def lone_surrogate(text: str) -> str | None:
+    """First half of a surrogate pair in a text, as JSON escapes it; None if there is none.
+
+    It is left where a program cut a text in UTF-16 amid an emoji. No encoding has it, so that no tokenizer takes it.
+    """
+    found = _HALF.search(text)
+    return f"\\u{ord(found[0]):04x}" if found else None
+
+
+def printable(value: object) -> str:
+    """Text of a value for a message: what no encoding has is escaped."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def looks_like(content: bytes) -> str:
     """Guess at an encoding that has no mark; every byte means something in a Windows one."""
-    start = content[:4096]
-    zeros = start.count(0)
-    if zeros * 3 > len(start):
+    if _is_utf16(content):
         return "UTF-16 without a byte order mark"
-    return "binary data" if zeros else "Latin-1 or a Windows code page"
+    return "binary data" if 0 in content[:4096] else "Latin-1 or a Windows code page"
+
+
+def _is_utf16(content: bytes) -> bool:
+    start = content[:4096]
+    return start.count(0) * 3 > len(start)

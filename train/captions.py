@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from mobilevlm.image import ImageSpec, load_image, preprocess
+from mobilevlm.image import ImageSpec, preprocess
+from mobilevlm.rows.rules import images_of
 from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .data import NOTES, TrainingRows
+from .data import NOTES, TrainingRows, load_row_image
 from .lazy_rows import Rows
 from .regions import RegionVocabulary
-from .row_rules import images_of
 from .special_ids import special_id
 
 
@@ -54,7 +54,7 @@ class CaptionRows(TrainingRows):
         row = self.checked(number)
         caption = row["conversations"][1]["value"].strip()
         ids = self.tokenizer.encode([caption])[: self.max_length - 1] + [self.end]
-        image = load_image(self.folder / images_of(row)[0])
+        image = load_row_image(images_of(row)[0], self.folder)
         pixels = torch.from_numpy(preprocess(image, self.spec))
         result = {"input_ids": torch.tensor(ids), "pixel_values": pixels, "warning": None}
         if self.regions:

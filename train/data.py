@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.rows.image_names import missing_hint
+from mobilevlm.rows.rules import form_of, images_of
 from mobilevlm.text.prompt import IGNORE_INDEX, IMAGE, IMAGE_TOKEN_INDEX, Template
 from mobilevlm.text.tokenizer import Tokenizer
+from mobilevlm.text_file import printable
 
 from .lazy_rows import LazyRows, Rows
 from .masking import RowError, mask
-from .row_rules import form_of, images_of
 from .survey import Survey
 
 NOTES = "notes"  # the key under which a batch says what happened to its rows
@@ -105,7 +108,7 @@ class TrainingRows(Dataset):
 
     def _name(self, number: int) -> str:
         row = self.rows[number]
-        return f"{number} (id {row.get('id')})" if isinstance(row, dict) else str(number)
+        return f"{number} (id {printable(row.get('id'))})" if isinstance(row, dict) else str(number)
 
     def _candidates(self, number: int) -> Iterator[int]:
         """Yields the row, then those after it: first of its kind (with or without an image), then any."""
@@ -142,7 +145,24 @@ class TrainingRows(Dataset):
         if not names:
             return torch.zeros(1, 3, spec.image_size, spec.image_size)
         folder = self.images_dir or Path()
-        return torch.cat([torch.from_numpy(preprocess(load_image(folder / name), spec)) for name in names])
+        return torch.cat([torch.from_numpy(preprocess(load_row_image(name, folder), spec)) for name in names])
+
+
+def load_row_image(name: str, images: Path) -> Image.Image:
+    """Reads an image that a row names, see `load_image`.
+
+    Args:
+        name: as the row has it.
+        images: directory that it is relative to.
+
+    Raises:
+        ImageError: it cannot be read; the message has the file that is probably meant, if there is one.
+    """
+    try:
+        return load_image(images / name)
+    except ImageError as error:
+        found = "" if (images / name).exists() else missing_hint(name, images)
+        raise ImageError(f"{error} But {found}." if found else str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,9 +13,10 @@ from tqdm import tqdm
 from mobilevlm.datasets import DataSet
 from mobilevlm.image import ImageError, load_image
 from mobilevlm.mmbench_table import TableError, picture_of, read_table
-
-from .annotations import AGAIN, AnnotationError, Row, read_rows, read_through
-from .row_rules import images_of, problem_of
+from mobilevlm.rows.annotations import AGAIN, AnnotationError, Row, read_rows, read_through
+from mobilevlm.rows.image_names import Folder, missing_hint
+from mobilevlm.rows.rules import images_of, problem_of, why_unlearned
+from mobilevlm.text_file import printable
 
 # Folder below the image root -> file name -> the first row that names it, and that row's id.
 Named = dict[str, dict[str, tuple[int, str]]]
@@ -47,12 +47,13 @@ class Fault:
 
 @dataclass
 class Findings:
-    """Result of a check: `faults` is empty when the data set is ready."""
+    """Result of a check: `faults` is empty when the data set is ready; from `unlearned` rows nothing is learned."""
 
     data_set: DataSet
     rows: int = 0
     images: int = 0
     images_by_home: dict[str, int] = field(default_factory=dict)
+    unlearned: list[Fault] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -99,6 +100,8 @@ def _read(path: Path, found: Findings, named: Named) -> None:
             found.rows += 1
             problem = problem_of(row, form)
             if problem is None:
+                if form == "v1" and (why := why_unlearned(row)):
+                    found.unlearned.append(Fault("unlearned row", str(path), why, None, number, _id_of(row)))
                 for image in images_of(row):
                     folder, _, name = image.rpartition("/")
                     if name not in (files := named.setdefault(folder, {})):
@@ -127,7 +130,7 @@ def _read_table(path: Path, found: Findings, full: bool) -> None:
 def _id_of(row: Row) -> str:
     """Id of a row, under whichever key its format has it."""
     ids = [row[key] for key in ("id", "question_id") if key in row] if isinstance(row, dict) else []
-    return str(ids[0])[:100] if ids else ""
+    return printable(ids[0])[:100] if ids else ""
 
 
 def _missing_folders(data_set: DataSet, root: Path) -> Iterator[Fault]:
@@ -153,9 +156,9 @@ def _look_for_images(found: Findings, named: Named, images: Path) -> None:
     for folder, files in tqdm(named.items(), unit="folders", desc="looking for images", leave=False, disable=None):
         home = found.data_set.home_of(folder)
         found.images_by_home[home] = found.images_by_home.get(home, 0) + len(files)
-        present = _files_in(images / folder)
-        for name in [name for name in files if name not in present]:
-            why = _other_spelling(name, present)
+        present = Folder(images / folder)
+        for name in [name for name in files if name not in present.names]:
+            why = present.hint(name) or missing_hint(f"{folder}/{name}" if folder else name, images)
             found.faults.append(_image_fault("missing image", why, found, images, (folder, name, *files.pop(name))))
 
 
@@ -165,23 +168,6 @@ def _image_fault(kind: str, why: str, found: Findings, images: Path, place: tupl
     home = found.data_set.home_of(folder)
     what = f"{folder}/{name}" if folder else name
     return Fault(kind, what, why, found.data_set.folders.get(home), row, row_id, str(images / home))
-
-
-def _files_in(folder: Path) -> set[str]:
-    """Names of the files, and of the links that lead to one; empty if there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
-def _other_spelling(name: str, present: set[str]) -> str:
-    """Hint at a file with another ending: OCR-VQA's images come as .gif and .png too and are named as .jpg."""
-    stem = name.rpartition(".")[0]
-    others = [stem + ending for ending in (".jpg", ".JPG", ".jpeg", ".png", ".gif", ".webp")] + [name.lower()]
-    there = [other for other in others if other in present]
-    return f"there is {there[0]}" if there else ""
 
 
 def _open_images(found: Findings, named: Named, images: Path, workers: int | None) -> None:

@@ -24,10 +24,10 @@ from typing import Any
 from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.rows.rules import form_of
 from mobilevlm.train.arguments import training_arguments
 from mobilevlm.train.launch import end_process, start, train_and_save
 from mobilevlm.train.recipe import Recipe, add_recipe_options, recipe_from_args
-from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from mobilevlm.errors import UserError
+from mobilevlm.rows.annotations import AnnotationError, Row, read_placed
+from mobilevlm.rows.forms import as_conversation
 
-from .annotations import AnnotationError, Row, read_placed
 from .arguments import world_rank
 
 SLOW = 2  # seconds of reading after which a bar is shown
@@ -31,7 +32,7 @@ class Rows(Protocol):
 
 
 class LazyRows:
-    """Rows of a JSON list, or of one JSON object per line (`.jsonl`).
+    """Rows of a JSON list, or of one JSON object per line (`.jsonl`), in the usual form (`forms.as_conversation`).
 
     The first iteration finds the rows; `len` and `[]` find them first if nothing has. Every row is read with its own
     file handle, so that copies in other processes, forked or pickled, read independently.
@@ -56,7 +57,7 @@ class LazyRows:
             with self._bar() as bar:
                 for row, start, end in read_placed(self.path, bar.update):
                     spans.extend((start, end))
-                    yield row
+                    yield as_conversation(row)
         except AnnotationError as error:
             raise UserError(f"{self.path} {error}") from None
         except FileNotFoundError:
@@ -92,7 +93,7 @@ class LazyRows:
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                return json.loads(file.read(end - start).decode())
+                return as_conversation(json.loads(file.read(end - start)))  # bytes: json knows UTF-16 from UTF-8
         except (OSError, ValueError) as error:
             raise UserError(
                 f"row {number} can no longer be read from {self.path} ({error}): was the file changed while it was in "

@@ -20,12 +20,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from mobilevlm.commands import run_command
 from mobilevlm.datasets import GROUPS, DataSet
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.train.data_check import Fault, Findings, check
 
+UNLEARNED = "  rows that can be used, but training learns nothing from them, as the original does:"
 EXAMPLES = 5  # images or rows shown of a kind; --report has them all
 
 
@@ -95,6 +97,7 @@ def _lines(found: Findings) -> Iterator[str]:
     counts = Counter(fault.kind for fault in found.faults)
     if not counts:
         yield f"{found.data_set.name}: ok, {amount}"
+        yield from _examples(found.unlearned, UNLEARNED)
         return
     problems = ", ".join(f"{count} {_plural(kind, count)}" for kind, count in counts.items())
     yield f"{found.data_set.name}: {problems} ({amount})"
@@ -109,6 +112,7 @@ def _lines(found: Findings) -> Iterator[str]:
                 by_folder.setdefault(fault.folder or "", []).append(fault)
         for folder, faults in by_folder.items():
             yield from _examples(faults, f"  {_folder_line(found, folder, faults)}")
+    yield from _examples(found.unlearned, UNLEARNED)
 
 
 def _plural(kind: str, count: int) -> str:
@@ -139,8 +143,8 @@ def _examples(faults: list[Fault], heading: str) -> Iterator[str]:
     yield heading
     for fault in faults[:EXAMPLES]:
         name = f" (id {fault.row_id})" if fault.row_id else ""
-        what = fault.why if fault.kind == "broken row" else fault.what
-        why = f": {fault.why}" if fault.why and fault.kind != "broken row" else ""
+        what = fault.why if fault.kind.endswith("row") else fault.what
+        why = f": {fault.why}" if fault.why and not fault.kind.endswith("row") else ""
         yield f"    row {fault.row}{name}: {what}{why}"
     if len(faults) > EXAMPLES:
         yield f"    and {len(faults) - EXAMPLES} more"
@@ -155,14 +159,16 @@ def _write_report(everything: list[Findings], path: Path) -> None:
             "annotations": found.data_set.annotations,
             "rows": found.rows,
             "images": found.images,
-            "faults": [
-                {key: value for key, value in asdict(fault).items() if value not in (None, "")}
-                for fault in found.faults
-            ],
+            "faults": [_as_json(fault) for fault in found.faults],
+            "unlearned": [_as_json(fault) for fault in found.unlearned],
         }
         for found in everything
     ]
     path.write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def _as_json(fault: Fault) -> dict[str, Any]:
+    return {key: value for key, value in asdict(fault).items() if value not in (None, "")}
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .annotations import Row
-from .row_rules import images_of, problem_of
+from mobilevlm.rows.annotations import Row
+from mobilevlm.rows.rules import images_of, problem_of
 
 
 @dataclass(frozen=True)

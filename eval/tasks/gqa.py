@@ -34,6 +34,11 @@ class Gqa(Task):
         asked = ((question, truths.get(str(question.id))) for question in self.questions(data))
         return [yes_or_no(question, truth == "yes") for question, truth in asked if truth in ("yes", "no")]
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Balanced questions without a line in LLaVA's file; see `Task.unasked`."""
+        asked = {str(question.id) for question in questions}
+        return sum(truth is not None and name not in asked for name, truth in self._truths(data).items())
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; those to questions that are not balanced are left out, as the official script does.
 
@@ -85,7 +90,7 @@ class Gqa(Task):
         return [path]
 
     def _truths(self, data: Path) -> dict[str, str | None]:
-        """Right answer by question id; None where the question is not balanced."""
+        """Right answer by question id, in lower case as predictions are; None where the question is not balanced."""
         path = self.folder(data) / TRUTHS
         source = self.files.also[path.relative_to(data).as_posix()]
         entries = read_json(path, source)
@@ -95,7 +100,8 @@ class Gqa(Task):
             fine = isinstance(entry, dict) and isinstance(entry.get("answer"), str) and "isBalanced" in entry
             if not fine:
                 raise UserError(f"{path}, question {name} lacks answer or isBalanced. Download it again: {source}")
-        return {name: entry["answer"] if entry["isBalanced"] else None for name, entry in entries.items()}
+        right = {name: entry["answer"].strip().lower() for name, entry in entries.items()}
+        return {name: right[name] if entry["isBalanced"] else None for name, entry in entries.items()}
 
 
 def prediction(text: str) -> str:

@@ -46,7 +46,7 @@ class MmBench(Task):
         """Those with two options or more, by the options' letters, copies included; see `Task.closed_questions`."""
         found, rows = [], self._rows(data)
         for question in self.questions(data):
-            letters, truth = LETTERS[: len(options_of(rows[question.id]))], rows[question.id]["answer"]
+            letters, truth = LETTERS[: len(options_of(rows[question.id]))], truth_of(rows[question.id])
             if len(letters) > 1 and truth in list(letters):
                 group = str(question.id % COPIES_APART)
                 found.append(ClosedQuestion(question, tuple(letters), letters.index(truth), group))
@@ -144,12 +144,17 @@ class MmBench(Task):
 
     def _is_right(self, index: int, row: Row, answer: Answer) -> bool:
         options = options_of(row)
-        if row["answer"] not in list(LETTERS[: len(options)]):
+        if truth_of(row) not in list(LETTERS[: len(options)]):
             raise UserError(
                 f"question {index} of MMBench has {len(options)} options, and {row['answer']} is to be right. "
                 f"Download the table again: {self.files.source}"
             )
-        return not answer.failed and letter_in(answer.text, options) == row["answer"]
+        return not answer.failed and letter_in(answer.text, options) == truth_of(row)
+
+
+def truth_of(row: Row) -> str | None:
+    """Letter of the right option, in upper case."""
+    return row["answer"] and row["answer"].strip().upper()
 
 
 def options_of(row: Row) -> list[str]:

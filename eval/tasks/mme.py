@@ -10,7 +10,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from ..jsonl import read_questions
+from ..jsonl import lines_of, read_questions
 from ..task import SHORT_ANSWER, Answer, ClosedQuestion, Counts, Question, Task, yes_or_no
 
 PERCEPTION = (
@@ -59,6 +59,11 @@ class Mme(Task):
         truths = self._with_truth(data, [question.answered("") for question in questions])
         return [yes_or_no(one, truth.lower() == "yes") for one, ((*_, truth), _) in zip(questions, truths, strict=True)]
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Questions of the categories' files that LLaVA's file lacks; see `Task.unasked`."""
+        asked = {tuple(key) for (*key, _), _ in self._with_truth(data, [one.answered("") for one in questions])}
+        return sum(len(set(self._found(data, category)) - asked) for category in CATEGORIES)
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade answers; neither yes nor no is wrong. A unit is one image.
 
@@ -70,16 +75,21 @@ class Mme(Task):
             answers: to some or all of the questions.
 
         Raises:
-            UserError: an answer to a question or category that MME does not have, or more than two to an image.
+            UserError: an answer to a question or category that MME does not have, more than two to an image, or two to
+                one question.
         """
         right: dict[str, list[bool]] = {}
-        for (*_, truth), answer in self._with_truth(data, answers):
+        asked: dict[str, set[str]] = defaultdict(set)
+        for (_, _, question, truth), answer in self._with_truth(data, answers):
+            asked[str(answer.id)].add(question)
             right.setdefault(str(answer.id), []).append(not answer.failed and said(answer.text) == truth.lower())
         names = tuple(f"{category}_{column}" for category in CATEGORIES for column in COLUMNS)
         rows = np.zeros((len(right), len(names)))
         for row, (picture, both) in zip(rows, right.items(), strict=True):
             if len(both) > 2:
                 raise UserError(f"image {picture} of MME has {len(both)} answers, it can have two")
+            if len(both) > len(asked[picture]):
+                raise UserError(f"image {picture} of MME has two answers to {asked[picture].pop()!r}")
             first = names.index(f"{_category(picture)}_{COLUMNS[0]}")
             row[first : first + len(COLUMNS)] = len(both), sum(both), len(both) == 2, sum(both) == 2
         return Counts(list(right), names, rows)
@@ -136,6 +146,14 @@ class Mme(Task):
             yield (*key, truths[category][key]), answer
 
     def _truths(self, data: Path, category: str) -> dict[Key, str]:
+        """Right answers of a category."""
+        truths = self._found(data, category)
+        if not truths:
+            folder, source = data / str(self.files.images) / category, self.files.folders[""]
+            raise UserError(f"{folder}/questions_answers_YN/*.txt are missing: download {source}")
+        return truths
+
+    def _found(self, data: Path, category: str) -> dict[Key, str]:
         """Right answers of a category, from the images' folder or from MME as it is published beside that."""
         source = self.files.folders[""]
         roots = [data / str(self.files.images), self.folder(data) / "MME_Benchmark_release_version"]
@@ -144,8 +162,6 @@ class Mme(Task):
             inner = folder / "questions_answers_YN"
             for path in sorted((inner if inner.is_dir() else folder).glob("*.txt")):
                 truths |= {(category, path.name, question): truth for question, truth in _lines(path, source)}
-        if not truths:
-            raise UserError(f"{roots[0] / category}/questions_answers_YN/*.txt are missing: download {source}")
         return truths
 
 
@@ -183,7 +199,7 @@ def _category(picture: object, where: str = "") -> str:
 
 def _lines(path: Path, source: str) -> Iterator[tuple[str, str]]:
     """Question and right answer, Yes or No, of each line."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(lines_of(path.read_bytes(), str(path)), 1):
         if not line.strip():
             continue
         try:

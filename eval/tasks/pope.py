@@ -149,7 +149,7 @@ class Pope(Task):
         for number, row in enumerate(rows):
             label = next(labels[row["category"]])
             question = label.get("text", row["text"].split("\n")[0])
-            yield _Labelled(number, str(row["question_id"]), row["category"], question, label["label"] == "yes")
+            yield _Labelled(number, str(row["question_id"]), row["category"], question, _truth_of(label) == "yes")
 
     def _labels(self, data: Path, category: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """Labels of a category, one for each of its rows.
@@ -165,7 +165,7 @@ class Pope(Task):
             asked = data / self.files.annotations
             raise UserError(f"{path} has {len(labels)} labels, {asked} {len(rows)} such questions. {remedy}")
         for number, (label, row) in enumerate(zip(labels, rows, strict=True)):
-            if label.get("label") not in ("yes", "no"):
+            if _truth_of(label) not in ("yes", "no"):
                 raise UserError(f"{path}, row {number}: label is {label.get('label')!r}. Download it again: {source}")
             # Not by id: LLaVA counts on from 10 000 000 in the second category and from 20 000 000 in the third.
             fits = label.get("image", row["image"]) == row["image"]
@@ -179,6 +179,10 @@ def says_yes(text: str) -> bool:
     """Answer as the official script reads it: no if its first sentence has the word no, No or not, otherwise yes."""
     words = text.split(".")[0].replace(",", "").split(" ")
     return not {"No", "not", "no"} & set(words)
+
+
+def _truth_of(label: Mapping[str, Any]) -> str:
+    return str(label.get("label")).strip().lower()
 
 
 def _spelt(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 
-from ..jsonl import read_json
+from ..jsonl import read_json, refuse_unusable
 from ..task import LETTER_ANSWER, Answer, ClosedQuestion, Counts, Question, Task
 
 LETTERS = "ABCDE"
@@ -50,6 +50,8 @@ class Sqa(Task):
                 raise UserError(
                     f"{path}, row {number} is no question of ScienceQA. Download it again: {self.files.source}"
                 ) from None
+            known = {"value": text, "image": row.get("image")}
+            refuse_unusable(known, f"{path}, row {number}", self.files.source)
             questions.append(question)
         return questions
 
@@ -62,6 +64,10 @@ class Sqa(Task):
                 group = str(question.image or question.id)
                 found.append(ClosedQuestion(question, tuple(LETTERS[:count]), truth, group))
         return found
+
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Questions of the split that LLaVA's file lacks; see `Task.unasked`."""
+        return len(set(self._problems(data)) - {str(question.id) for question in questions})
 
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given.
@@ -155,7 +161,7 @@ class Sqa(Task):
             row = content.get(name) if isinstance(content, dict) else None
             choices, truth = (row.get("choices"), row.get("answer")) if isinstance(row, dict) else (None, None)
             count = len(choices) if isinstance(choices, list) else 0
-            if not isinstance(truth, int) or truth not in range(min(count, len(LETTERS))):
+            if type(truth) is not int or truth not in range(min(count, len(LETTERS))):
                 raise UserError(
                     f"{data / problems}, question {name}: answer {truth!r} of choices {choices!r}. "
                     f"Download it again: {source}"

@@ -33,6 +33,10 @@ class TextVqa(Task):
         """Questions of LLaVA's file, see `Task.questions`."""
         return read_questions(self.files, data)
 
+    def unasked(self, data: Path, questions: Sequence[Question]) -> int:
+        """Entries that LLaVA's file lacks; see `Task.unasked`."""
+        return len(set(self._annotations(data)) - {_key(question.answered("")) for question in questions})
+
     def counts(self, data: Path, answers: Sequence[Answer]) -> Counts:
         """Grade the answers given, as the official script: questions without an answer count nothing.
 

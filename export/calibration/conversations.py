@@ -1,13 +1,12 @@
 """Calibration data: conversations about images, as the decoder reads them.
 
 The data is LLaVA-style JSON, `[{"image": "a.jpg", "conversations": [{"from": "human" | "gpt", "value": ...}]}]`, its
-images beside it, of the kind the model will have; the first of them are taken. The default's are the first of the
-demo's training data (`train/demo/make_data.py`).
+images beside it, of the kind the model will have, as training reads it (`mobilevlm/rows`); the first rows are taken.
+The default's are the first of the demo's training data (`train/demo/make_data.py`).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,11 @@ from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.model.splice import splice
+from mobilevlm.rows.annotations import AnnotationError, read_rows
+from mobilevlm.rows.image_names import missing_hint
+from mobilevlm.rows.rules import images_of, problem_of, turns_of
 from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX, Conversation, template
+from mobilevlm.text_file import printable
 
 from ..split.streamed_model import streamed_model
 
@@ -31,49 +34,76 @@ DEFAULT = Path(__file__).parents[1] / "calibration_data" / "conversations.json"
 MOST_CONVERSATIONS, MOST_TOKENS = 32, 512
 
 
+FORM = '{"from": "human", "value": TEXT} and {"from": "gpt", "value": TEXT} one after the other'
+MOST_BROKEN = 1000  # rows, none before them usable, after which a file is given up
+NAMED = 3  # of the rows that were skipped
+
+
 @dataclass(frozen=True)
 class Conversations:
-    """Rows of a file of conversations, and its path, beside which the images are."""
+    """Rows of a file of conversations, and its path, beside which the images are.
+
+    Attributes:
+        path: the file.
+        rows: each begins with a question.
+        skipped: sentences on the rows between them that cannot be used.
+    """
 
     path: Path
     rows: list[dict[str, Any]]
+    skipped: tuple[str, ...] = ()
 
 
 def read_conversations(path: Path, most: int = MOST_CONVERSATIONS) -> Conversations:
-    """Reads the first rows of a file.
+    """Reads the first usable rows of a file, by the rules of training; what is behind them is not read.
 
     Args:
-        path: LLaVA-style JSON, its images beside it.
+        path: LLaVA-style JSON, or a row per line in a `.jsonl`, its images beside it.
         most: rows that are taken.
 
     Raises:
-        UserError: it is no such file, or names images that are not there; says what a row has to be.
+        UserError: it is no such file, or none of its rows can be used; says what a row has to be.
     """
+    taken: list[dict[str, Any]] = []
+    named: list[str] = []
+    broken = 0
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--calibration {path} cannot be read as JSON: {error}") from None
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"--calibration {path} has to hold a list of conversations, and is {str(rows)[:40]}")
-    for number, row in enumerate(rows[:most]):
-        if problem := _problem(row, path.parent):
-            raise UserError(f"--calibration {path}, row {number}: {problem}")
-    return Conversations(path, rows[:most])
+        for number, row in enumerate(read_rows(path)):
+            if problem := _problem(row, path.parent):
+                broken += 1
+                named += [f"row {number}{_id_of(row)}: {problem}"] if broken <= NAMED else []
+            else:
+                taken.append(row | {"conversations": turns_of(row)})
+            if len(taken) == most or not taken and broken == MOST_BROKEN:
+                break
+    except OSError as error:
+        raise UserError(f"--calibration {path} cannot be read as JSON: {error.strerror}") from None
+    except AnnotationError as error:
+        raise UserError(
+            f"--calibration {path} has to hold a list of conversations, and cannot be read as JSON: it {error}"
+        ) from None
+    if not taken:
+        first = f"none of the first {broken} rows can be used" if broken else "it holds none"
+        where = f", {named[0]}. It has" if broken else " has"
+        raise UserError(f"--calibration {path}{where} to hold a list of conversations, and {first}: turns are {FORM}")
+    skipped = [f"--calibration {path}, {one}. The row is skipped" for one in named]
+    if broken > NAMED:
+        skipped.append(f"--calibration {path}: {broken - NAMED} more rows are skipped")
+    return Conversations(path, taken, tuple(skipped))
 
 
 def _problem(row: Any, folder: Path) -> str | None:
-    turns = row.get("conversations") if isinstance(row, dict) else None
-    if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
-        return "conversations is missing, empty or no list of objects"
-    speakers = [turn.get("from") for turn in turns]
-    if speakers != ["human", "gpt"] * (len(turns) // 2) or not all(
-        isinstance(turn.get("value"), str) for turn in turns
-    ):
-        return (
-            'turns have to be {"from": "human", "value": TEXT} and {"from": "gpt", "value": TEXT} one after the other'
-        )
-    missing = [name for name in as_list(row.get("image")) if not (folder / str(name)).is_file()]
-    return f"{folder / str(missing[0])} is missing" if missing else None
+    if problem := problem_of(row, "shown"):
+        return problem
+    missing = next((name for name in images_of(row) if not (folder / name).is_file()), None)
+    if missing is None:
+        return None
+    found = missing_hint(missing, folder)
+    return f"{folder / missing} is missing" + (f"; {found}" if found else "")
+
+
+def _id_of(row: Any) -> str:
+    return f" (id {printable(row['id'])[:100]})" if isinstance(row, dict) and "id" in row else ""
 
 
 def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch.Tensor]:

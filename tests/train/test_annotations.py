@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from mobilevlm.rows import annotations
+from mobilevlm.rows.annotations import AnnotationError, read_placed, read_rows
+from mobilevlm.rows.rules import form_of, images_of, problem_of
 from mobilevlm.text.templates import MORE_TEMPLATES, TEMPLATES
 from mobilevlm.text.tokenizer import Tokenizer
-from mobilevlm.train import annotations
-from mobilevlm.train.annotations import AnnotationError, read_placed, read_rows
 from mobilevlm.train.masking import mask
-from mobilevlm.train.row_rules import form_of, images_of, problem_of
 from tests.conftest import GOLDEN
 
 TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A square."}]

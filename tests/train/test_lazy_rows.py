@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from mobilevlm.errors import UserError
-from mobilevlm.train import annotations
+from mobilevlm.rows import annotations
 from mobilevlm.train.lazy_rows import LazyRows
 
 # Line ends of Unicode's but not of JSON's, characters of one to four bytes, a lone half of a pair as an escape.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mobilevlm.rows.rules import form_of
 from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.demo import conversations
 from mobilevlm.train.demo.questions.usual import questions
@@ -15,7 +16,6 @@ from mobilevlm.train.demo.world import facts
 from mobilevlm.train.demo.world.brush import shade
 from mobilevlm.train.demo.world.draw import draw_scene
 from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Thing, sample_scene
-from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
 from tests.train.demo.reader import compared
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from mobilevlm.rows.rules import form_of
 from mobilevlm.text.templates import TEMPLATES
 from mobilevlm.train.demo import make_data
 from mobilevlm.train.demo.questions.ends import ends
@@ -18,7 +19,6 @@ from mobilevlm.train.demo.wordings import several_texts as several_texts_wording
 from mobilevlm.train.demo.world.scenes import COLORS, SHAPES, Scene, Text, Thing
 from mobilevlm.train.demo.world.wide_scenes import wide_scene
 from mobilevlm.train.demo.world.writings import in_order, things_at, writings
-from mobilevlm.train.row_rules import form_of
 from mobilevlm.train.survey import Survey
 from tests.train.demo.wide_names import all_written
 from tests.train.demo.wide_reader import holds, plain

@@ -1,24 +1,29 @@
 """Readers of annotation files, row by row, whatever their size.
 
-`json.load` needs several times a file's size (see `lazy_rows`); here it is one row and a buffer.
+`json.load` needs several times a file's size (see `train/lazy_rows.py`); here it is one row and a buffer. Files are in
+UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from mobilevlm.errors import UserError
+from ..errors import UserError
+from ..text_file import looks_like, open_text
+from .forms import as_conversation
 
 AGAIN = "Download it again"
 _CHUNK = 1 << 20  # characters read at a time
 _LONGEST_ROW = 1 << 25  # characters; beyond it a row that does not parse is broken, not unfinished
 # End of a text that stops inside a literal, a number or an escape.
 _CUT = re.compile(r"t(ru?)?|f(a(ls?)?)?|nu?l?|Na?|-?(I[nfit]*)?|\.|[eE][+-]?|u[0-9a-fA-F]{0,4}")
+_BLANK = re.compile(r"[\s\ufeff]*")  # between values: the mark also where files were joined
+_POINTER = "version https://git-lfs"
+_LINE_ENDINGS = (".jsonl", ".ndjson")
 Row = Any  # as parsed: a broken file may hold anything
 Placed = tuple[Row, int, int]  # a row, and the bytes of the file where its JSON begins and ends
 
@@ -28,7 +33,7 @@ class AnnotationError(UserError):
 
 
 def read_rows(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Row]:
-    """Yields the rows of an annotation file.
+    """Yields the rows of an annotation file, conversations of other forms as `forms.as_conversation` has them.
 
     Args:
         path: a JSON list, or one JSON object per line where the name ends in .jsonl.
@@ -37,11 +42,11 @@ def read_rows(path: Path, on_read: Callable[[int], None] = lambda count: None) -
     Raises:
         AnnotationError: the file ends early or has another form.
     """
-    return (row for row, _, _ in read_placed(path, on_read))
+    return (as_conversation(row) for row, _, _ in read_placed(path, on_read))
 
 
 def read_placed(path: Path, on_read: Callable[[int], None] = lambda count: None) -> Iterator[Placed]:
-    """Yields the rows of an annotation file, each with the bytes where it begins and ends.
+    """Yields the rows of an annotation file as they are, each with the bytes where it begins and ends.
 
     Args:
         path: a JSON list, or one JSON object per line where the name ends in .jsonl.
@@ -50,7 +55,7 @@ def read_placed(path: Path, on_read: Callable[[int], None] = lambda count: None)
     Raises:
         AnnotationError: the file ends early or has another form.
     """
-    return _read(path, _values if path.suffix == ".jsonl" else _list, on_read)
+    return _read(path, _lines if path.suffix.lower() in _LINE_ENDINGS else _list, on_read)
 
 
 def read_through(path: Path) -> None:
@@ -63,17 +68,24 @@ def read_through(path: Path) -> None:
         raise AnnotationError(f"is empty. {AGAIN}")
 
 
-def _read(path: Path, layout: Callable[[TextIO], Iterator[Any]], on_read: Callable[[int], None]) -> Iterator[Any]:
-    with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as handle:
+def _read(path: Path, layout: Callable[[_Window], Iterator[Any]], on_read: Callable[[int], None]) -> Iterator[Any]:
+    with open_text(path) as handle:
         done = 0
         try:
-            for row in layout(handle):
+            for row in layout(_Window(handle)):
                 yield row
-                if (now := file.tell()) != done:
+                if (now := _position(handle)) != done:
                     on_read(now - done)
                     done = now
         except UnicodeDecodeError as error:
-            raise AnnotationError(f"is no UTF-8 text (near byte {done + error.start}). {AGAIN}") from None
+            name = handle.encoding.upper()
+            found = f"; it looks like {looks_like(error.object)}. Save it as UTF-8" if name == "UTF-8" else ""
+            raise AnnotationError(f"is no {name} text (near byte {done + error.start}){found}. {AGAIN}") from None
+
+
+def _position(handle: TextIO) -> int:
+    """Number of bytes read; 0 of a pipe, which does not know."""
+    return handle.buffer.tell() if handle.seekable() else 0
 
 
 class _Window:
@@ -81,29 +93,32 @@ class _Window:
 
     def __init__(self, handle: TextIO):
         self._handle, self._text, self._at = handle, "", 0
-        self._byte = 0  # offset in the file of the character at `_at`
+        self._byte = _position(handle)  # offset in the file of the character at `_at`
         self._decoder = json.JSONDecoder()
         self._grow(_CHUNK)
-        if self._text.startswith("\ufeff"):  # some editors put this mark in front of UTF-8
-            self.skip()
+        if "\0" in self._text[:4]:
+            raise AnnotationError(f"looks like {looks_like(self._text[:64].encode())}: save it as UTF-8")
 
     def next_mark(self) -> str:
         """Returns the next character that is not white space, without taking it; empty at the end."""
         while True:
-            rest = self._text[self._at : self._at + 64].lstrip()
-            if rest:
-                self._move(self._text.index(rest[0], self._at))
-                return rest[0]
-            self._move(min(self._at + 64, len(self._text)))
-            if self._at == len(self._text) and not self._grow(_CHUNK):
+            blank = _BLANK.match(self._text, self._at)
+            self._move(blank.end() if blank else self._at)
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._grow(_CHUNK):
                 return ""
+
+    def begins_with(self, text: str) -> bool:
+        """Whether the next characters are these."""
+        return self._text.startswith(text, self._at)
 
     def skip(self) -> None:
         """Takes one character."""
         self._move(self._at + 1)
 
     def _move(self, to: int) -> None:
-        self._byte += len(self._text[self._at : to].encode())
+        self._byte += len(self._text[self._at : to].encode(self._handle.encoding))
         self._at = to
 
     def value(self, what: str) -> Placed:
@@ -133,12 +148,12 @@ class _Window:
         return bool(more)
 
 
-def _list(handle: TextIO) -> Iterator[Placed]:
+def _list(window: _Window) -> Iterator[Placed]:
     """Yields the items of one JSON list."""
-    window, number = _Window(handle), 0
-    start = window.next_mark()
+    number, start = 0, window.next_mark()
     if start != "[":
         lines = ", or name it .jsonl if it holds an object per line" if start == "{" else ""
+        lines = lines or (", by `git lfs pull`: it is a pointer of git-lfs" if window.begins_with(_POINTER) else "")
         raise AnnotationError(
             f"is no JSON list: it {f'starts with {start!r}' if start else 'is empty'}. {AGAIN}{lines}"
         )
@@ -162,9 +177,14 @@ def _list(handle: TextIO) -> Iterator[Placed]:
         raise AnnotationError(f"goes on after the end of the list ({number} rows). {AGAIN} or mend it")
 
 
-def _values(handle: TextIO) -> Iterator[Placed]:
+def _lines(window: _Window) -> Iterator[Placed]:
+    """Yields the rows of a .jsonl, also of one that holds a JSON list."""
+    return (_list if window.next_mark() == "[" else _values)(window)
+
+
+def _values(window: _Window) -> Iterator[Placed]:
     """Yields JSON values that follow one another, as in .jsonl."""
-    window, number = _Window(handle), 0
+    number = 0
     while window.next_mark():
         yield window.value(f"row {number}")
         number += 1
