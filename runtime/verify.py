@@ -20,14 +20,14 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from mobilevlm.commands import command, localized, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
-from mobilevlm.engines.stages import DECODER, GOLDEN_FILE, PIXEL_VALUES, VISION
+from mobilevlm.engines.stages import DECODER, PIXEL_VALUES, VISION
 from mobilevlm.engines.tensorrt.require import find_tensorrt_target
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.runtime.sample_file import answer_of, read_sample
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
 
@@ -41,13 +41,12 @@ def verify(session: Session) -> tuple[list[Finding], int, int]:
     """
     bundle, decoder = session.bundle, session.decoder
     found = run_sample(decoder)
-    golden = load_file(bundle.path(GOLDEN_FILE))
+    golden = read_sample(bundle)
     images = [decoder.encode_image(golden[PIXEL_VALUES])] if bundle.has_vision else []
     prompt = decoder.splice(golden["input_ids"].tolist(), images)
     chosen = [int(np.asarray(decoder.decode(prompt, 0)).argmax())]
     # What PyTorch followed, too: where the written decoder chose another token, its own would lead elsewhere.
-    answer = golden.get("answer", golden["tokens"][:-1])  # a bundle of an older version does not say
-    for number, token in enumerate(answer.tolist()):
+    for number, token in enumerate(answer_of(golden).tolist()):
         logits = decoder.decode(decoder.embed([token]), len(prompt) + number)
         chosen.append(int(np.asarray(logits).argmax()))
     return found, int((np.array(chosen) == golden["tokens"]).sum()), len(golden["tokens"])

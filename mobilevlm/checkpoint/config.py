@@ -53,6 +53,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if not self.head_dim:
+            if self.hidden_size < self.num_attention_heads:
+                heads = self.num_attention_heads
+                raise ConfigError(f"hidden_size {self.hidden_size} is less than num_attention_heads {heads}")
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
         _check(self)
 
@@ -124,7 +127,7 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
         """Inverse of `to_dict`."""
         vision = values.get("vision")
-        return cls.from_published(values, VisionConfig.from_dict(vision) if vision else None)
+        return cls.from_published(values, VisionConfig.from_dict(vision) if vision is not None else None)
 
     @classmethod
     def from_published(cls, raw: dict[str, Any], vision: VisionConfig | None) -> ModelConfig:
@@ -142,7 +145,7 @@ class ModelConfig:
         known = {f.name for f in fields(cls)} - {"vision"}
         values = {key: value for key, value in raw.items() if key in known}
         rope = raw.get("rope_parameters", {})  # transformers 5 writes rope_theta in here, and dtype for torch_dtype
-        values.setdefault("rope_theta", float(rope.get("rope_theta", 10000.0)))
+        values.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
@@ -161,7 +164,8 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
         raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
-    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
+    rope = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
         raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
@@ -200,6 +204,8 @@ def _check(config: ModelConfig) -> None:
     if config.num_attention_heads % config.num_key_value_heads:
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    if config.head_dim % 2:
+        raise ConfigError(f"head_dim is {config.head_dim}; RoPE turns pairs, so that it has to be even")
     if config.vision is None:
         return
     family = projector_family(config.mm_projector_type)
