@@ -14,7 +14,12 @@ BUILDERS = ("export/build_engines.py", "build_engines.py", "mobilevlm-build-engi
 COMPILED_FIELDS = ("soc", "htp", "qairt", "onnxruntime-qnn")
 TENSORRT_FIELDS = ("version", "capability")
 # Files that are read where they are there: one that the manifest does not list was put beside the bundle's.
-COMPANIONS = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "prefill.json")
+COMPANIONS = (
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 def is_build_command(text: str) -> bool:

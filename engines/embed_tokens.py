@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +37,13 @@ def as_float32(stored: np.ndarray) -> np.ndarray:
     if stored.dtype.names is None:
         return stored.astype(np.float32, copy=False)
     return stored[VALUES].astype(np.float32) * stored[SCALE][:, None]
+
+
+# What numpy raises for a header that is damaged: it is Python's syntax.
+UNREADABLE = (
+    *(ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError, AttributeError, IndexError),
+    *(MemoryError, RecursionError, OverflowError),
+)
 
 
 class TableError(ValueError):
@@ -98,7 +106,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, int]]:
         version = np.lib.format.read_magic(file)
         reads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, is_fortran, dtype = reads[version](file)
-    except (ValueError, KeyError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+    except UNREADABLE as error:
         raise TableError(f"it is no .npy file ({type(error).__name__})") from None
     if dtype in (np.dtype("<f4"), np.dtype("<f2")) and len(shape) == 2 and not is_fortran:
         return dtype, (shape[0], shape[1])

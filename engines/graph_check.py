@@ -18,7 +18,14 @@ from .manifest import FileEntry
 LARGEST_GRAPH = 1 << 28  # bytes; weights are in a file of their own
 # Fields of the messages that `onnx_wire` has no name for: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 MODEL_FUNCTIONS, NODE_ATTRIBUTE, SPARSE_INITIALIZER = 25, 5, 15
-ATTRIBUTE_NAME, ATTRIBUTE_TEXT, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 1, 4, 5, 6, 10, 11
+ATTRIBUTE_NAME, ATTRIBUTE_TEXT, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = (
+    1,
+    4,
+    5,
+    6,
+    10,
+    11,
+)
 TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION, EXTERNAL = 8, 13, 14, 1
 ENTRY_KEY, ENTRY_VALUE, TENSOR_SHAPE, SHAPE_DIMENSION, DIMENSION_SIZE = 1, 2, 2, 1, 1
 CONTEXT_FILE = "ep_cache_context"  # attribute of an NPU's node: the file with its context binary
@@ -97,8 +104,7 @@ def require_tensors(graph: Graph, inputs: Mapping[str, Shape], outputs: Mapping[
             if name not in found:
                 raise GraphError(f"it has no output {name}")
             here = found[name][1]
-            fits = len(here) == len(shape) and all(None in pair or pair[0] == pair[1] for pair in zip(here, shape))
-            if not fits:
+            if len(here) != len(shape) or not all(map(_fits, here, shape)):
                 raise GraphError(f"its {name} has shape {_shown(here)}, the model needs {_shown(shape)}")
 
 
@@ -168,6 +174,10 @@ def _look_at(graph: Graph, attribute: memoryview) -> None:
 
 def _all(message: memoryview, number: int) -> Iterator[memoryview]:
     return (wire.as_message(value) for field, value in wire.fields(message) if field == number)
+
+
+def _fits(here: int | None, needed: int | None) -> bool:
+    return None in (here, needed) or here == needed
 
 
 def _listed(names: object) -> str:

@@ -60,8 +60,8 @@ def check_files(
         every: whether all are hashed, whatever was seen before.
 
     Raises:
-        Exception: `error(problem)`, naming every file that is missing, of another size, no regular file or a link out of
-            the bundle, or the first altered one.
+        Exception: `error(problem)`, naming every file that is missing, of another size, no regular file or a link out
+            of the bundle, or the first altered one.
     """
     problems = [problem for name in files if (problem := _problem(directory / name, files[name]["size"]))]
     if problems:

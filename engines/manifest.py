@@ -14,8 +14,8 @@ from .typed_json import Between, Length, Matches, OneOf
 
 FORMAT_VERSION = 1
 
-# Types of the fields, which `typed_json.typed` holds a file against. Texts are shown at terminals and names are parts of
-# paths: no control character, separator or leading dot gets in.
+# Types of the fields, which `typed_json.typed` holds a file against. Texts are shown at terminals, and names are parts
+# of paths: no control character, separator or leading dot gets in.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069"  # controls, and what turns a line around
 Text = Annotated[str, Matches(f"[^{UNPRINTABLE}]{{0,8192}}", "printable text")]
 LongText = Annotated[str, Matches(f"(\n|[^{UNPRINTABLE}]){{0,65536}}", "printable text")]

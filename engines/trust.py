@@ -10,7 +10,7 @@ from typing import TypeAlias
 from mobilevlm.atomic_file import write_whole
 
 from .minisign_key import SecretKey, read_secret_key
-from .signature import require_signed, signed, read_public_key
+from .signature import read_public_key, require_signed, signed
 from .stages import MANIFEST_FILE, SIGNATURE_FILE
 
 Trust: TypeAlias = str | Path | Sequence[str | Path]  # public keys, of which one has to have signed; empty for none
@@ -47,6 +47,18 @@ def sign_bundle(directory: Path, key: SecretKey) -> None:
     """
     content = (directory / MANIFEST_FILE).read_bytes()
     write_whole(directory / SIGNATURE_FILE, signed(content, key, MANIFEST_FILE))
+
+
+def sign_all(directory: Path, key: SecretKey) -> None:
+    """Signs a finished bundle, or all candidates of a folder.
+
+    Args:
+        directory: of the bundle, or of its candidates.
+        key: to sign with.
+    """
+    found = [path.parent for path in directory.glob(f"*/{MANIFEST_FILE}")]
+    for one in [directory] if (directory / MANIFEST_FILE).is_file() else found:
+        sign_bundle(one, key)
 
 
 def remove_signature(directory: Path) -> None:

@@ -163,7 +163,9 @@ def _list(hints: tuple[Any, ...], value: Any, where: str) -> list[Any]:
 def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list) or len(value) != len(hints):
         raise _wrong(where, value, f"a list of {len(hints)}")
-    return tuple(_typed(hint, one, f"{where}[{number}]") for number, (hint, one) in enumerate(zip(hints, value, strict=True)))
+    return tuple(
+        _typed(hint, one, f"{where}[{number}]") for number, (hint, one) in enumerate(zip(hints, value, strict=True))
+    )
 
 
 COLLECTIONS: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {dict: _dict, list: _list, tuple: _tuple}

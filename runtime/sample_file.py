@@ -19,7 +19,8 @@ def read_sample(bundle: Bundle) -> dict[str, np.ndarray]:
     """Reads a bundle's sample.
 
     Returns:
-        Tensors by name: inputs of the sample, PyTorch's outputs and, prefixed with `BUILT`, those of the build's stages.
+        Tensors by name: inputs of the sample, PyTorch's outputs and, prefixed with `BUILT`, those of the build's own
+        stages.
 
     Raises:
         BundleError: it is damaged, or does not fit the bundle's model.

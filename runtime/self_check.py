@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.decibels import snr_db

@@ -165,7 +165,7 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
     if model_type not in ("mobilevlm", "llama"):
         raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
     found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
-    rope = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
+    rope: Any = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
         raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 
+# What its bindings turn C++ exceptions into; a message that quotes damaged bytes becomes the last.
+BINDINGS = (RuntimeError, MemoryError, UnicodeDecodeError)
+
 
 def is_ort_failure(error: Exception) -> bool:
     """Tells whether ONNX Runtime raised an error: its own, or what its bindings turn C++ ones into."""
-    return "onnxruntime" in type(error).__module__ or isinstance(error, (RuntimeError, MemoryError))
+    return "onnxruntime" in type(error).__module__ or isinstance(error, BINDINGS)
 
 
 @contextmanager
