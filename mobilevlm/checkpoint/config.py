@@ -16,6 +16,7 @@ from .vision_config import KNOWN_TOWERS, VisionConfig
 
 __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
 
+LONGEST_TEXT = 1000
 PROJECTORS = Path(__file__).resolve().parents[1] / "model" / "projectors"
 
 
@@ -161,20 +162,23 @@ class ModelConfig:
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
     """Raises ConfigError for a `config.json` whose model computes something that is not implemented here."""
+    for key, value in raw.items():
+        if isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
+            raise ConfigError(f"config.json has {ascii(key)[:60]} {ascii(value)[:60]}…; a line of text is needed")
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
-        raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
+        raise ConfigError(f"config.json has model_type {repr(model_type)[:80]}; mobilevlm and llama are supported")
     found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
     rope: Any = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
-        raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
+        raise ConfigError(f"config.json has rope parameters {repr(rope)[:80]}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
-        raise ConfigError(f"config.json asks for rope scaling {rope_type!r}; only unscaled RoPE is supported")
+        raise ConfigError(f"config.json asks for rope scaling {repr(rope_type)[:80]}; only unscaled RoPE is supported")
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "vision_tower_type": "clip"}
     for key, value in expected.items():
         if raw.get(key, value) != value:
-            raise ConfigError(f"config.json has {key} {raw[key]!r}; only {value!r} is supported")
+            raise ConfigError(f"config.json has {key} {repr(raw[key])[:80]}; only {value!r} is supported")
 
 
 def projector_family(mm_projector_type: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
@@ -28,6 +29,24 @@ def require_graph(bundle: Bundle, stage: str, part: str, computed: Collection[st
         require_tensors(graph, *_tensors(bundle, stage, part))
     except (GraphError, OSError) as error:
         raise bundle.damaged(f"{path.name} cannot be used: {error}") from None
+
+
+def require_inside(bundle: Bundle, name: str) -> Path:
+    """Returns the path of a graph whose weights, and other files that it names, lie in the bundle.
+
+    Args:
+        bundle: with the graph.
+        name: of its file.
+
+    Raises:
+        BundleError: it is damaged, or names other files.
+    """
+    path = bundle.file(name)
+    try:
+        read_checked(path, bundle.manifest.files)
+    except (GraphError, OSError) as error:
+        raise bundle.damaged(f"{name} cannot be used: {error}") from None
+    return path
 
 
 def _tensors(bundle: Bundle, stage: str, part: str) -> tuple[Tensors, Tensors]:

@@ -195,6 +195,7 @@ def _not_loaded(bundle: Bundle, path: Path, error: Exception) -> BundleError:
     built_with = bundle.manifest.versions.get("onnxruntime")
     return BundleError(
         f"ONNX Runtime {ort.__version__} cannot load {path}: {str(error).strip()[:600]}. "
-        f"The bundle was built with {built_with}: pip install onnxruntime=={built_with}, or build it again here: {localized(bundle.manifest.command)}. "
+        f"The bundle was built with {built_with}: pip install onnxruntime=={built_with}, or build it again here: "
+        f"{localized(bundle.manifest.command)}. "
         "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
     )
