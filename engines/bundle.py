@@ -18,7 +18,7 @@ from mobilevlm.errors import UserError, user_path
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .consistency import check_manifest, is_build_command, unlisted
-from .integrity import UNRECORDED, check_files, record_files, record_more
+from .integrity import UNRECORDED, check_files, is_leftover, record_files, record_more
 from .json_file import read_json_file
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
@@ -178,7 +178,7 @@ def foreign_files(directory: Path) -> list[str]:
         known = {*files, *UNRECORDED}
     except (OSError, ValueError, KeyError, TypeError, CandidatesError):
         return []  # a damaged bundle: there is nothing to compare with
-    return sorted(path.name for path in directory.iterdir() if path.name not in known)
+    return sorted(path.name for path in directory.iterdir() if path.name not in known and not is_leftover(path.name))
 
 
 def is_bundle(directory: Path) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from mobilevlm.atomic_file import write_whole
+from mobilevlm.atomic_file import SUFFIX, write_whole
 from mobilevlm.pages import read_in_large_pages
 
 from .json_file import open_regular, read_json_file
@@ -26,6 +26,11 @@ CHECKED_FILE = ".checked.json"
 UNRECORDED = (MANIFEST_FILE, SIGNATURE_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
 BLOCK_BYTES = 1 << 22
 Seen = dict[str, Annotated[list[int], Length(3)]]
+
+
+def is_leftover(name: str) -> bool:
+    """Tells whether a file is what a killed process left of a file that belongs to this copy of the bundle."""
+    return name.startswith((f"{SEEN_FILE}.", f"{CHECKED_FILE}.")) and name.endswith(SUFFIX)
 
 
 def record_files(directory: Path) -> dict[str, FileEntry]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # its public half, checksum.
 FRONT, SECRET = struct.Struct("<2s2s2s32sQQ"), struct.Struct("<8s64s32s")
 SCRYPT, NO_PASSWORD, BLAKE2B = b"Sc", b"\0\0", b"B2"
+NO_CHECKSUM = bytes(32)  # of a key without a password
 MOST_MEMORY = 1 << 31
 PASSWORD_VARIABLE = "MOBILEVLM_SIGN_PASSWORD"
 
@@ -64,7 +65,8 @@ def read_secret_key(path: str | Path) -> SecretKey:
         stream = _stream(_password(place), salt, operations, memory)
         covered = bytes(one ^ other for one, other in zip(covered, stream, strict=True))
     key_id, key, digest = SECRET.unpack(covered)
-    if hashlib.blake2b(algorithm + key_id + key, digest_size=32).digest() != digest:
+    expected = hashlib.blake2b(algorithm + key_id + key, digest_size=32).digest()
+    if digest != (expected if derivation == SCRYPT else NO_CHECKSUM):
         raise SignatureError(f"the password of {place} is wrong, or the file is damaged")
     return SecretKey(key_id, Ed25519PrivateKey.from_private_bytes(key[:32]))
 

@@ -12,7 +12,7 @@ from mobilevlm.engines.signature import SignatureError, read_public_key
 from mobilevlm.engines.stages import SIGNATURE_FILE
 from mobilevlm.engines.trust import sign_bundle
 from mobilevlm.runtime import Session
-from tests.conftest import CHAT, ROOT, run
+from tests.conftest import CHAT, GOLDEN, ROOT, build_here, run
 
 pytest.importorskip("cryptography")
 needs_minisign = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
@@ -74,6 +74,14 @@ def test_a_key_with_a_password(tmp_path, bundle_copy, monkeypatch):
     monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
     sign_bundle(bundle_copy, read_secret_key(tmp_path / "p.key"))
     Bundle.open(bundle_copy, trust=tmp_path / "p.pub")
+
+
+def test_a_build_is_signed_when_it_is_asked_for(keys):
+    model = GOLDEN / "v1_ldpnet_112" / "ckpt_safetensors"
+    out = build_here("--model", model, "--sign", keys / "ours.key", out=keys / "built")
+    Bundle.open(out, trust=keys / "ours.pub")
+    with pytest.raises(SignatureError, match="secret key"):  # before any work is done
+        build_here("--model", model, "--sign", keys / "ours.pub", out=keys / "never")
 
 
 def test_unsigned_and_altered_bundles_are_refused(signed, keys):

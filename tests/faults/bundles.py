@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import select
 import shutil
@@ -23,18 +22,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import bundle_mutations as mutations
+from mobilevlm.runtime.bench.workers import Worker
+from tests.faults.bundle_cases import KINDS, Case, make_case
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "assets" / "table.jpg"
 QUESTION, TOKENS = "What is it?", 4
-KINDS = ("raw", "resealed", "manifest", "truncated", "swapped", "linked", "beside")
 SECONDS, MEMORY = 30, 6 << 30  # limits of a case; OpenVINO and ONNX Runtime map some GB that they never touch
 LONGEST_MESSAGE = 3000
-SIDE_FILES = (".seen.json", ".checked.json", "candidates.json", "added_tokens.json", ".seen.json.partial", "report.md")
 REFUSED, SAME, OTHER, TRACEBACK, HANG, CRASH = "refused", "same answer", "other answer", "traceback", "hang", "crash"
 FAILURES = (TRACEBACK, HANG, CRASH)
 
@@ -50,105 +49,6 @@ class Outcome:
 
     end: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """A mutated bundle.
-
-    Attributes:
-        seed: that it was made from.
-        kind: one of `KINDS`.
-        what: was done.
-        may_differ: whether another answer is right: the seal was made anew.
-        checks: whether the sample is run.
-    """
-
-    seed: int
-    kind: str
-    what: str
-    may_differ: bool
-    checks: bool
-
-
-def make_case(seed: int, bases: Sequence[Path], directory: Path) -> Case:
-    """Puts a mutated copy of a bundle into a directory.
-
-    Args:
-        seed: decides everything.
-        bases: intact bundles, of which one is mutated.
-        directory: that is not there yet.
-    """
-    draws = random.Random(seed)
-    base = draws.choice(bases)
-    directory.mkdir()
-    for path in base.iterdir():
-        if path.name not in (".seen.json", ".checked.json"):
-            os.link(path, directory / path.name)
-    kind, checks = draws.choice(KINDS), draws.random() < 0.5
-    names = sorted(path.name for path in directory.iterdir() if path.name not in ("report.md", mutations.MANIFEST))
-    what, resealed = _mutated(kind, directory, draws, names, bases)
-    return Case(seed, kind, f"{base.name}: {what}", resealed, checks)
-
-
-def _mutated(
-    kind: str, directory: Path, draws: random.Random, names: list[str], bases: Sequence[Path]
-) -> tuple[str, bool]:
-    """Mutates a copy; returns what was done, and whether the seal was made anew."""
-    name, resealed = draws.choice(names), draws.random() < 0.5
-    path = directory / name
-    if kind == "raw":
-        path = directory / draws.choice([*names, mutations.MANIFEST])
-        mutations.mutate_file(path, draws)
-        return f"{path.name} altered", False
-    if kind == "resealed":
-        mutations.mutate_file(path, draws)
-        mutations.reseal(directory, changed=(name,))
-        return f"{name} altered", True
-    if kind == "manifest":
-        manifest = json.loads((directory / mutations.MANIFEST).read_text())
-        what = ", ".join(mutations.mutate_tree(manifest, draws) for _ in range(draws.choice((1, 1, 2))))
-        mutations.reseal(directory, manifest)
-        return what, True
-    if kind == "truncated":
-        content = path.read_bytes()
-        mutations.overwrite(path, content[: draws.randrange(len(content))])
-    elif kind == "swapped":
-        other = draws.choice(bases)
-        theirs = draws.choice([one.name for one in other.iterdir() if one.is_file() and not one.name.startswith(".")])
-        mutations.overwrite(
-            path, (other / (name if (other / name).is_file() and draws.random() < 0.6 else theirs)).read_bytes()
-        )
-    elif kind == "linked":
-        target = directory / draws.choice([*names, mutations.MANIFEST])
-        return f"{target.name}: {mutations.link_out(target, draws, draws.choice(bases))}", False
-    else:
-        return _put_beside(directory, draws), False
-    if resealed:
-        mutations.reseal(directory, changed=(name,))
-    return f"{name}, {'' if resealed else 'not '}sealed anew", resealed
-
-
-def _put_beside(directory: Path, draws: random.Random) -> str:
-    path = directory / draws.choice(SIDE_FILES)
-    path.unlink(missing_ok=True)
-    content: object = draws.choice(mutations.VALUES)
-    if path.name == "candidates.json":
-        content = {"names": ["a", ".."], "command": "x", "chosen": draws.choice(("..", "a", "", "../x", 5, "/etc"))}
-    kind = draws.choice(("value", "value", "deep", "random", "fifo", "device", "huge"))
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        contents = {
-            "value": json.dumps(content).encode(),
-            "deep": b"[" * 200_000,
-            "random": draws.randbytes(200),
-            "huge": b"[" + b"1," * 1_500_000 + b"1]",
-        }
-        path.write_bytes(contents[kind])
-    return f"{path.name}: {kind}"
 
 
 def ask(directory: Path, checks: bool) -> Outcome:
@@ -169,8 +69,21 @@ def ask(directory: Path, checks: bool) -> Outcome:
         return Outcome(TRACEBACK, traceback.format_exc())
 
 
-def ask_apart(directory: Path, checks: bool) -> Outcome:
-    """Opens a bundle and asks it in a process of its own, with limits of time and memory."""
+class Library:
+    """Process that has the runtime imported and no threads: cases are forked from it."""
+
+    def __init__(self) -> None:
+        import mobilevlm.runtime.ort.runner
+        import mobilevlm.runtime.session  # noqa: F401
+
+
+def ask_forked(_: Library, directory: Path, checks: bool) -> Outcome:
+    """Opens a bundle and asks it in a process of its own, with limits of time and memory.
+
+    Args:
+        directory: of the bundle.
+        checks: whether its sample is run.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -202,12 +115,11 @@ def ask_apart(directory: Path, checks: bool) -> Outcome:
     return Outcome(*json.loads(content))
 
 
-def judged(case: Case, outcome: Outcome, right: str) -> Outcome:
+def judged(outcome: Outcome, right: str) -> Outcome:
     """Compares an outcome's answer with the intact bundle's.
 
     Args:
-        case: that was run.
-        outcome: of it.
+        outcome: of a case.
         right: answer of the intact bundle.
     """
     return Outcome(OTHER, outcome.detail) if outcome.end == SAME and outcome.detail != right else outcome
@@ -224,19 +136,20 @@ class Fuzzer:
     Args:
         bases: intact bundles.
         folder: for the mutated ones, on the same file system as the intact ones.
+        library: starts the processes of cases.
 
     Attributes:
         ends: number of cases by kind and end.
     """
 
-    def __init__(self, bases: Sequence[Path], folder: Path):
-        self.bases, self._folder = list(bases), folder
+    def __init__(self, bases: Sequence[Path], folder: Path, library: Worker[Library]):
+        self.bases, self._folder, self._library = list(bases), folder, library
         self.ends: Counter[tuple[str, str]] = Counter()
         self._right = {}
         for base in self.bases:
             copy = self._folder / base.name
             shutil.copytree(base, copy)
-            answer = ask_apart(copy, True)
+            answer = library.call(ask_forked, copy, True)
             assert answer.end == SAME, answer.detail
             self._right[base.name] = answer.detail
             shutil.rmtree(copy)
@@ -251,7 +164,9 @@ class Fuzzer:
         directory = self._folder / f"case-{seed}"
         try:
             case = make_case(seed, self.bases, directory)
-            outcome = judged(case, ask_apart(directory, case.checks), self._right[case.what.split(":")[0]])
+            outcome = judged(
+                case, self._library.call(ask_forked, directory, case.checks), self._right[case.what.split(":")[0]]
+            )
             if keep is not None:
                 shutil.copytree(directory, keep / directory.name, symlinks=True)
         finally:
@@ -279,13 +194,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1, metavar="N", help="without --count: time (default: 1)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the mutated bundles there")
     options = parser.parse_args()
-    import mobilevlm.runtime.ort.runner
-    import mobilevlm.runtime.session  # noqa: F401  # once, not in every case
-
     end, failures = time.monotonic() + 60 * options.minutes, 0
-    with tempfile.TemporaryDirectory(dir=options.base[0].parent) as folder:
+    with tempfile.TemporaryDirectory(dir=options.base[0].parent) as folder, ExitStack() as stack:
         os.environ["XDG_CACHE_HOME"] = folder  # or a verdict there would spare the sample
-        fuzzer, seed = Fuzzer(options.base, Path(folder)), options.seed
+        library = stack.enter_context(Worker("the bundles", Library))
+        fuzzer, seed = Fuzzer(options.base, Path(folder), library), options.seed
         while seed - options.seed < options.count if options.count else time.monotonic() < end:
             case, outcome, failed = fuzzer.run(seed, options.keep)
             failures += failed

@@ -13,10 +13,18 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.integrity import hash_in_blocks, hashed
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
+from mobilevlm.runtime.bench.workers import Worker
 from tests.faults.bundle_mutations import overwrite, reseal
-from tests.faults.bundles import SAME, Fuzzer, ask_apart
+from tests.faults.bundles import SAME, Fuzzer, Library, ask_forked
 
-SEED, CASES = 20261130, 40
+SEED, CASES = 20261130, 30
+
+
+@pytest.fixture(scope="module")
+def library():
+    """What cases are forked from: this process has threads."""
+    with Worker("the bundles", Library) as worker:
+        yield worker
 
 
 def resealed(directory, *path, value):
@@ -175,7 +183,7 @@ def test_a_graph_that_no_build_writes(change, words, bundle_copy):
 
 @pytest.mark.parametrize("name", ["decoder.weights", "bundle.json", ".seen.json", ".checked.json"])
 @pytest.mark.parametrize("kind", ["fifo", "device", "out", "circle"])
-def test_links_and_devices_in_a_files_place(name, kind, bundle_copy, bundle):
+def test_links_and_devices_in_a_files_place(name, kind, bundle_copy, bundle, library):
     """Opening neither waits for ever nor reads what lies outside; side files are made anew."""
     path = bundle_copy / name
     path.unlink(missing_ok=True)
@@ -183,7 +191,7 @@ def test_links_and_devices_in_a_files_place(name, kind, bundle_copy, bundle):
         os.mkfifo(path)
     else:
         path.symlink_to({"device": "/dev/zero", "out": bundle / name, "circle": name}[kind])
-    found = ask_apart(bundle_copy, checks=True)
+    found = library.call(ask_forked, bundle_copy, True)
     if name.startswith(".") or (name, kind) == ("bundle.json", "out"):
         assert found.end == SAME, found.detail
     else:
@@ -202,11 +210,11 @@ def test_side_files_are_not_written_through_a_link(bundle_copy, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": [1, 2]}', "[1]", "null", "[" + "1," * 10**6 + "1]"])
-def test_side_files_that_hold_anything(text, bundle_copy, bundle):
+def test_side_files_that_hold_anything(text, bundle_copy, bundle, library):
     for name in (".seen.json", ".checked.json"):
         (bundle_copy / name).unlink(missing_ok=True)
         (bundle_copy / name).write_text(text)
-    assert ask_apart(bundle_copy, checks=True) == ask_apart(bundle, checks=True)
+    assert library.call(ask_forked, bundle_copy, True) == library.call(ask_forked, bundle, True)
 
 
 @pytest.mark.parametrize("chosen", ["..", "../x", "/etc", 5, "a"])
@@ -226,10 +234,10 @@ def test_hashes_come_in_blocks_and_by_name(bundle_copy):
     assert [name for name, good in hashed(bundle_copy, files) if not good] == ["decoder.weights"]
 
 
-def test_some_mutations_of_a_fixed_seed(bundles, tmp_path_factory):
+def test_some_mutations_of_a_fixed_seed(bundles, tmp_path_factory, library):
     """A slice of `python -m tests.faults.bundles`."""
     folder = tmp_path_factory.getbasetemp() / "mutated"
     folder.mkdir()
-    fuzzer = Fuzzer(list(bundles.values()), folder)
+    fuzzer = Fuzzer(list(bundles.values()), folder, library)
     failed = [(case, outcome) for seed in range(SEED, SEED + CASES) for case, outcome, bad in [fuzzer.run(seed)] if bad]
     assert not failed
