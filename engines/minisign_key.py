@@ -10,16 +10,11 @@ import hashlib
 import os
 import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobilevlm.errors import user_path
 
-from .signature import ALGORITHM, INSTALL, SignatureError, decoded, read_lines
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from .signature import ALGORITHM, INSTALL, SecretKey, SignatureError, decoded, read_lines
 
 # Algorithms, salt, limits of operations and memory; then what a password's stream covers: id of the key, the key with
 # its public half, checksum.
@@ -28,19 +23,6 @@ SCRYPT, NO_PASSWORD, BLAKE2B = b"Sc", b"\0\0", b"B2"
 NO_CHECKSUM = bytes(32)  # of a key without a password
 MOST_MEMORY = 1 << 31
 PASSWORD_VARIABLE = "MOBILEVLM_SIGN_PASSWORD"
-
-
-@dataclass(frozen=True)
-class SecretKey:
-    """Key that bundles are signed with.
-
-    Attributes:
-        key_id: 8 bytes that signatures name it by.
-        key: Ed25519.
-    """
-
-    key_id: bytes
-    key: Ed25519PrivateKey
 
 
 def read_secret_key(path: str | Path) -> SecretKey:

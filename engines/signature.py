@@ -19,9 +19,7 @@ from mobilevlm.errors import UserError, user_path
 from .json_file import open_regular
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    from .minisign_key import SecretKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ALGORITHM, PREHASHED = b"Ed", b"ED"  # of a key; of a signature, which is that of the content's BLAKE2b-512
 KEY_BYTES, SIGNATURE_BYTES = 2 + 8 + 32, 2 + 8 + 64  # algorithm, id of the key, key or signature
@@ -47,6 +45,19 @@ class PublicKey:
     path: Path
     key_id: bytes
     key: Ed25519PublicKey
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """Key that bundles are signed with.
+
+    Attributes:
+        key_id: 8 bytes that signatures name it by.
+        key: Ed25519.
+    """
+
+    key_id: bytes
+    key: Ed25519PrivateKey
 
 
 def read_public_key(path: str | Path) -> PublicKey:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from mobilevlm.atomic_file import write_whole
 
-from .minisign_key import SecretKey, read_secret_key
-from .signature import read_public_key, require_signed, signed
+from .minisign_key import read_secret_key
+from .signature import SecretKey, read_public_key, require_signed, signed
 from .stages import MANIFEST_FILE, SIGNATURE_FILE
 
 Trust: TypeAlias = str | Path | Sequence[str | Path]  # public keys, of which one has to have signed; empty for none
