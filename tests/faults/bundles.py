@@ -164,9 +164,8 @@ class Fuzzer:
         directory = self._folder / f"case-{seed}"
         try:
             case = make_case(seed, self.bases, directory)
-            outcome = judged(
-                case, self._library.call(ask_forked, directory, case.checks), self._right[case.what.split(":")[0]]
-            )
+            answer = self._library.call(ask_forked, directory, case.checks)
+            outcome = judged(answer, self._right[case.what.split(":")[0]])
             if keep is not None:
                 shutil.copytree(directory, keep / directory.name, symlinks=True)
         finally:
