@@ -9,17 +9,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mobilevlm.atomic_file import write_whole
-from mobilevlm.checkpoint.config import ConfigError, ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import command, localized
 from mobilevlm.errors import UserError, user_path
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
-from .integrity import UNRECORDED, check_files, record_files, record_more
+from .consistency import check_manifest, is_build_command, unlisted
+from .integrity import UNRECORDED, check_files, is_leftover, record_files, record_more
+from .json_file import read_json_file
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
+from .signature import SignatureError
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
+from .trust import Trust, remove_signature, require_trusted
+from .typed_json import typed
 
 
 class BundleError(UserError):
@@ -46,36 +52,58 @@ class Bundle:
         return VISION in self.manifest.precision
 
     def path(self, name: str) -> Path:
-        """Path of a file of the bundle."""
+        """Path of a file in the bundle's directory."""
         return self.directory / name
 
+    def file(self, name: str) -> Path:
+        """Path of a file that the manifest lists, and that was compared with it.
+
+        Raises:
+            BundleError: it lists no such file.
+        """
+        if name not in self.manifest.files:
+            raise self.damaged(f"{MANIFEST_FILE} lists no {name}")
+        return self.directory / name
+
+    def damaged(self, problem: str) -> BundleError:
+        """Returns the error for a file that is not what a build writes, with the commands that mend it."""
+        return _damaged(self.directory, self.manifest, problem)
+
     @classmethod
-    def open(cls, directory: str | Path, compiling: bool = False) -> Bundle:
-        """Opens a bundle and checks that its files are complete.
+    def open(cls, directory: str | Path, compiling: bool = False, trust: Trust = ()) -> Bundle:
+        """Opens a bundle and checks that its manifest can be believed and its files are complete.
 
         Sizes are always compared. A file is hashed when it is new here: after a copy, or when its modification time is
-        not the one seen at the last good hash.
+        not the one seen at the last good hash. Where keys are trusted, all files are hashed.
 
         Args:
             directory: of the bundle.
             compiling: whether what was compiled may be missing or altered, because it can be made again.
+            trust: public keys, of which one has to have signed the bundle (`signature.py`); empty for any bundle.
 
         Raises:
-            BundleError: there is no bundle, it was only half copied, a file was altered, or it is of another format.
+            BundleError: there is no bundle, it was only half copied, a file was altered, it is of another format, or it
+                is not signed with a trusted key.
         """
         directory = chosen_bundle(user_path(directory))
-        manifest = _read_manifest(directory)
+        manifest, is_signed = _read_manifest(directory, trust)
+        try:
+            config = ModelConfig.from_dict(manifest.model)
+            check_manifest(manifest, config)
+        except ValueError as error:  # ConfigError is one
+            raise _damaged(directory, manifest, f"its model description is wrong: {error}") from None
         wanted = {
             name: record
             for name, record in manifest.files.items()
             if (name not in manifest.spare or (directory / name).exists())
             and not (compiling and is_compiled_here(name))
         }
-        check_files(directory, wanted, lambda problem: _damaged(directory, manifest, problem))
         try:
-            config = ModelConfig.from_dict(manifest.model)
-        except ConfigError as error:
-            raise _damaged(directory, manifest, f"its model description is wrong: {error}") from None
+            check_files(directory, wanted, lambda problem: _damaged(directory, manifest, problem), is_signed)
+        except OSError as error:
+            raise _damaged(directory, manifest, f"{error.filename} cannot be read: {error.strerror}") from None
+        if strange := unlisted(directory, manifest.files):
+            raise _damaged(directory, manifest, f"{', '.join(strange)} is there, but not in {MANIFEST_FILE}")
         return cls(directory, manifest, config)
 
 
@@ -134,6 +162,7 @@ def is_compiled_here(name: str) -> bool:
 
 
 def _write(directory: Path, manifest: Manifest) -> Manifest:
+    remove_signature(directory)  # of the manifest that is replaced
     manifest = replace(manifest, seal=seal_of(asdict(manifest)))
     write_whole(directory / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return manifest
@@ -145,11 +174,11 @@ def foreign_files(directory: Path) -> list[str]:
         if candidates := read_candidates(directory):
             known = {CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, *candidates.names}
             return sorted(path.name for path in directory.iterdir() if path.name not in known)
-        files = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        files = read_json_file(directory / MANIFEST_FILE)[0]["files"]
         known = {*files, *UNRECORDED}
     except (OSError, ValueError, KeyError, TypeError, CandidatesError):
         return []  # a damaged bundle: there is nothing to compare with
-    return sorted(path.name for path in directory.iterdir() if path.name not in known)
+    return sorted(path.name for path in directory.iterdir() if path.name not in known and not is_leftover(path.name))
 
 
 def is_bundle(directory: Path) -> bool:
@@ -157,27 +186,47 @@ def is_bundle(directory: Path) -> bool:
     return (directory / MANIFEST_FILE).is_file() or (directory / CANDIDATES_FILE).is_file()
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def _read_manifest(directory: Path, trust: Trust) -> tuple[Manifest, bool]:
+    """Returns a bundle's manifest, and whether a trusted key has signed it."""
     build = command("export/build_engines.py", "--model", "DIR", "--target", "host", "--out", directory)
     path = directory / MANIFEST_FILE
     if not directory.is_dir():
         raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}")
     if not path.is_file():
         raise BundleError(f"{directory} is no finished engine bundle: {MANIFEST_FILE} is missing. Build it: {build}")
+    is_signed = False
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        version = raw["format_version"]
+        raw, content = read_json_file(path)
+        is_signed = require_trusted(directory, content, trust)
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no object")
+        version = raw.get("format_version")
+        if version == FORMAT_VERSION and raw.get("seal") != seal_of(raw):
+            raise ValueError("it was edited")
         if version == FORMAT_VERSION:
-            if raw.get("seal") != seal_of(raw):
-                raise ValueError("it was edited")
-            return Manifest(**with_forms(raw))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        detail = str(error).splitlines()[0]
+            return _typed_manifest(raw), is_signed
+    except SignatureError as error:
+        raise BundleError(f"{path} is not trusted: {error}. Copy the signed bundle, or leave --trust away") from None
+    except (OSError, ValueError) as error:
+        detail = (str(error) or type(error).__name__).splitlines()[0]
         raise BundleError(f"{path} cannot be read ({detail}). Copy the bundle again or build it: {build}") from None
+    rebuild = str(raw.get("command"))
     raise BundleError(
-        f"{directory} has bundle format {version}, this version reads {FORMAT_VERSION}. Build it again: "
-        f"{localized(raw.get('command', build))}"
+        f"{directory} has bundle format {ascii(version)[:20]}, this version reads {FORMAT_VERSION}. Build it again: "
+        f"{localized(rebuild if is_build_command(rebuild) else build)}"
     )
+
+
+def _typed_manifest(raw: dict[str, Any]) -> Manifest:
+    """Returns a manifest whose fields have their types.
+
+    Raises:
+        ValueError: one has another; says which.
+    """
+    manifest = typed(Manifest, raw)
+    if not is_build_command(manifest.command):
+        raise ValueError("its command is not one that builds a bundle")
+    return replace(manifest, forms=with_forms(raw).get("forms", {}))
 
 
 def _damaged(directory: Path, manifest: Manifest, problem: str) -> BundleError:

@@ -15,6 +15,10 @@ from mobilevlm.atomic_file import write_whole
 from mobilevlm.commands import command
 from mobilevlm.errors import UserError
 
+from .json_file import read_json_file
+from .manifest import LongText, Name, Text
+from .typed_json import typed
+
 AUTO = "auto"  # what `--precision` takes for it
 CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT = "candidates.json", "check.safetensors", "choice.md"
 
@@ -35,11 +39,11 @@ class Candidates:
         measured: figures of every candidate when one was chosen, by its name.
     """
 
-    names: list[str]
-    command: str
-    left_out: dict[str, str] = field(default_factory=dict)
+    names: list[Name]
+    command: Text
+    left_out: dict[Name, LongText] = field(default_factory=dict)
     chosen: str = ""
-    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    measured: dict[Name, dict[Text, float]] = field(default_factory=dict)
 
 
 def read_candidates(directory: Path) -> Candidates | None:
@@ -52,11 +56,13 @@ def read_candidates(directory: Path) -> Candidates | None:
     if not path.is_file():
         return None
     try:
-        found = Candidates(**json.loads(path.read_text(encoding="utf-8")))
+        found = typed(Candidates, read_json_file(path)[0])
+        if len({*found.names}) < len(found.names):
+            raise ValueError("it names a candidate twice")
         if not found.names or found.chosen not in (*found.names, ""):
             raise ValueError("it names no candidates")
         return found
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CandidatesError(f"{path} cannot be read ({error}): copy the folder again, or build it again") from None
 
 

@@ -35,6 +35,7 @@ from mobilevlm.engines.tensorrt.record import (
 )
 from mobilevlm.engines.tensorrt.require import tensorrt_target
 from mobilevlm.engines.tensorrt.subprocesses import build_apart
+from mobilevlm.engines.trust import Trust, add_sign, add_trust, sign_bundle, signing_key
 from mobilevlm.errors import UserError
 
 
@@ -54,15 +55,18 @@ def parser() -> argparse.ArgumentParser:
         help="for --target rtx: compute capabilities of the GPUs that will run it, such as SM75 for Turing (default: "
         "all from SM80 on)",
     )
+    add_trust(self)
+    add_sign(self)
     return self
 
 
-def compile_bundle(directory: str | Path, capabilities: Sequence[str] = ()) -> Bundle:
+def compile_bundle(directory: str | Path, capabilities: Sequence[str] = (), trust: Trust = ()) -> Bundle:
     """Build what is missing or out of date, and note it in the bundle.
 
     Args:
         directory: of the bundle.
         capabilities: of the GPUs that TensorRT-RTX builds for; none for all from SM80 on.
+        trust: public keys, of which one has to have signed the bundle; see `Bundle.open`.
 
     Returns:
         The bundle, which this machine, or one with such a GPU, can run now.
@@ -72,7 +76,7 @@ def compile_bundle(directory: str | Path, capabilities: Sequence[str] = ()) -> B
         UserError: TensorRT or a GPU is missing, an engine could not be built, or capabilities were named for a target
             whose engines are for the GPU at hand.
     """
-    bundle = Bundle.open(directory, compiling=True)
+    bundle = Bundle.open(directory, compiling=True, trust=trust)
     target = tensorrt_target(bundle, ", which runs as it is: nothing to compile")
     library = library_of(target.name)
     if capabilities and library is not RTX:
@@ -123,7 +127,10 @@ def _say(text: str) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    bundle = compile_bundle(options.engine, options.capability)
+    key = signing_key(options)
+    bundle = compile_bundle(options.engine, options.capability, options.trust)
+    if key is not None:
+        sign_bundle(bundle.directory, key)
     where = " on the PC that will run it" if library_of(bundle.manifest.target) is RTX else ""
     compare = command("runtime/verify.py", "--engine", bundle.directory)
     print(f"{bundle.directory} is ready. Compare it with PyTorch{where}: {compare}")

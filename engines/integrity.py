@@ -5,20 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Annotated
 
+from mobilevlm.atomic_file import SUFFIX, write_whole
 from mobilevlm.pages import read_in_large_pages
 
+from .json_file import open_regular, read_json_file
 from .manifest import FileEntry
-from .stages import MANIFEST_FILE, REPORT_FILE, weights_file
+from .stages import MANIFEST_FILE, REPORT_FILE, SIGNATURE_FILE, weights_file
+from .typed_json import Length, typed
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
 SEEN_FILE = ".seen.json"
 # Machines that the bundle was found right on (`runtime/verdicts.py`).
 CHECKED_FILE = ".checked.json"
 # Not hashed: the report is for people, nothing runs from it, and an evaluation adds to it.
-UNRECORDED = (MANIFEST_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
+UNRECORDED = (MANIFEST_FILE, SIGNATURE_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
+BLOCK_BYTES = 1 << 22
+Seen = dict[str, Annotated[list[int], Length(3)]]
+
+
+def is_leftover(name: str) -> bool:
+    """Tells whether a file is what a killed process left of a file that belongs to this copy of the bundle."""
+    return name.startswith((f"{SEEN_FILE}.", f"{CHECKED_FILE}.")) and name.endswith(SUFFIX)
 
 
 def record_files(directory: Path) -> dict[str, FileEntry]:
@@ -41,35 +53,77 @@ def record_more(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     return records
 
 
-def check_files(directory: Path, files: Mapping[str, FileEntry], error: Callable[[str], Exception]) -> None:
+def check_files(
+    directory: Path, files: Mapping[str, FileEntry], error: Callable[[str], Exception], every: bool = False
+) -> None:
     """Compares files with their records; hashes those not seen unaltered before.
 
     Args:
         directory: of the bundle.
         files: records by name.
         error: makes the exception for a problem.
+        every: whether all are hashed, whatever was seen before.
 
     Raises:
-        Exception: `error(problem)`, naming every file that is missing or has another size, or the first altered one.
+        Exception: `error(problem)`, naming every file that is missing, of another size, no regular file or a link out
+            of the bundle, or the first altered one.
     """
-    problems = [problem for name in files if (problem := _size_problem(directory / name, files[name]["size"]))]
+    problems = [problem for name in files if (problem := _problem(directory / name, files[name]["size"]))]
     if problems:
         raise error("; ".join(problems))
     modified = {name: _modified(directory / name) for name in files}
-    seen = _seen(directory)
-    unseen = [name for name in files if seen.get(name) != modified[name]]
-    for name in unseen:
-        if _sha256(directory / name) != files[name]["sha256"]:
+    seen = {} if every else _seen(directory)
+    unseen = {name: files[name] for name in files if seen.get(name) != modified[name]}
+    for name, is_good in hashed(directory, unseen):
+        if not is_good:
             raise error(f"{name} was altered (its sha256 is not the one in {MANIFEST_FILE})")
     if unseen:
         _remember(directory, modified)
 
 
-def _size_problem(path: Path, size: int) -> str | None:
-    if not path.is_file():
+def hashed(directory: Path, files: Mapping[str, FileEntry]) -> Iterator[tuple[str, bool]]:
+    """Yields the name of each file, and whether its hash is the recorded one.
+
+    Args:
+        directory: of the bundle.
+        files: records by name.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for name, record in files.items():
+        yield name, _sha256(directory / name) == record["sha256"]
+
+
+def hash_in_blocks(path: Path) -> Generator[int, None, str]:
+    """Hashes a file; yields after each block the bytes of it, so that the caller can wait in between.
+
+    Returns:
+        Its sha256.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+            yield len(block)
+    return digest.hexdigest()
+
+
+def _problem(path: Path, size: int) -> str | None:
+    try:
+        if path.is_symlink() and not path.resolve(strict=True).is_relative_to(path.parent.resolve()):
+            return f"{path.name} is a link out of the bundle (cp -rL copies what links lead to)"
+        found = path.stat()
+    except FileNotFoundError:
         return f"{path.name} is missing"
-    here = path.stat().st_size
-    return f"{path.name} has {here} bytes instead of {size}" if here != size else None
+    except (OSError, RuntimeError):  # the latter is how Python 3.10 to 3.12 say that links go in a circle
+        return f"{path.name} cannot be read"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path.name} is no regular file"
+    return f"{path.name} has {found.st_size} bytes instead of {size}" if found.st_size != size else None
 
 
 def _modified(path: Path) -> list[int]:
@@ -78,17 +132,16 @@ def _modified(path: Path) -> list[int]:
     return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _seen(directory: Path) -> dict[str, list[int]]:
+def _seen(directory: Path) -> Seen:
     try:
-        seen = json.loads((directory / SEEN_FILE).read_text())
-    except (OSError, ValueError):
+        return typed(Seen, read_json_file(directory / SEEN_FILE)[0])
+    except (OSError, ValueError):  # it is made again
         return {}
-    return seen if isinstance(seen, dict) else {}
 
 
 def _remember(directory: Path, modified: dict[str, list[int]]) -> None:
     with contextlib.suppress(OSError):  # a read-only bundle is hashed at every start instead
-        (directory / SEEN_FILE).write_text(json.dumps(modified))
+        write_whole(directory / SEEN_FILE, json.dumps(modified).encode(), shared=True)
 
 
 def _entry(path: Path) -> FileEntry:
@@ -98,8 +151,10 @@ def _entry(path: Path) -> FileEntry:
 def _sha256(path: Path) -> str:
     if path.suffix == weights_file(""):  # which are mapped and read whole
         read_in_large_pages(path)
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    blocks = hash_in_blocks(path)
+    while True:
+        try:
+            next(blocks)
+        except StopIteration as end:
+            digest: str = end.value
+            return digest

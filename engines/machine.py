@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.errors import UserError
 
 from .cpu import this_cpu
@@ -35,11 +36,20 @@ def peak_rss_bytes() -> int:
 
 def available_bytes() -> int | None:
     """Returns the bytes of memory that can be taken without swapping; None where the system does not tell."""
+    return _meminfo("MemAvailable")
+
+
+def total_bytes() -> int | None:
+    """Returns the bytes of memory that this machine has; None where the system does not tell."""
+    return _meminfo("MemTotal")
+
+
+def _meminfo(name: str) -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def require_memory(weight_bytes: Mapping[str, int], forms: Mapping[str, StageForm]) -> None:
@@ -60,6 +70,26 @@ def require_memory(weight_bytes: Mapping[str, int], forms: Mapping[str, StageFor
         raise UserError(
             f"float16 stages are expanded to {needed / 1e9:.1f} GB in memory on a CPU, {available / 1e9:.1f} GB are "
             "free. float32 stages stay on disk instead: build with --precision fp32"
+        )
+
+
+def require_cache_memory(config: ModelConfig, max_context: int, itemsize: int) -> None:
+    """Refuses a kv cache that this machine can never hold; its memory is taken as it fills.
+
+    Args:
+        config: the model.
+        max_context: tokens that the kv cache holds.
+        itemsize: bytes of a value.
+
+    Raises:
+        UserError: it is larger than all memory.
+    """
+    values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * max_context
+    total = total_bytes()
+    if total is not None and values * itemsize > total:
+        raise UserError(
+            f"a kv cache of {max_context} tokens takes {values * itemsize / 1e9:.1f} GB in {config.num_hidden_layers} "
+            f"layers, this machine has {total / 1e9:.1f} GB. Build the bundle with a smaller --max-context"
         )
 
 

@@ -6,25 +6,40 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from .stage_form import StageForm
+from .stages import DECODER, PREFILL, VISION
+from .typed_json import Between, Length, Matches, OneOf
 
 FORMAT_VERSION = 1
+
+# Types of the fields, which `typed_json.typed` holds a file against. Texts are shown at terminals, and names are parts
+# of paths: no control character, separator or leading dot gets in.
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069"  # controls, and what turns a line around
+Text = Annotated[str, Matches(f"[^{UNPRINTABLE}]{{0,8192}}", "printable text")]
+LongText = Annotated[str, Matches(f"(\n|[^{UNPRINTABLE}]){{0,65536}}", "printable text")]
+Name = Annotated[str, Matches(r"[A-Za-z0-9_][\w.+-]{0,99}", "a name of letters, digits and ._+-")]
+FileName = Annotated[str, Matches(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}", "a file's name in the bundle")]
+Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "a sha256")]
+Stage = Annotated[str, OneOf((VISION, PREFILL, DECODER))]
+Size = Annotated[int, Between(0, 2**50)]
+Rows = Annotated[int, Between(1, 2**20)]
+Count = Annotated[int, Between(0, 2**20)]
 
 
 class FileEntry(TypedDict):
     """Size in bytes and sha256 of a file."""
 
-    size: int
-    sha256: str
+    size: Size
+    sha256: Sha256
 
 
 class Comparison(TypedDict, total=False):
     """A tensor's difference from its reference when the bundle was built (`export/verification/differences.py`)."""
 
-    stage: str
-    tensor: str
+    stage: Text
+    tensor: Text
     snr_db: float
     floor_db: float
     max_abs_diff: float
@@ -36,8 +51,8 @@ class Comparison(TypedDict, total=False):
 class Ingredients(TypedDict):
     """Inputs of an engine's build: sha256 of graph and weights, by file name, and settings of the builder."""
 
-    files: dict[str, str]
-    settings: dict[str, bool | int]
+    files: dict[FileName, Sha256]
+    settings: dict[Text, bool | int]
 
 
 class EngineEntry(TypedDict):
@@ -55,8 +70,8 @@ class TensorrtEntry(TypedDict, total=False):
     engines: one for each graph, by the graph's name
     """
 
-    machine: dict[str, str]
-    engines: dict[str, EngineEntry]
+    machine: dict[Text, Text]
+    engines: dict[Name, EngineEntry]
 
 
 class ChoicesEntry(TypedDict, total=False):
@@ -67,9 +82,9 @@ class ChoicesEntry(TypedDict, total=False):
     fitted_on: number of questions that the temperature was fitted on
     """
 
-    temperature: float
-    abstain: float
-    fitted_on: int
+    temperature: Annotated[float, Between(1e-6, 1e6)]
+    abstain: Annotated[float, Between(0, 1)]
+    fitted_on: Annotated[int, Between(0, 2**50)]
 
 
 @dataclass(frozen=True)
@@ -103,23 +118,23 @@ class Manifest:
         seal: sha256 of all of the above, so that an edited manifest is noticed like any altered file.
     """
 
-    name: str
+    name: Text
     model: dict[str, Any]
-    target: str
-    lowering: str
-    precision: dict[str, str]
-    max_context: int
-    num_image_tokens: int
-    command: str
-    versions: dict[str, str]
-    verification: dict[str, dict[str, Comparison]]
-    files: dict[str, FileEntry]
-    parts: dict[str, list[int]] = field(default_factory=dict)
-    compiled: dict[str, str] = field(default_factory=dict)
+    target: Name
+    lowering: Name
+    precision: dict[Stage, Name]
+    max_context: Rows
+    num_image_tokens: Count
+    command: Text
+    versions: dict[Text, Text]
+    verification: dict[Text, dict[Text, Comparison]]
+    files: dict[FileName, FileEntry]
+    parts: dict[Name, Annotated[list[Count], Length(2)]] = field(default_factory=dict)
+    compiled: dict[Text, Text] = field(default_factory=dict)
     tensorrt: TensorrtEntry = field(default_factory=TensorrtEntry)
-    spare: list[str] = field(default_factory=list)
-    machine: dict[str, str] = field(default_factory=dict)
-    forms: dict[str, StageForm] = field(default_factory=dict)
+    spare: list[FileName] = field(default_factory=list)
+    machine: dict[Text, Text] = field(default_factory=dict)
+    forms: dict[Stage, StageForm] = field(default_factory=dict)
     choices: ChoicesEntry = field(default_factory=ChoicesEntry)
     format_version: int = FORMAT_VERSION
     seal: str = ""

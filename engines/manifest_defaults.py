@@ -12,6 +12,7 @@ from typing import Any
 from .stage_form import FP16, FP32, INT8, INT16, OPENVINO, StageForm
 from .stages import PREFILL, VISION
 from .targets import TARGETS
+from .typed_json import typed
 
 # By backend and precision.
 FORMS = {
@@ -38,13 +39,15 @@ def with_forms(raw: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: it notes none, and no earlier version wrote its precisions.
     """
     if noted := raw.get("forms"):
-        return {**raw, "forms": {stage: StageForm(**form) for stage, form in noted.items()}}
+        return {**raw, "forms": typed(dict[str, StageForm], noted, "forms")}
     target, precisions = TARGETS.get(raw["target"]), raw["precision"]
     if target is None:  # which nothing here runs: opening a runner says so
         return dict(raw)
     names = {stage: f"{target.backend}_{name}" for stage, name in precisions.items()}
-    if strange := [f"{stage}={precisions[stage]}" for stage, name in names.items() if name not in FORMS]:
-        raise ValueError(f"it does not say how {strange[0]} is run")
+    strange = [stage for stage, name in names.items() if name not in FORMS]
+    strange += [stage for stage in names if stage == PREFILL and precisions[stage] not in LAYERS_PER_FILE]
+    if strange:
+        raise ValueError(f"it does not say how {strange[0]}={precisions[strange[0]]} is run")
     forms = {stage: FORMS[name] for stage, name in names.items()}
     if PREFILL in forms:  # whose kv cache is int8, and the decoder's with it
         layers = LAYERS_PER_FILE[precisions[PREFILL]]

@@ -21,6 +21,7 @@ VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_ELEMENT = 1, 2, 1, 1
 # Wire types, the low bits of a field's key: a number, or bytes of a length that follows or is fixed.
 KEY_BITS, VARINT, LENGTH = 3, 0, 2
 FIXED_LENGTHS = {1: 8, 5: 4}
+LONGEST_SHIFT = 63
 
 Value = int | memoryview
 
@@ -64,7 +65,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     """Yields number and value of a message's fields: an int, or the bytes of anything longer.
 
     Raises:
-        IndexError: the message ends within a number.
+        IndexError: the message ends within a field, or a number has more than 64 bits.
         KeyError: a wire type that protobuf no longer uses.
     """
     at = 0
@@ -76,6 +77,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             value, at = _read_varint(message, at)
         else:
             size, at = _read_varint(message, at) if wire_type == LENGTH else (FIXED_LENGTHS[wire_type], at)
+            if size > len(message) - at:
+                raise IndexError(f"a field of {size} bytes in {len(message) - at}")
             value = message[at : at + size]
             at += size
         yield key >> KEY_BITS, value
@@ -162,6 +165,8 @@ def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
     """Returns a number and where the next field begins."""
     value = shift = 0
     while True:
+        if shift > LONGEST_SHIFT:
+            raise IndexError("a number of more than 64 bits")
         byte = message[at]
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:

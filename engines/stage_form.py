@@ -7,9 +7,15 @@ nothing here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from .typed_json import Between, OneOf
 
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 FP32, FP16, INT8, INT16 = "fp32", "fp16", "int8", "int16"  # types of products
+PRODUCTS = (FP32, FP16, INT8, INT16)
+CACHE_DTYPES = ("float32", "float16", "uint8", "int8")
+RUNTIMES = (ONNX_RUNTIME, OPENVINO, "qnn", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,13 @@ class StageForm:
         layers_per_file: decoder layers in each file of a separate prefill; 0 for a stage of one file.
     """
 
-    products: str
-    attention: str
-    weight_bytes: float
-    head_bytes: float
-    cache_dtype: str
-    runtime: str = ONNX_RUNTIME
+    products: Annotated[str, OneOf(PRODUCTS)]
+    attention: Annotated[str, OneOf(PRODUCTS)]
+    weight_bytes: Annotated[float, Between(0, 16)]
+    head_bytes: Annotated[float, Between(0, 16)]
+    cache_dtype: Annotated[str, OneOf(CACHE_DTYPES)]
+    runtime: Annotated[str, OneOf(RUNTIMES)] = ONNX_RUNTIME
     quantized: bool = False
     widened: bool = False
     xnnpack: bool = False
-    layers_per_file: int = 0
+    layers_per_file: Annotated[int, Between(0, 2**10)] = 0

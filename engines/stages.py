@@ -39,6 +39,7 @@ GOLDEN_FILE = "golden.safetensors"
 FIRST_LOGITS, BUILT, QUESTION_ROWS = "first_logits", "built.", 8
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
+SIGNATURE_FILE = f"{MANIFEST_FILE}.minisig"
 TIMING_CACHE_FILE = "timing.cache"  # TensorRT's measurements on this machine: the next build is quicker
 
 

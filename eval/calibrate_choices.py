@@ -23,6 +23,7 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.choice_calibration import ChoiceCalibration, store_choice_calibration
 from mobilevlm.engines.tables import markdown_table
+from mobilevlm.engines.trust import add_sign, add_trust, sign_bundle, signing_key
 from mobilevlm.errors import UserError
 from mobilevlm.eval.closed_questions import (
     CLEAR,
@@ -62,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="store this threshold, too: less likely answers are none (default: 0)",
     )
+    add_trust(self)
+    add_sign(self)
     self.add_argument("--dry-run", action="store_true", help="store nothing in the bundle")
     self.add_argument("--against", metavar="DIR", help="another bundle of the model: how many rankings are the same")
     self.add_argument("--time", type=int, metavar="N", help="also time N questions against generated answers")
@@ -82,8 +85,9 @@ def calibrate(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; at least 1 is needed")
     ChoiceCalibration(abstain=args.abstain or 0.0)  # refuses a threshold that is no probability
+    key = signing_key(args)
     asked = closed_questions(data_directory(args.data), args.limit)
-    with Session(args.engine, on_cpu=args.on_cpu) as session:
+    with Session(args.engine, on_cpu=args.on_cpu, trust=args.trust) as session:
         if not args.dry_run and not os.access(session.bundle.directory, os.W_OK):
             raise UserError(f"{session.bundle.directory} cannot be written: copy the bundle, or add --dry-run")
         scores = ask_all(session, asked, args.conv_mode)
@@ -103,6 +107,8 @@ def calibrate(args: argparse.Namespace) -> None:
     if not args.dry_run:
         calibration = ChoiceCalibration(temperature, args.abstain or 0.0, len(fitted.right))
         store_choice_calibration(session.bundle, calibration)
+        if key is not None:
+            sign_bundle(session.bundle.directory, key)
         print(f"\nstored in {session.bundle.directory}: temperature {temperature:.3f}, abstain {calibration.abstain:g}")
 
 

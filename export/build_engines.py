@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
 from mobilevlm.engines.targets import TARGETS, Target
+from mobilevlm.engines.trust import add_sign, sign_all, sign_bundle, signing_key
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.export.backends.backend import Backend, backend_of, backends
 from mobilevlm.export.backends.results import Built
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "some of the demo's; none for random weights' int4)",
     )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
+    add_sign(self)
     for backend in backends():
         backend.add_options(self, source)
     return self
@@ -78,8 +80,10 @@ def build(arguments: argparse.Namespace) -> None:
         UserError: anything the person can mend; see `plan` and `verify`.
     """
     target = TARGETS[arguments.target]
-    backend = backend_of(target)
+    backend, key = backend_of(target), signing_key(arguments)
     if compiled := backend.compile_built(arguments):
+        if key is not None:
+            sign_bundle(compiled, key)
         print(compiled)
         return
     for other in backends():
@@ -92,6 +96,8 @@ def build(arguments: argparse.Namespace) -> None:
     _check_calibration(arguments, target, asked)
     _require_export_packages()
     built = _built(arguments, backend, asked)
+    if key is not None:
+        sign_all(built.out, key)
     print(backend.hand_over(built), file=sys.stderr)
     print(built.out)
 

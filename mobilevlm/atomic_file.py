@@ -28,6 +28,8 @@ def write_whole(path: Path, content: bytes | memoryview, like: Path | None = Non
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}" if shared else path.name + SUFFIX)
     try:
+        if partial.is_symlink() or partial.exists() and not partial.is_file():
+            partial.unlink()  # put there by somebody else: a link would be written through, a FIFO waits for a reader
         with partial.open("wb") as file:
             file.write(content)
             if like is not None:

@@ -23,6 +23,7 @@ from contextlib import ExitStack
 
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.bench.figures import stage_figures
 from mobilevlm.runtime.bench.limits import Machine
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     what = self.add_mutually_exclusive_group(required=True)
     what.add_argument("--engine", metavar="DIR", help=f"the bundle, made by {command('export/build_engines.py')}")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two bundles in turns, and their ratios, B by A")
+    add_trust(self)
     self.add_argument("--repeats", type=int, default=5, metavar="N", help="repetitions that count (default: 5)")
     self.add_argument(
         "--prompt-tokens", type=int, metavar="N", help="tokens of the prompt, image tokens included (default: 204)"
@@ -75,6 +77,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     report: PrefixFigures | Report
     try:
         if arguments.prefixes:
+            Bundle.open(arguments.engine, trust=arguments.trust)
             report = measure_prefixes(user_path(arguments.engine), arguments.repeats, _status)
         else:
             report = _measured(arguments)
@@ -86,7 +89,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
 
 def _measured(arguments: argparse.Namespace) -> Report:
     _status("checking the bundle's files")
-    bundles = [Bundle.open(directory) for directory in arguments.compare or [arguments.engine]]
+    bundles = [Bundle.open(name, trust=arguments.trust) for name in arguments.compare or [arguments.engine]]
     plan = make_plan(bundles, arguments.prompt_tokens, arguments.decode_tokens)
     with ExitStack() as stack:
         machine = stack.enter_context(Worker("the machine's limits", Machine, arguments.wait))

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
+from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.json_files import read_json
 from mobilevlm.runtime.sampling import Sampling
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     build = command("export/build_engines.py")
     self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
+    add_trust(self)
     self.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; give it again for more")
     self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
     self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
@@ -104,7 +106,7 @@ def chat(arguments: argparse.Namespace) -> None:
     _status(f"opening {arguments.engine}")
     size = PREFIX_CACHE_BYTES if arguments.prefix else 0
     options = {"on_cpu": arguments.on_cpu, "check": not arguments.no_check, "prefix_cache_bytes": size}
-    with Session(arguments.engine, **options) as session:
+    with Session(arguments.engine, trust=arguments.trust, **options) as session:
         _status("")
         if arguments.prefix:
             _load_or_save(session, arguments)

@@ -25,6 +25,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.candidates import CHECK_FILE, CHOICE_REPORT, Candidates, CandidatesError, read_candidates
 from mobilevlm.engines.compile import compile_bundle
 from mobilevlm.engines.tables import markdown_table
+from mobilevlm.engines.trust import add_sign, sign_bundle, signing_key
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.runtime.agreement import agreement
 from mobilevlm.runtime.bench.plan import Plan, make_plan
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="POINTS",
         help="points of agreement, in percent, that may be lost to the best candidate (default: %(default)s)",
     )
+    add_sign(self)
     return self
 
 
@@ -177,8 +179,11 @@ def _say(text: str) -> None:
 def _choose(options: argparse.Namespace) -> None:
     if options.budget < 0:
         raise UserError(f"--budget is {options.budget:g}; points of agreement that may be lost are 0 or more")
-    directory = user_path(options.engine)
-    print(choose(directory, options.budget))
+    directory, key = user_path(options.engine), signing_key(options)
+    chosen = choose(directory, options.budget)
+    if key is not None:
+        sign_bundle(directory / chosen, key)
+    print(chosen)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.embed_tokens import EmbedTokens
+from mobilevlm.engines.embed_tokens import EmbedTokens, TableError
 from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
@@ -233,9 +233,12 @@ def open_table(bundle: Bundle) -> EmbedTokens:
     """Opens a bundle's embedding table.
 
     Raises:
-        BundleError: its shape is not that of the bundle's model.
+        BundleError: it is damaged, or its shape is not that of the bundle's model.
     """
-    table, config = EmbedTokens(bundle.path(EMBED_TOKENS_FILE)), bundle.config
+    try:
+        table, config = EmbedTokens(bundle.file(EMBED_TOKENS_FILE)), bundle.config
+    except (TableError, OSError) as error:
+        raise bundle.damaged(f"{EMBED_TOKENS_FILE} cannot be used: {error}") from None
     if table.shape != (config.vocab_size, config.hidden_size):
         raise BundleError(
             f"{bundle.path(EMBED_TOKENS_FILE)} has shape {table.shape}, its model needs "

@@ -10,6 +10,7 @@ import numpy as np
 
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.stages import CACHE_PARTS
+from mobilevlm.errors import UserError
 
 
 class CachedPrefix:
@@ -92,5 +93,20 @@ def write_buffers(buffers: Mapping[tuple[int, str], np.ndarray], start: int, row
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Makes zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole."""
-    return np.frombuffer(mmap.mmap(-1, prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    """Makes zeros in small pages: numpy asks for huge ones, and rows that lie apart would fill each whole.
+
+    Args:
+        shape: of the array.
+        dtype: of its values.
+
+    Raises:
+        UserError: the system has no memory for them.
+    """
+    size = prod(shape) * dtype.itemsize
+    try:
+        return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+    except (OSError, OverflowError):
+        raise UserError(
+            f"there is no memory for the kv cache, {size / 1e6:.0f} MB for a layer's keys: close other programs, or "
+            "build the bundle with a smaller --max-context"
+        ) from None

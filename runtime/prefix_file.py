@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mobilevlm.atomic_file import write_whole
+from mobilevlm.engines.json_file import open_regular
 from mobilevlm.errors import UserError
 
 from .pieces import Piece
@@ -88,11 +89,11 @@ class PrefixFile:
     def __init__(self, path: Path, expected: PrefixHeader):
         self._path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._front, self.header = self._read_header(file)
                 size = path.stat().st_size
         except OSError as error:
-            raise UserError(f"the prefix {path} cannot be read: {error.strerror}") from None
+            raise UserError(f"the prefix {path} cannot be read: {error.strerror or error}") from None
         header = self.header
         if header.bundle != expected.bundle:
             raise UserError(f"the prefix {path} belongs to another bundle, or to another build of it. {AGAIN}")

@@ -24,6 +24,10 @@ _SCALE_MIN, _SCALE_MAX = 1e-12, 1e12
 NEGLIGIBLE = 1e-12
 
 
+class LogitsError(UserError, RuntimeError):
+    """Logits that nothing can be sampled from: weights are damaged, or overflow in their precision."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Options of choosing the next token.
@@ -159,7 +163,7 @@ def _checked(logits: np.ndarray) -> np.ndarray:
     if math.isfinite(peak):
         return logits
     fault = f"NaN in {np.isnan(logits).sum()} of {logits.size} logits" if math.isnan(peak) else f"{peak} as top logit"
-    raise RuntimeError(
+    raise LogitsError(
         f"The engine produced {fault}. The decoder's numbers overflow in its precision: "
         f"build the bundle again with a wider --precision ({command('export/build_engines.py')})."
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
@@ -25,7 +24,6 @@ from mobilevlm.engines.stages import (
     BUILT,
     DECODER,
     FIRST_LOGITS,
-    GOLDEN_FILE,
     IMAGE_EMBEDS,
     LOGITS,
     PIXEL_VALUES,
@@ -35,6 +33,7 @@ from mobilevlm.engines.stages import (
 )
 
 from .decoder import Decoder
+from .sample_file import answer_of, read_sample
 
 # Floor against the build's own results on the same kernels: integers give the same bits, float32 embeddings 120 dB.
 SAME_DB = 100.0
@@ -84,14 +83,8 @@ def run_sample(decoder: Decoder) -> list[Finding]:
         BundleError: the sample is damaged.
     """
     bundle, same_arithmetic = decoder.bundle, decoder.runner.same_arithmetic
-    try:
-        golden = load_file(bundle.path(GOLDEN_FILE))
-        outputs = _outputs(golden, decoder)
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        raise BundleError(
-            f"the sample of {bundle.directory} cannot be run ({error}). Build the bundle again: "
-            f"{localized(bundle.manifest.command)}"
-        ) from None
+    golden = read_sample(bundle)
+    outputs = _outputs(golden, decoder)
     found = []
     for (stage, tensor), got in outputs.items():
         noted = bundle.manifest.verification.get(stage, {}).get(tensor)
@@ -101,7 +94,7 @@ def run_sample(decoder: Decoder) -> list[Finding]:
         floor = _floor_here(max(noted.get("floor_db", 0.0), measured), same_arithmetic)
         found.append(Finding(stage, tensor, "PyTorch", snr_db(got, golden[tensor].reshape(got.shape)), floor))
         of_form = bundle.manifest.verification.get(f"{stage}.form", {}).get(tensor)
-        if of_form is not None and f"{BUILT}{tensor}" in golden:
+        if of_form is not None and "floor_db" in of_form and f"{BUILT}{tensor}" in golden:
             built = golden[f"{BUILT}{tensor}"].reshape(got.shape)
             apart = _floor_here(of_form["floor_db"] - TWICE_DB, same_arithmetic)
             floor = SAME_DB if _same_kernels(decoder, stage) else apart
@@ -121,7 +114,7 @@ def _outputs(golden: Mapping[str, np.ndarray], decoder: Decoder) -> dict[tuple[s
         stage = PREFILL if PREFILL in decoder.bundle.manifest.precision else DECODER
         found[stage, FIRST_LOGITS] = np.array(decoder.prefill(prompt[:first], 0))[None]
     logits = [np.array(decoder.decode(prompt[first:], first))]
-    for number, token in enumerate(golden.get("answer", golden["tokens"][:-1]).tolist()):
+    for number, token in enumerate(answer_of(golden).tolist()):
         logits.append(np.array(decoder.decode(decoder.embed([token]), len(prompt) + number)))
     found[DECODER, LOGITS] = np.stack(logits)
     return found

@@ -21,6 +21,7 @@ import math
 import os
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import TEMPLATES
 from mobilevlm.text_file import EncodingError, read_text
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "--engine", action="append", required=True, metavar="[NAME=]DIR",
         help="a bundle, served under its folder's name or NAME; give it again for more",
     )  # fmt: skip
+    add_trust(self)
     self.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
     )

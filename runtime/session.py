@@ -17,6 +17,7 @@ import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import read_choice_calibration
+from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
@@ -26,14 +27,13 @@ from .answer_options import AnswerOptions
 from .choice_tokens import check_choices, check_room, choice_tokens
 from .closed_question import Choice, choose
 from .decoder import open_decoder
+from .first_check import check_once
 from .generate import Reply
 from .json_answers.constraint import JsonConstraint
 from .json_answers.grammars import JsonGrammars
 from .prefixes import load_prefix, require_prefixes, save_prefix
 from .prompt import Prompt
 from .sampling import Sampling
-from .self_check import require, run_sample
-from .verdicts import is_known_right, key_of, remember_right
 
 
 class Session:
@@ -48,7 +48,15 @@ class Session:
         prompts_by: stage that runs long prompts.
     """
 
-    def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0):
+    def __init__(
+        self,
+        engine: str | Path,
+        *,
+        on_cpu: bool = False,
+        check: bool = True,
+        prefix_cache_bytes: int = 0,
+        trust: Trust = (),
+    ):
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
         Args:
@@ -57,14 +65,15 @@ class Session:
             check: whether to run the sample where this bundle was not found right before.
             prefix_cache_bytes: most memory that kept prefixes take; prompts then run in pieces, so that answers are the
                 same with and without a kept prefix. 0 keeps none: a prompt shares with the latest one alone.
+            trust: public keys of minisign, of which one has to have signed the bundle; empty opens any.
 
         Raises:
-            BundleError: it is missing, incomplete, altered, not for this machine, or computes something else here than
-                where it was built.
+            BundleError: it is missing, incomplete, altered, not trusted, not for this machine, or computes something
+                else here than where it was built.
         """
         if prefix_cache_bytes < 0:
             raise UserError(f"prefix_cache_bytes is {prefix_cache_bytes}; it is 0 for none, or a number of bytes")
-        self.bundle = Bundle.open(engine)
+        self.bundle = Bundle.open(engine, trust=trust)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
@@ -72,18 +81,7 @@ class Session:
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
         self._grammars: JsonGrammars | None = None
         if check:
-            self._check()
-
-    def _check(self) -> None:
-        key = key_of(self.bundle, self.decoder.runner)
-        if is_known_right(self.bundle, key):
-            return
-        try:
-            require(self.bundle, run_sample(self.decoder))
-        except BaseException:
-            self.close()
-            raise
-        remember_right(self.bundle, key)
+            check_once(self.decoder)
 
     def __enter__(self) -> Session:
         return self

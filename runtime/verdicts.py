@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
+from mobilevlm.engines.json_file import read_json_file
 from mobilevlm.engines.machine import fingerprint
 
 from .runner import Runner
@@ -61,7 +62,7 @@ def _places(bundle: Bundle) -> list[Path]:
 
 def _read(path: Path) -> list[str]:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        known = read_json_file(path)[0]
+    except (OSError, ValueError):
         return []
     return [one for one in known if isinstance(one, str)] if isinstance(known, list) else []

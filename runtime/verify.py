@@ -20,14 +20,15 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from mobilevlm.commands import command, localized, run_command
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.cpu import this_cpu
-from mobilevlm.engines.stages import DECODER, GOLDEN_FILE, PIXEL_VALUES, VISION
+from mobilevlm.engines.stages import DECODER, PIXEL_VALUES, VISION
 from mobilevlm.engines.tensorrt.require import find_tensorrt_target
+from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.runtime.sample_file import answer_of, read_sample
 from mobilevlm.runtime.self_check import Finding, require, run_sample
 from mobilevlm.runtime.session import Session
 
@@ -41,13 +42,12 @@ def verify(session: Session) -> tuple[list[Finding], int, int]:
     """
     bundle, decoder = session.bundle, session.decoder
     found = run_sample(decoder)
-    golden = load_file(bundle.path(GOLDEN_FILE))
+    golden = read_sample(bundle)
     images = [decoder.encode_image(golden[PIXEL_VALUES])] if bundle.has_vision else []
     prompt = decoder.splice(golden["input_ids"].tolist(), images)
     chosen = [int(np.asarray(decoder.decode(prompt, 0)).argmax())]
     # What PyTorch followed, too: where the written decoder chose another token, its own would lead elsewhere.
-    answer = golden.get("answer", golden["tokens"][:-1])  # a bundle of an older version does not say
-    for number, token in enumerate(answer.tolist()):
+    for number, token in enumerate(answer_of(golden).tolist()):
         logits = decoder.decode(decoder.embed([token]), len(prompt) + number)
         chosen.append(int(np.asarray(logits).argmax()))
     return found, int((np.array(chosen) == golden["tokens"]).sum()), len(golden["tokens"])
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     build = command("export/build_engines.py")
     self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
+    add_trust(self)
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--polygraphy", metavar="FOLDER", help="of a TensorRT bundle: write inputs, outputs and a script")
     self.add_argument("--stages", nargs="+", choices=(VISION, DECODER), help="for --polygraphy (default: all it has)")
@@ -80,7 +81,7 @@ def polygraphy_command(engine: str, stages: Iterable[str]) -> str:
 def _write_polygraphy(options: argparse.Namespace) -> None:
     from mobilevlm.runtime.tensorrt.polygraphy_script import write_folders  # ONNX Runtime, which TensorRT does without
 
-    bundle = Bundle.open(options.engine, compiling=True)
+    bundle = Bundle.open(options.engine, compiling=True, trust=options.trust)
     stages = options.stages or [*[VISION] * bundle.has_vision, DECODER]
     for script in write_folders(bundle, user_path(options.polygraphy), stages):
         print(f"bash {shlex.quote(str(script))} golden")
@@ -91,7 +92,7 @@ def _verify(options: argparse.Namespace) -> None:
         return _write_polygraphy(options)
     if options.stages:
         raise UserError("--stages goes with --polygraphy FOLDER: all stages are compared without it")
-    with Session(options.engine, on_cpu=options.on_cpu, check=False) as session:
+    with Session(options.engine, on_cpu=options.on_cpu, check=False, trust=options.trust) as session:
         found, same, of = verify(session)
         bundle = session.bundle
     print(f"cpu: {this_cpu()}")

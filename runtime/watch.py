@@ -21,6 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
+from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.text.prompt import TEMPLATES
 
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     build = command("export/build_engines.py")
     self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
+    add_trust(self)
     self.add_argument(
         "--source", required=True, help="a camera's number or device, a video, a URL, or a GStreamer pipeline"
     )
@@ -85,7 +87,7 @@ def watch(arguments: argparse.Namespace) -> None:
 
     with ExitStack() as stack:
         sinks = stack.enter_context(sinks_of(arguments))
-        session = stack.enter_context(Session(arguments.engine, on_cpu=arguments.on_cpu))
+        session = stack.enter_context(Session(arguments.engine, on_cpu=arguments.on_cpu, trust=arguments.trust))
         watcher = watcher_of(arguments, session, choices, sinks)
         stack.callback(_summarise, watcher)
         for frame in stack.enter_context(frames_of(source, arguments.every_frame)):

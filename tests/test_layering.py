@@ -23,7 +23,9 @@ PROJECTORS = "mobilevlm.model.projectors"
 DEVICE_MODULES |= {PROJECTORS}
 ALLOWED = {
     "mobilevlm": set(),
-    "engines": {f"mobilevlm.{name}" for name in ("atomic_file", "checkpoint.config", "commands", "errors", "pages")},
+    "engines": {
+        f"mobilevlm.{name}" for name in ("atomic_file", "checkpoint.config", "commands", "errors", "pages", "text_file")
+    },
     "export": {"engines", "mobilevlm"},
     "runtime": {"engines"} | DEVICE_MODULES,
     "train": {"mobilevlm"},

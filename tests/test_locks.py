@@ -1,4 +1,4 @@
-"""Locks of `locks/`: each version has hashes, lies in pyproject's range, is in the bill of materials and the licences."""
+"""Locks of `locks/`: each version has hashes, lies in pyproject's range, is in the bill of materials and licences."""
 
 from __future__ import annotations
 

@@ -9,9 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from ..json_file import read_json_file
+from ..manifest import Name, Rows, Size, Text
+from ..typed_json import Between, typed
+
+LARGEST_PLACES = 1 << 24  # bytes of the file
 ROWS = 64  # of a matrix at a time: they stay in a core's cache
 
 
@@ -32,20 +38,14 @@ class Int4Matrix:
         int8_scales: offset of (N,) float32 in the prefill's own file of weights.
     """
 
-    name: str
-    outputs: int
-    inputs: int
-    block: int
-    values: int
-    scales: int
-    zero_points: int
-    int8_scales: int
-
-    def __post_init__(self) -> None:
-        numbers = [value for key, value in asdict(self).items() if key != "name"]
-        whole = all(type(number) is int and number >= 0 for number in numbers)
-        if not (isinstance(self.name, str) and whole and self.outputs and self.inputs and self.block > 0):
-            raise ValueError(f"{self} is no int4 matrix")
+    name: Text
+    outputs: Rows
+    inputs: Rows
+    block: Annotated[int, Between(2, 2**20)]
+    values: Size
+    scales: Size
+    zero_points: Size
+    int8_scales: Size
 
     def as_int8(self, decoder: Path, own: Path) -> np.ndarray:
         """Computes the int8 weight.
@@ -116,9 +116,6 @@ def read_places(path: Path) -> dict[str, list[Int4Matrix]]:
 
     Raises:
         ValueError: it is no such file.
+        OSError: it cannot be read.
     """
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        return {part: [Int4Matrix(**one) for one in found] for part, found in raw.items()}
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    return typed(dict[Name, list[Int4Matrix]], read_json_file(path, LARGEST_PLACES)[0], path.name)

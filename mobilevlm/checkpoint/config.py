@@ -16,6 +16,7 @@ from .vision_config import KNOWN_TOWERS, VisionConfig
 
 __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
 
+LONGEST_TEXT = 1000
 PROJECTORS = Path(__file__).resolve().parents[1] / "model" / "projectors"
 
 
@@ -53,6 +54,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if not self.head_dim:
+            if self.hidden_size < self.num_attention_heads:
+                heads = self.num_attention_heads
+                raise ConfigError(f"hidden_size {self.hidden_size} is less than num_attention_heads {heads}")
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
         _check(self)
 
@@ -124,7 +128,7 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
         """Inverse of `to_dict`."""
         vision = values.get("vision")
-        return cls.from_published(values, VisionConfig.from_dict(vision) if vision else None)
+        return cls.from_published(values, VisionConfig.from_dict(vision) if vision is not None else None)
 
     @classmethod
     def from_published(cls, raw: dict[str, Any], vision: VisionConfig | None) -> ModelConfig:
@@ -142,7 +146,7 @@ class ModelConfig:
         known = {f.name for f in fields(cls)} - {"vision"}
         values = {key: value for key, value in raw.items() if key in known}
         rope = raw.get("rope_parameters", {})  # transformers 5 writes rope_theta in here, and dtype for torch_dtype
-        values.setdefault("rope_theta", float(rope.get("rope_theta", 10000.0)))
+        values.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
@@ -158,19 +162,23 @@ class ModelConfig:
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
     """Raises ConfigError for a `config.json` whose model computes something that is not implemented here."""
+    for key, value in raw.items():
+        if isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
+            raise ConfigError(f"config.json has {ascii(key)[:60]} {ascii(value)[:60]}…; a line of text is needed")
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
-        raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
-    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+        raise ConfigError(f"config.json has model_type {repr(model_type)[:80]}; mobilevlm and llama are supported")
+    found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
+    rope: Any = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
-        raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
+        raise ConfigError(f"config.json has rope parameters {repr(rope)[:80]}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
-        raise ConfigError(f"config.json asks for rope scaling {rope_type!r}; only unscaled RoPE is supported")
+        raise ConfigError(f"config.json asks for rope scaling {repr(rope_type)[:80]}; only unscaled RoPE is supported")
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "vision_tower_type": "clip"}
     for key, value in expected.items():
         if raw.get(key, value) != value:
-            raise ConfigError(f"config.json has {key} {raw[key]!r}; only {value!r} is supported")
+            raise ConfigError(f"config.json has {key} {repr(raw[key])[:80]}; only {value!r} is supported")
 
 
 def projector_family(mm_projector_type: str) -> str:
@@ -200,6 +208,8 @@ def _check(config: ModelConfig) -> None:
     if config.num_attention_heads % config.num_key_value_heads:
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    if config.head_dim % 2:
+        raise ConfigError(f"head_dim is {config.head_dim}; RoPE turns pairs, so that it has to be even")
     if config.vision is None:
         return
     family = projector_family(config.mm_projector_type)

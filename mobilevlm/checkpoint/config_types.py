@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +25,9 @@ _SIZES = (
     *("vocab_size", "head_dim", "max_position_embeddings", "image_size", "patch_size", "shortest_edge"),
 )
 LARGEST_SIZE = 2**20
+# Of fields that memory or time grows faster with.
+_LARGEST = {"num_hidden_layers": 2**10, "image_size": 2**12, "patch_size": 2**12, "shortest_edge": 2**12}
+_ABOVE_0 = ("rms_norm_eps", "layer_norm_eps", "rope_theta")
 
 
 def check_types(cls: type, values: dict[str, Any], where: str) -> None:
@@ -35,8 +39,11 @@ def check_types(cls: type, values: dict[str, Any], where: str) -> None:
         where: the file, for the message.
 
     Raises:
-        ConfigError: a value has another type than its field, or is a size outside 1 to `LARGEST_SIZE`.
+        ConfigError: it is no object, or a value has another type than its field, is not finite, or is a size that
+            cannot be.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is {_shown(values)}; an object is needed")
     for entry in fields(cls):
         value = values.get(entry.name)
         if value is None or entry.name == "vision":
@@ -49,11 +56,21 @@ def check_types(cls: type, values: dict[str, Any], where: str) -> None:
             good = _is(value, _TYPES[annotation])
         if not good:
             needed = "three numbers" if annotation.startswith("tuple") else annotation.removesuffix(" | None")
-            raise ConfigError(f"{where} has {entry.name} {value!r}; {needed} is needed")
-        if entry.name in _SIZES and not 0 < value <= LARGEST_SIZE:
-            raise ConfigError(f"{where} has {entry.name} {value}; 1 to {LARGEST_SIZE} is possible")
+            raise ConfigError(f"{where} has {entry.name} {_shown(value)}; {needed} is needed")
+        most = _LARGEST.get(entry.name, LARGEST_SIZE)
+        if entry.name in _SIZES and not 0 < value <= most:
+            raise ConfigError(f"{where} has {entry.name} {_shown(value)}; 1 to {most} is possible")
+        if entry.name in _ABOVE_0 and not value > 0:
+            raise ConfigError(f"{where} has {entry.name} {value}; it has to be above 0")
 
 
 def _is(value: Any, types: tuple[type, ...]) -> bool:
-    """isinstance, for which True is no number."""
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    """isinstance, for which True is no number, and a number is finite."""
+    if not isinstance(value, types) or bool not in types and isinstance(value, bool):
+        return False
+    return not isinstance(value, (int, float)) or abs(value) < 1e300 and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

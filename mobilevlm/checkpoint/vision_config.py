@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .config_types import check_types
+from .config_types import ConfigError, check_types
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+WHERE = "the vision tower's configuration"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class VisionConfig:
         """
         known = {f.name for f in fields(cls)}
         config = config.get("vision_config") or config
+        check_types(cls, config, WHERE)  # or what is no object
         values = {key: value for key, value in config.items() if key in known and value is not None}
         if preprocessor:
             values |= _preprocessing(preprocessor)
@@ -53,11 +56,22 @@ class VisionConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VisionConfig:
         """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
-        check_types(cls, values, "the vision tower's configuration")
+        check_types(cls, values, WHERE)
+        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
+            raise ConfigError(f"{WHERE} has {unknown[0]}, which is no field of it")
         converted: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+            if value is not None
         }
         return cls(**converted)
+
+    def __post_init__(self) -> None:
+        if self.image_size < self.patch_size:
+            raise ConfigError(f"{WHERE} has image_size {self.image_size}, and patch_size {self.patch_size} is larger")
+        if self.hidden_size % self.num_attention_heads:
+            heads, size = self.num_attention_heads, self.hidden_size
+            raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
 
 
 def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:

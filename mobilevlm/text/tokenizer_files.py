@@ -6,6 +6,7 @@ or as an object, in one file or in another.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ MORE = "additional_special_tokens"
 # `override_normalizer_spec`, which sentencepiece 0.2.3 no longer has.
 NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
+COPY_AGAIN = "copy these files from the checkpoint again"
+BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 Entry = str | dict[str, Any]
+LARGEST_FILE = 1 << 26  # bytes; the model of a vocabulary of 256,000 has some 5 MB
 
 
 class TokenizerError(UserError):
@@ -62,6 +66,9 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
         ConfigError: a JSON companion cannot be read.
     """
     names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    for name in (*names, "tokenizer.model"):
+        if (directory / name).is_file() and (directory / name).stat().st_size > LARGEST_FILE:
+            raise TokenizerError(f"{directory / name} has more than {LARGEST_FILE} bytes: {COPY_AGAIN}")
     config, special, added = (read_json(directory / name) if (directory / name).is_file() else {} for name in names)
     legacy = config.get("legacy") in (None, True)
     model = _load_model(directory / "tokenizer.model", legacy)
@@ -72,16 +79,16 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
         return TokenizerFiles(
             model=model,
             legacy=legacy,
-            add_bos=config.get("add_bos_token", True),
-            add_eos=config.get("add_eos_token", False),
+            add_bos=_flag(config, "add_bos_token", True),
+            add_eos=_flag(config, "add_eos_token", False),
             roles={role: _name(found[0]) for role, found in entries.items() if found},
             strips=_strips(entry for found in entries.values() for entry in found),
             added=dict(sorted(by_id.items())),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TokenizerError(
-            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: {error}): "
-            "copy these files from the checkpoint again"
+            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: "
+            f"{str(error)[:200]}): {COPY_AGAIN}"
         ) from None
 
 
@@ -93,10 +100,19 @@ def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
     # SentencePiece takes an empty model for none given and would only fail at the first text.
     if model:
         try:
-            return SentencePieceProcessor(model_proto=model if legacy else model + NO_DUMMY_PREFIX)
-        except RuntimeError:
+            processor = SentencePieceProcessor(model_proto=model if legacy else model + NO_DUMMY_PREFIX)
+            if _has_sound_pieces(processor):
+                return processor
+        except (RuntimeError, UnicodeDecodeError):
             pass
     raise TokenizerError(f"{path} ({len(model)} bytes) is no SentencePiece model: {remedy}")
+
+
+def _has_sound_pieces(model: SentencePieceProcessor) -> bool:
+    """Whether every piece is text, and those that stand for a byte say which: `<0x41>`."""
+    ids = list(range(model.get_piece_size()))
+    pieces = model.id_to_piece(ids)
+    return all(BYTE.fullmatch(piece) for piece, is_byte in zip(pieces, model.is_byte(ids), strict=True) if is_byte)
 
 
 def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[str, list[Entry]]:
@@ -117,9 +133,34 @@ def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
         if isinstance(entry, str):
             strips.setdefault(entry, (True, True))
         else:
-            strips[_name(entry)] = (entry.get("lstrip", False), entry.get("rstrip", False))
+            strips[_name(entry)] = (_flag(entry, "lstrip", False), _flag(entry, "rstrip", False))
     return strips
 
 
 def _name(entry: Entry) -> str:
-    return entry if isinstance(entry, str) else entry["content"]
+    """Text of a special token.
+
+    Raises:
+        TypeError: it has none.
+    """
+    name = entry if isinstance(entry, str) else entry["content"]
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{str(entry)[:80]} is no token")
+    return name
+
+
+def _flag(holder: dict[str, Any], name: str, default: bool) -> bool:
+    """Value of a field that is true or false; null counts as absent.
+
+    Args:
+        holder: object with the field.
+        name: of the field.
+        default: where it is absent.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    value = holder.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} is {str(value)[:80]}")
+    return default if value is None else value

@@ -8,10 +8,9 @@ from typing import TypedDict
 import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
-from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.engines.machine import peak_rss_bytes
-from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 
+from ..decoder import open_table
 from ..embeddings import EmbeddingBlock, Embeddings
 from ..runner import Runner, open_runner
 from ..sampling import Sampler, Sampling
@@ -208,7 +207,7 @@ class SyntheticInputs:
     def __init__(self, bundle: Bundle, tokens: int):
         """Draws them, the same for every bundle of these sizes."""
         config, draws = bundle.config, np.random.default_rng(SEED)
-        self.table = EmbedTokens(bundle.path(EMBED_TOKENS_FILE))
+        self.table = open_table(bundle)
         self.pixel_values: np.ndarray | None = None
         if config.vision is not None and bundle.has_vision:
             size = config.vision.image_size

@@ -10,13 +10,14 @@ import onnxruntime as ort
 from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.machine import require_memory
+from mobilevlm.engines.machine import require_cache_memory, require_memory
 from mobilevlm.engines.ort.openvino import MOST_ROWS, OpenVinoGraph, require_package
 from mobilevlm.engines.stage_form import OPENVINO
 
 from ..embeddings import EmbeddingBlock
 from ..kv_cache import empty_buffers, read_buffers, write_buffers
 from ..runner import Runner
+from .failures import failures_named
 from .prefill import FEWEST_ROWS, Prefill
 from .sessions import computed_places, has_room, open_graphs, opens_slowly, weights_path
 
@@ -57,6 +58,7 @@ class OrtRunner:
         layers = _graphs(bundle)
         require_memory({stage: sum(map(self._size, parts)) for stage, parts in layers.items()}, forms)
         self.max_context = bundle.manifest.max_context
+        require_cache_memory(config, self.max_context, np.dtype(forms[stages.DECODER].cache_dtype).itemsize)
         places = computed_places(bundle)
         if stages.PREFILL in layers and not has_room(places):
             del layers[stages.PREFILL]
@@ -79,7 +81,8 @@ class OrtRunner:
         self._logits = np.zeros((1, config.vocab_size), np.float32)
         # Decode steps all look alike: one binding over buffers that are rewritten, made once.
         self._one_row = np.zeros((1, 1, config.hidden_size), np.float32)
-        self._one_row_binding = self._bind(self._one_row)
+        with failures_named(bundle, stages.DECODER):
+            self._one_row_binding = self._bind(self._one_row)
         self._prefill: Prefill | None = None
         if parts := layers.get(stages.PREFILL):
             most_rows = MOST_ROWS if forms[stages.PREFILL].runtime == OPENVINO else None
@@ -90,7 +93,8 @@ class OrtRunner:
         """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         vision, pages = self._vision.result()
         self._decoder_pages.release(pages.size)  # of a decoder of floats, whose weights are mapped
-        embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
+        with failures_named(self._bundle, stages.VISION):
+            embeds = vision.run([stages.IMAGE_EMBEDS], {stages.PIXEL_VALUES: pixel_values})[0][0]
         pages.release()
         return embeds.copy()  # OpenVINO's are the graph's own
 
@@ -109,15 +113,16 @@ class OrtRunner:
         if self._bundle.has_vision:
             self._vision.result()  # while its weights are copied, all of the decoder's would be the most memory of all
         if rows >= FEWEST_ROWS and self._prefill is not None:
-            return self._prefill.run(inputs_embeds, past)
+            return self._run_prefill(self._prefill, inputs_embeds, past)
         self._last_row[0] = past + rows - 1
         self._total[...] = past + rows
-        if rows == 1:
-            self._one_row[0] = inputs_embeds
-            binding = self._one_row_binding
-        else:
-            binding = self._bind(np.ascontiguousarray(inputs_embeds)[None])
-        self._decoder.run_with_iobinding(binding)
+        with failures_named(self._bundle, stages.DECODER):
+            if rows == 1:
+                self._one_row[0] = inputs_embeds
+                binding = self._one_row_binding
+            else:
+                binding = self._bind(np.ascontiguousarray(inputs_embeds)[None])
+            self._decoder.run_with_iobinding(binding)
         return self._logits[0]
 
     def prefill(self, inputs_embeds: EmbeddingBlock, past: int) -> np.ndarray:
@@ -129,7 +134,7 @@ class OrtRunner:
         """
         if self._prefill is None:
             return self.decode(inputs_embeds, past)
-        return self._prefill.run(np.asarray(inputs_embeds), past)
+        return self._run_prefill(self._prefill, np.asarray(inputs_embeds), past)
 
     def read_cache(self, start: int, stop: int) -> np.ndarray:
         """Copies rows out of the kv cache; see `runner.Runner`.
@@ -148,6 +153,10 @@ class OrtRunner:
             rows: what `read_cache` returned.
         """
         write_buffers(self._buffers, start, rows)
+
+    def _run_prefill(self, prefill: Prefill, inputs_embeds: np.ndarray, past: int) -> np.ndarray:
+        with failures_named(self._bundle, stages.PREFILL):
+            return prefill.run(inputs_embeds, past)
 
     def _bind(self, inputs_embeds: np.ndarray) -> ort.IOBinding:
         binding = self._decoder.io_binding()

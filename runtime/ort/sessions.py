@@ -19,6 +19,8 @@ from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_sta
 from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
 
+from .failures import is_ort_failure
+from .graph_files import require_graph
 from .xnnpack import Placement, placement_here
 
 OpenedGraph: TypeAlias = ort.InferenceSession | OpenVinoGraph
@@ -34,7 +36,7 @@ def weights_path(bundle: Bundle, part: str) -> Path:
         bundle: where it is.
         part: name of the graph.
     """
-    return bundle.path(stages.weights_file(part)).resolve()
+    return bundle.file(stages.weights_file(part)).resolve()
 
 
 def open_graphs(
@@ -83,7 +85,7 @@ def computed_places(bundle: Bundle) -> Places:
     if stages.INT4_PLACES_FILE not in bundle.manifest.files:
         return {}
     try:
-        return read_places(bundle.path(stages.INT4_PLACES_FILE))
+        return read_places(bundle.file(stages.INT4_PLACES_FILE))
     except (OSError, ValueError) as error:
         raise _not_computed(bundle, error) from None
 
@@ -104,7 +106,7 @@ def _computed(bundle: Bundle, part: str, places: Places) -> dict[str, ort.OrtVal
     decoder, own = weights_path(bundle, stages.DECODER), weights_path(bundle, part)
     try:
         return {one.name: ort.OrtValue.ortvalue_from_numpy(one.as_int8(decoder, own)) for one in places[part]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, MemoryError) as error:
         raise _not_computed(bundle, error) from None
 
 
@@ -129,12 +131,14 @@ def _session(
     bundle: Bundle, stage: str, part: str, places: Places, compiled: SharedModels, profile_to: Path | None
 ) -> tuple[OpenedGraph, Pages]:
     weights = weights_path(bundle, part)
+    is_computed = [one.name for one in places.get(part, [])] if stage == stages.PREFILL else []
+    require_graph(bundle, stage, part, is_computed)
     if not is_in_memory(weights):  # before it is mapped: opening reads most of it
         read_in_large_pages(weights)
     form = bundle.manifest.forms[stage]
     if form.runtime == OPENVINO:
         profile = profile_to / f"{part}.json" if profile_to is not None else None
-        graph = open_stage(bundle.path(stages.onnx_file(part)), stage, compiled, profile)
+        graph = open_stage(bundle.file(stages.onnx_file(part)), stage, compiled, profile)
         pages = Pages(weights)
         pages.release()  # most of the vision stage's weights have been copied
         return graph, pages
@@ -142,7 +146,7 @@ def _session(
     options = _options(form.quantized, placed)
     if profile_to is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to / part)
-    path = bundle.path(stages.onnx_file(part))
+    path = bundle.file(stages.onnx_file(part))
     computed = _computed(bundle, part, places) if places and stage == stages.PREFILL else {}
     if computed:
         options.add_external_initializers(list(computed), list(computed.values()))
@@ -155,8 +159,7 @@ def _session(
             trim_heap()  # or it keeps half a gigabyte of what was computed
         return session, pages
     except Exception as error:
-        # onnxruntime's own exceptions have no common public base class.
-        if "onnxruntime" not in type(error).__module__:
+        if not is_ort_failure(error):
             raise
         raise _not_loaded(bundle, path, error) from None
 
@@ -191,7 +194,8 @@ def _options(quantized: bool, placed: Placement) -> ort.SessionOptions:
 def _not_loaded(bundle: Bundle, path: Path, error: Exception) -> BundleError:
     built_with = bundle.manifest.versions.get("onnxruntime")
     return BundleError(
-        f"ONNX Runtime {ort.__version__} cannot load {path}: {error}. The bundle was built with {built_with}: "
-        f"pip install onnxruntime=={built_with}, or build it again here: {localized(bundle.manifest.command)}. "
+        f"ONNX Runtime {ort.__version__} cannot load {path}: {str(error).strip()[:600]}. "
+        f"The bundle was built with {built_with}: pip install onnxruntime=={built_with}, or build it again here: "
+        f"{localized(bundle.manifest.command)}. "
         "On Python 3.10, whose newest ONNX Runtime is 1.23, bundles of --precision fp16 and fp32 run"
     )

@@ -15,6 +15,8 @@ from mobilevlm.engines.qnn import provider as qnn
 from mobilevlm.engines.qnn.socs import find_soc
 
 from ..embeddings import EmbeddingBlock
+from ..ort.failures import failures_named, is_ort_failure
+from ..ort.graph_files import require_inside
 from ..runner import Runner
 
 
@@ -110,14 +112,20 @@ class QnnRunner:
 
     def _open(self, name: str) -> Run:
         path, options = self._form(name)
+        require_inside(self._bundle, path.name)
         try:
             session = _cpu_session(str(path)) if self._on_cpu else qnn.open_graph(path, {}, options)
         except Exception as error:
-            if "onnxruntime" not in type(error).__module__:
+            if not is_ort_failure(error):
                 raise
             raise BundleError(self._refusal(name, str(error).splitlines()[0])) from None
         names = [output.name for output in session.get_outputs()]
-        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+        def run(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with failures_named(self._bundle, name):
+                return dict(zip(names, session.run(names, feed), strict=True))
+
+        return run
 
     def _form(self, name: str) -> tuple[Path, dict[str, str]]:
         """Returns the file to open, and the provider's options for it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
 
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, Opened
@@ -76,6 +77,7 @@ class Engine:
         on_cpu: see `Session`.
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
+        trust: see `Session`.
 
     Attributes:
         opened: what the process said about the bundle; None before `start`.
@@ -83,9 +85,15 @@ class Engine:
     """
 
     def __init__(
-        self, name: str, directory: str, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0
+        self,
+        name: str,
+        directory: str,
+        on_cpu: bool = False,
+        check: bool = True,
+        prefix_cache_bytes: int = 0,
+        trust: Trust = (),
     ):
-        self.name, self.directory, self._options = name, directory, (on_cpu, check, prefix_cache_bytes)
+        self.name, self.directory, self._options = name, directory, (on_cpu, check, prefix_cache_bytes, trust)
         self.opened: Opened | None = None
         self.restarts = -1
         self._running: _Running | None = None

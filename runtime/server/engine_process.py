@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
 from mobilevlm.image import load_image
 from mobilevlm.text.prompt import Conversation, template
@@ -26,7 +27,9 @@ from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finish
 IDLE_SECONDS = 0.3  # without a request: whoever asks now is a person, who reads and types
 
 
-def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool, prefix_cache_bytes: int) -> None:
+def serve_engine(
+    connection: Connection, engine: str, on_cpu: bool, check: bool, prefix_cache_bytes: int, trust: Trust = ()
+) -> None:
     """Entry point of the process; ends when the other end of the pipe is closed.
 
     Args:
@@ -35,11 +38,12 @@ def serve_engine(connection: Connection, engine: str, on_cpu: bool, check: bool,
         on_cpu: see `Session`.
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
+        trust: see `Session`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the server ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        session = Session(engine, on_cpu=on_cpu, check=check, prefix_cache_bytes=prefix_cache_bytes)
+        session = Session(engine, on_cpu=on_cpu, check=check, prefix_cache_bytes=prefix_cache_bytes, trust=trust)
     except UserError as error:
         connection.send((0, Failed(str(error))))
         return

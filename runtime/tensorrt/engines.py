@@ -57,7 +57,7 @@ def load_engines(bundle: Bundle) -> Engines:
 
     def load(part: str) -> Engine:
         kernels = kernels_file(bundle, part, loader.trt.__version__, capability) if library is RTX else None
-        return loader.load(bundle.path(stages.engine_file(part)), kernels)
+        return loader.load(bundle.file(stages.engine_file(part)), kernels)
 
     config, pieces = bundle.config, decoder_parts(bundle.manifest.parts)
     engines = {part: load(part) for part in pieces}

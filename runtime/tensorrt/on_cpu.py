@@ -18,6 +18,8 @@ from mobilevlm.engines.chunks import Run
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 
 from ..embeddings import EmbeddingBlock
+from ..ort.failures import failures_named
+from ..ort.graph_files import require_inside
 
 # Called after each call of a graph: with its name, its inputs and its outputs, which the next call may overwrite.
 Watch = Callable[[str, dict[str, np.ndarray], dict[str, np.ndarray]], object]
@@ -52,22 +54,26 @@ class GraphRunner:
         self._decoder = BucketedDecoder(bundle.config, runs, list(parts.values()), self.max_context)
 
     def _open(self, graph: str) -> Run:
-        path = self._bundle.path(stages.float32_file(graph))
+        name = stages.float32_file(graph)
+        path = self._bundle.path(name)
         if not path.is_file():
             raise BundleError(
                 f"{path} is missing: a board does without, a CPU does not. Copy all of the bundle, or build it again: "
                 f"{localized(self._bundle.manifest.command)}"
             )
+        require_inside(self._bundle, name)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # Folding would keep a float32 copy of every weight.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as written: weights are decoded late
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with failures_named(self._bundle, graph):
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
 
         def run(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            outputs = dict(zip(names, session.run(names, feed), strict=True))
+            with failures_named(self._bundle, graph):
+                outputs = dict(zip(names, session.run(names, feed), strict=True))
             if self._watch is not None:
                 self._watch(graph, feed, outputs)
             return outputs

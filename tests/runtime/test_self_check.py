@@ -9,7 +9,7 @@ import pytest
 from mobilevlm.engines import bundle as bundles_module
 from mobilevlm.engines.bundle import BundleError, seal_of
 from mobilevlm.engines.integrity import CHECKED_FILE
-from mobilevlm.runtime import Session, session
+from mobilevlm.runtime import Session, first_check
 from tests.conftest import CHAT, ROOT, run
 
 WORDS = ["--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is the circle?", "--max-new-tokens", "2"]
@@ -18,13 +18,13 @@ WORDS = ["--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is t
 @pytest.fixture
 def ran(monkeypatch) -> list:
     """Gets an entry each time that a sample is run."""
-    times, run_sample = [], session.run_sample
+    times, run_sample = [], first_check.run_sample
 
     def counted(*arguments):
         times.append(arguments)
         return run_sample(*arguments)
 
-    monkeypatch.setattr(session, "run_sample", counted)
+    monkeypatch.setattr(first_check, "run_sample", counted)
     return times
 
 

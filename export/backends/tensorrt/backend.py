@@ -81,7 +81,7 @@ class TensorrtBackend(Backend):
         """See `Backend`: `--engine`, beside which nothing else can be asked for."""
         if arguments.engine is None:
             return None
-        spare = [name for name, value in vars(arguments).items() if value and name not in ("engine", "target")]
+        spare = [name for name, value in vars(arguments).items() if value and name not in ("engine", "target", "sign")]
         if given := [f"--{name.replace('_', '-')}" for name in spare]:
             raise UserError(
                 f"{', '.join(given)} cannot be changed any more: the bundle at --engine was built with its own"
