@@ -225,4 +225,4 @@ def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
 
 
 def _is_scale(value: float) -> bool:
-    return _SCALE_MIN <= value <= _SCALE_MAX
+    return _SCALE_MIN <= float(value) <= _SCALE_MAX
