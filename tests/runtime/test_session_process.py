@@ -145,13 +145,13 @@ CACHES = pytest.mark.parametrize("size", [0, 2**24], ids=["no prefixes", "prefix
 
 @CACHES
 def test_ctrl_c_at_any_moment_leaves_the_session_usable(demo_fp32, size):
-    assert rounds(demo_fp32, size, 30) >= 8
+    assert rounds(demo_fp32, size, 20) >= 3
 
 
 @pytest.mark.slow
 @CACHES
 def test_ctrl_c_at_hundreds_of_moments(demo_fp32, size):
-    assert rounds(demo_fp32, size, 500) >= 150
+    assert rounds(demo_fp32, size, 500) >= 50
 
 
 @CACHES
