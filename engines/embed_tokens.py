@@ -92,7 +92,8 @@ class EmbedTokens:
 
     def _row(self, token: int) -> np.ndarray:
         self._file.seek(self._begin + token * self._count * self._dtype.itemsize)
-        stored = np.fromfile(self._file, self._dtype, self._count)
+        # Not np.fromfile: Ctrl-C inside it becomes a TypeError.
+        stored = np.frombuffer(self._file.read(self._count * self._dtype.itemsize), self._dtype)
         return as_float32(stored if self._is_int8 else stored.reshape(1, -1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import re
@@ -120,13 +121,17 @@ def _prepare_process() -> None:
     """Set what happens on `kill`, and to characters that a terminal cannot show."""
     # `kill` unwinds like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback.
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback. What is typed
+    # in another encoding than it says is refused later, not asked with a U+FFFD in it.
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
         if hasattr(stream, "reconfigure"):  # not when the caller closed or replaced it
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=errors)
+    if sys.stderr is None:  # closed: what is meant for it would go to stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
 
 
 def _fail(prog: str, message: str) -> int:
     """Print a message in one line; return the exit status."""
-    print(f"{prog}: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr on a full disk, or nobody reads it
+        print(f"{prog}: {message}", file=sys.stderr)
     return 2

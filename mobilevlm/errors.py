@@ -1,20 +1,49 @@
-"""The error that a command reports in one line instead of a traceback, and paths as people type them."""
+"""The error that a command reports in one line instead of a traceback, refused arguments, and paths as people type."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+_SHOWN = 60  # characters of a value that a message repeats
 
 
 class UserError(ValueError):
     """A mistake that the user can correct: commands print it and exit with 2. Any other error is a bug (1)."""
 
 
+def require(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Refuse an argument of a public call.
+
+    Args:
+        ok: whether it can be used.
+        name: of the argument.
+        value: what was given.
+        allowed: what is possible, behind "it must be".
+
+    Raises:
+        UserError: it cannot; the message has all three.
+    """
+    if not ok:
+        raise UserError(f"{name} is {shown(value)}; it must be {allowed}")
+
+
+def shown(value: object) -> str:
+    """Value as a message repeats it: in one line, cut where it is long."""
+    if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:  # Python refuses to write one of thousands of digits
+        return f"an integer of {value.bit_length()} bits"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({type(value).__name__})"
+
+
 def user_path(text: str | Path) -> Path:
     """Path as typed, with `~` expanded.
 
     Raises:
-        UserError: there is no such user.
+        UserError: it is no path, or there is no such user.
     """
+    usable = isinstance(text, str | os.PathLike) and isinstance(os.fspath(text), str) and "\0" not in os.fspath(text)
+    require(usable, "the path", text, "text or a pathlib.Path, without NUL characters")
     try:
         return Path(text).expanduser()
     except RuntimeError:

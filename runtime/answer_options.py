@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, require, shown
 
+from .arguments import is_integer, texts
 from .sampling import Sampling
 
 
@@ -39,6 +40,9 @@ class Constraint(Protocol):
         """Takes the token that was chosen; False where it is refused: it is ruled out now, and another has to be."""
 
 
+_OF_A_CONSTRAINT = ("begin", "restrict", "accept", "is_complete")
+
+
 @dataclass(frozen=True)
 class AnswerOptions:
     """Options of generating one answer.
@@ -62,19 +66,26 @@ class AnswerOptions:
     constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is {self.max_new_tokens}; at least one token has to be allowed")
+        require(isinstance(self.sampling, Sampling), "sampling", self.sampling, "a Sampling, or None (greedy)")
+        count, top = self.max_new_tokens, self.top_logprobs
+        require(is_integer(count) and count >= 1, "max_new_tokens", count, "an integer >= 1")
+        object.__setattr__(self, "stop", texts("stop", self.stop))  # a tuple: a generator would be used up
         if not all(self.stop):
             raise UserError("a stop string is empty: every answer would end before it begins")
-        if self.top_logprobs is not None and not 0 <= self.top_logprobs <= 20:
-            raise UserError(f"top_logprobs is {self.top_logprobs}; it has to be 0 to 20")
+        if top is not None and not (is_integer(top) and 0 <= top <= 20):
+            raise UserError(f"top_logprobs is {shown(top)}; it has to be 0 to 20, or None for none")
+        constraint_ok = self.constraint is None or all(hasattr(self.constraint, name) for name in _OF_A_CONSTRAINT)
+        require(constraint_ok, "constraint", self.constraint, "what Session.json_constraint returns, or None")
 
 
-def answer_options(sampling: Sampling | None, max_new_tokens: int) -> AnswerOptions:
-    """Returns the options of an answer without stop strings, log-probabilities or constraint.
+def answer_options(
+    sampling: Sampling | None, max_new_tokens: int, constraint: Constraint | None = None
+) -> AnswerOptions:
+    """Returns the options of an answer without stop strings or log-probabilities.
 
     Args:
         sampling: greedy when None.
         max_new_tokens: upper bound on the answer's length.
+        constraint: restricts the answer's tokens; None for any.
     """
-    return AnswerOptions(sampling or Sampling(), max_new_tokens)
+    return AnswerOptions(Sampling() if sampling is None else sampling, max_new_tokens, constraint=constraint)

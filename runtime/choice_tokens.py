@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from mobilevlm.errors import UserError
+from mobilevlm.errors import UserError, require
 from mobilevlm.text.prompt import Conversation, Message
 from mobilevlm.text.tokenizer import Tokenizer
 
@@ -21,6 +21,8 @@ def check_choices(choices: Sequence[str]) -> list[str]:
     """
     if isinstance(choices, str):
         raise UserError(f"the choices are one text, {_shown(choices)}; give a list of texts")
+    is_list = isinstance(choices, Sequence) and not isinstance(choices, bytes | bytearray)
+    require(is_list, "choices", choices, "a list of texts")
     texts = list(choices)
     if len(texts) < 2:
         raise UserError(f"a closed question needs two choices or more; there {'is one' if texts else 'are none'}")

@@ -92,10 +92,11 @@ def choose(
         calibration: temperature and threshold.
         start: `time.perf_counter` when the question was asked.
     """
-    begin = time.perf_counter()
-    logits, reused = decoder.run_prompt(prompt)
-    prefilled = time.perf_counter()
-    logprobs, run = _logprobs(decoder, prompt, log_softmax(np.asarray(logits)), sequences)
+    with decoder.lock:
+        begin = time.perf_counter()
+        logits, reused = decoder.run_prompt(prompt)
+        prefilled = time.perf_counter()
+        logprobs, run = _logprobs(decoder, prompt, log_softmax(np.asarray(logits)), sequences)
     lengths = [len(sequence) for sequence in sequences]
     probabilities = probabilities_of(logprobs / lengths, calibration.temperature)
     end = time.perf_counter()

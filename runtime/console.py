@@ -13,10 +13,12 @@ import numpy as np
 from mobilevlm.errors import UserError, user_path
 
 from .dialogue import Dialogue
+from .question_lines import question_lines
 from .sampling import Sampling
 from .session import Session
 from .statistics import Statistics
 
+QUIT = ("/quit", "/exit")
 HELP = """\
 Type a question. Commands:
   /image FILE   show a picture with the next question (several: give it again)
@@ -29,6 +31,9 @@ Ctrl-C stops an answer."""
 
 class Console:
     """A conversation read from stdin, at a terminal or from a pipe (one question a line).
+
+    A person reads what was wrong and types on. A script's questions end at the first line that cannot be done: what
+    follows might be about an image that is not there.
 
     Args:
         session: answers the questions.
@@ -45,28 +50,48 @@ class Console:
         self._sampling, self._max_new_tokens = sampling, max_new_tokens
         self._shown: list[np.ndarray] = []
         self._statistics: Statistics | None = None
-        self._interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+        self._by_hand = sys.stdin is not None and sys.stdin.isatty()
+        self._interactive = self._by_hand and sys.stdout is not None and sys.stdout.isatty()
         for image in images:
             self._show(image)
 
     def run(self) -> None:
-        """Reads and answers until the end of input or `/quit`."""
+        """Reads and answers until the end of input or `/quit`.
+
+        Raises:
+            UserError: of a line of a pipe, with its number.
+        """
+        if self._by_hand:
+            self._talk()
+        elif sys.stdin is not None:  # it was closed
+            self._read_all()
+
+    def _read_all(self) -> None:
+        for number, line in question_lines(sys.stdin.buffer):
+            if line.strip() in QUIT:
+                break
+            try:
+                self._handle(line.strip())
+            except UserError as error:
+                raise UserError(f"line {number} of stdin: {error}") from None
+
+    def _talk(self) -> None:
         if self._interactive:
             _enable_line_editing()
             _note("/image FILE shows a picture, /help lists the rest")
         while True:
             try:
                 line = input("> " if self._interactive else "").strip()
-            except (EOFError, RuntimeError):  # the end of input, or no stdin at all
+            except EOFError:
                 break
             except KeyboardInterrupt:
                 _note("\n(/quit or Ctrl-D leaves)")
                 continue
-            if line in ("/quit", "/exit"):
+            if line in QUIT:
                 break
             try:
                 self._handle(line)
-            except (UserError, OSError) as error:  # a name too long, a directory that may not be entered
+            except UserError as error:
                 _note(str(error))
             except KeyboardInterrupt:  # while an image or a prompt was read
                 _note("\n[stopped]")
@@ -84,7 +109,7 @@ class Console:
         elif command == "/help":
             _note(HELP)
         elif command.startswith("/") and "/" not in command[1:]:
-            _note(f"{command} is no command; /help lists them")
+            raise UserError(f"{command} is no command; /help lists them")
         elif line:
             self._answer(line)
 
@@ -92,8 +117,11 @@ class Console:
         """Keeps an image for the next question; it is read now, so that a mistake shows now."""
         if not name:
             raise UserError("/image needs a file name")
-        path = _as_dropped(name)
-        self._shown.append(self._read_image(path))
+        try:
+            path = _as_dropped(name)
+            self._shown.append(self._read_image(path))
+        except OSError as error:  # a name too long, a directory that may not be entered
+            raise UserError(f"{error.strerror}: {name[:200]}") from None
         _note(f"{path.name} goes with the next question")
 
     def _answer(self, question: str) -> None:

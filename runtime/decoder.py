@@ -7,28 +7,31 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 
-from mobilevlm.commands import localized
-from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.embed_tokens import EmbedTokens, TableError
-from mobilevlm.engines.stages import EMBED_TOKENS_FILE
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.engines.embed_tokens import EmbedTokens
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX
 
 from .embeddings import EmbeddingBlock, Embeddings
+from .finite import has_finite_top, not_finite
 from .images import KeptImages
 from .kv_cache import CachedPrefix
+from .open_stages import OpenStages
 from .pieces import Piece, cut
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, PromptImage
-from .runner import Runner, open_runner
+from .runner import Runner
 from .top_logits import Logits
 
 
 class Decoder:
-    """An opened bundle between token ids and logits. Not for several threads at once.
+    """An opened bundle between token ids and logits.
+
+    Several threads may use it, each call under `lock`; logits are the caller's as long as it holds the lock.
 
     Args:
         bundle: what was opened.
@@ -48,28 +51,36 @@ class Decoder:
         self.bundle, self.max_context, self.prompts_by = bundle, runner.max_context, runner.prompts_by
         self.prefixes = prefixes
         self.full_logits = False
-        self._opened: tuple[EmbedTokens, Runner] | None = (table, runner)
+        self._stages = OpenStages(bundle, table, runner)
         self._cached = CachedPrefix()
         self._running: Prompt | None = None
-        self._images = KeptImages(self.encode_image, bundle.manifest.num_image_tokens, bundle.config.hidden_size)
+        width = bundle.config.hidden_size
+        self._images = KeptImages(self._stages.encode_finite, bundle.manifest.num_image_tokens, width)
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Lock of the stages and the kv cache, see `OpenStages.lock`."""
+        return self._stages.lock
 
     @property
     def runner(self) -> Runner:
         """Backend's runner of the stages; `UserError` after `close`."""
-        return self._require_open()[1]
+        return self._stages.runner
 
     def close(self) -> None:
-        """Frees engines, kv cache, image embeddings and kept prefixes."""
-        if self._opened is not None:
-            self._opened[1].close()
-        self._opened = self._running = None  # a runner's graphs go with the last reference to it
-        self._images.clear()
-        if self.prefixes is not None:
-            self.prefixes.clear()
+        """Frees engines, kv cache, image embeddings and kept prefixes, when the call in progress has ended."""
+        if not self._stages.is_mine:  # they are the parent process's
+            return
+        with self.lock:
+            self._stages.close()
+            self._running = None
+            self._images.clear()
+            if self.prefixes is not None:
+                self.prefixes.clear()
 
     def embed(self, token_ids: Iterable[int]) -> np.ndarray:
         """Returns the embeddings of S text tokens: (S, D) float32."""
-        return self._require_open()[0].rows(token_ids)
+        return self._stages.embed(list(token_ids))
 
     def encode_image(self, pixel_values: np.ndarray) -> EmbeddingBlock:
         """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32, on the host or on the device."""
@@ -112,8 +123,10 @@ class Decoder:
             input_ids: token ids, `IMAGE_TOKEN_INDEX` where an image is.
             image_embeds: (N, D) each, in their order; no more are taken than there are places.
         """
-        images = iter(image_embeds)
-        return Embeddings([next(images) if token == IMAGE_TOKEN_INDEX else self.embed([token]) for token in input_ids])
+        ids, images = list(input_ids), iter(image_embeds)
+        rows = self.embed([token for token in ids if token != IMAGE_TOKEN_INDEX])
+        texts = (rows[at : at + 1] for at in range(len(rows)))
+        return Embeddings([next(images) if token == IMAGE_TOKEN_INDEX else next(texts) for token in ids])
 
     def prompt(self, input_ids: Sequence[int], images: Sequence[np.ndarray]) -> Prompt:
         """Puts images into a prompt, which are encoded when `run_prompt` needs them and they were not lately.
@@ -145,13 +158,18 @@ class Decoder:
 
         Returns:
             Logits of the prompt's last token, valid until the next call, and how many tokens were reused.
+
+        Raises:
+            NotFiniteError: a stage computed NaN or infinity.
         """
-        self._running = prompt
-        if self.prefixes is None:
-            reused = done = self._cached.reusable(prompt.keys)
-        else:
-            reused, done = self._run_pieces(prompt, [piece for piece in prompt.pieces if piece.stop < len(prompt.keys)])
-        return self._handed_out(self._run_rows(prompt, done, len(prompt.keys))), reused
+        with self.lock:
+            self._running = prompt
+            if self.prefixes is None:
+                reused = done = self._cached.reusable(prompt.keys)
+            else:
+                whole = [piece for piece in prompt.pieces if piece.stop < len(prompt.keys)]
+                reused, done = self._run_pieces(prompt, whole)
+            return self._handed_out(self._run_rows(prompt, done, len(prompt.keys))), reused
 
     def keep_prefix(self, prompt: Prompt) -> int:
         """Prefills the whole pieces of a prompt, so that the prefix cache holds them.
@@ -159,8 +177,9 @@ class Decoder:
         Returns:
             Number of tokens in them.
         """
-        self._running = prompt
-        return self._run_pieces(prompt, prompt.pieces)[1]
+        with self.lock:
+            self._running = prompt
+            return self._run_pieces(prompt, prompt.pieces)[1]
 
     def _run_pieces(self, prompt: Prompt, pieces: Sequence[Piece]) -> tuple[int, int]:
         """Runs pieces that are not kept; returns how many tokens were reused, and how many the kv cache holds then."""
@@ -179,7 +198,7 @@ class Decoder:
     def _run_rows(self, prompt: Prompt, start: int, stop: int) -> Logits:
         """Runs tokens of a prompt behind those before them, which the kv cache holds."""
         self._cached.keep(start)
-        logits = self.runner.decode(prompt.inputs_embeds[start:stop], start)
+        logits = self._sound(self.runner.decode(prompt.inputs_embeds[start:stop], start), prompt, stop)
         self._cached.append(prompt.keys[start:stop])
         return logits
 
@@ -195,11 +214,14 @@ class Decoder:
 
         Raises:
             UserError: another answer was begun since, so that the cache holds its prompt.
+            NotFiniteError: the decoder computed NaN or infinity.
         """
-        self._require_running(prompt)
-        logits = self.runner.decode(self.embed((token,)), len(self._cached))
-        self._cached.append((token,))
-        return self._handed_out(logits)
+        with self.lock:
+            self._require_running(prompt)
+            past = len(self._cached)
+            logits = self._sound(self.runner.decode(self.embed((token,)), past), prompt, past + 1)
+            self._cached.append((token,))
+            return self._handed_out(logits)
 
     def wind_back(self, prompt: Prompt, count: int) -> None:
         """Takes tokens out of the kv cache again: the next one goes behind the first `count` that follow a prompt.
@@ -211,53 +233,26 @@ class Decoder:
         Raises:
             UserError: another answer was begun since, so that the cache holds its prompt.
         """
-        self._require_running(prompt)
-        self._cached.keep(len(prompt.keys) + count)
+        with self.lock:
+            self._require_running(prompt)
+            self._cached.keep(len(prompt.keys) + count)
+
+    def _sound(self, logits: Logits, prompt: Prompt, count: int) -> Logits:
+        """Returns the logits behind the first `count` tokens of prompt and answer, if one can be sampled from them."""
+        if not has_finite_top(logits):
+            error = not_finite(logits, prompt.images, count, len(prompt.keys), self.bundle)
+            self.forget()  # what led to them is not to be reused
+            self._images.clear()
+            raise error
+        return logits
 
     def _require_running(self, prompt: Prompt) -> None:
+        self._stages.require_open()
         if self._running is not prompt:
             raise UserError(
-                "another answer was begun in this session: finish one before the next, or open two sessions"
+                "another answer was begun in this session: finish one before the next (several threads: ask and read "
+                "inside `with session.lock`), or open two sessions"
             )
-
-    def _require_open(self) -> tuple[EmbedTokens, Runner]:
-        if self._opened is None:
-            raise UserError("this session is closed: open a new one")
-        return self._opened
 
     def _handed_out(self, logits: Logits) -> Logits:
         return np.asarray(logits) if self.full_logits else logits
-
-
-def open_table(bundle: Bundle) -> EmbedTokens:
-    """Opens a bundle's embedding table.
-
-    Raises:
-        BundleError: it is damaged, or its shape is not that of the bundle's model.
-    """
-    try:
-        table, config = EmbedTokens(bundle.file(EMBED_TOKENS_FILE)), bundle.config
-    except (TableError, OSError) as error:
-        raise bundle.damaged(f"{EMBED_TOKENS_FILE} cannot be used: {error}") from None
-    if table.shape != (config.vocab_size, config.hidden_size):
-        raise BundleError(
-            f"{bundle.path(EMBED_TOKENS_FILE)} has shape {table.shape}, its model needs "
-            f"{(config.vocab_size, config.hidden_size)}. Build the bundle again: {localized(bundle.manifest.command)}"
-        )
-    return table
-
-
-def open_decoder(bundle: Bundle, on_cpu: bool = False, prefix_cache_bytes: int = 0) -> Decoder:
-    """Opens a bundle's stages.
-
-    Args:
-        bundle: what to run.
-        on_cpu: whether graphs for an NPU or TensorRT run on the CPU; those for a CPU do anyhow.
-        prefix_cache_bytes: most memory of the prefix cache; 0 for none.
-
-    Raises:
-        BundleError: it is damaged, or not for this machine.
-    """
-    table = open_table(bundle)  # before the engines, which take longer to open
-    prefixes = PrefixCache(prefix_cache_bytes) if prefix_cache_bytes else None
-    return Decoder(bundle, table, open_runner(bundle, on_cpu=on_cpu), prefixes)

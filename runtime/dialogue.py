@@ -29,8 +29,8 @@ class Dialogue:
 
     def reset(self) -> None:
         """Forgets what was said and shown."""
-        self._conversation = Conversation(self._template)
-        self._images: list[np.ndarray] = []
+        # One name: an interruption leaves neither a question without its images nor images without their question.
+        self._said: tuple[Conversation, list[np.ndarray]] = Conversation(self._template), []
 
     def ask(
         self, prompt: str, image: Any = None, *, sampling: Sampling | None = None, max_new_tokens: int = 512
@@ -48,12 +48,12 @@ class Dialogue:
         """
         start = time.perf_counter()
         shown = self._session.read_images(image)
-        conversation = Conversation(self._template, list(self._conversation.messages))
+        before, images_before = self._said
+        conversation, images = Conversation(self._template, list(before.messages)), images_before + shown
         conversation.ask(prompt, len(shown))
-        images = self._images + shown
 
         def joined(text: str) -> None:
             conversation.answer(text)
-            self._conversation, self._images = conversation, images
+            self._said = conversation, images
 
         return self._session.reply(conversation, images, answer_options(sampling, max_new_tokens), start, joined)

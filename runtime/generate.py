@@ -63,23 +63,26 @@ def generate(
     previous = list(prompt.input_ids)
     if constraint is not None:
         constraint.begin(limit)
-    begin = time.perf_counter()
-    logits, clock.reused = decoder.run_prompt(prompt)
-    clock.prefill_ms = (time.perf_counter() - begin) * 1e3 - prompt.image_encode_ms
-    for count in range(1, limit + 1):
-        if constraint is None:
-            token = sampler.sample(logits, previous)
-        else:
-            token, logits = _sample_within(constraint, np.asarray(logits), sampler, previous)
-        if options.top_logprobs is not None:
-            logprobs.append(token_logprob(np.asarray(logits), token, options.top_logprobs))
+    token: int | None = None
+    for _ in range(limit):
+        with decoder.lock:  # until the token is sampled: the logits may be a buffer that the next call writes into
+            if token is None:
+                begin = time.perf_counter()
+                logits, clock.reused = decoder.run_prompt(prompt)
+                clock.prefill_ms = (time.perf_counter() - begin) * 1e3 - prompt.image_encode_ms
+            else:
+                previous.append(token)
+                logits = decoder.run_token(prompt, token)
+            if constraint is None:
+                token = sampler.sample(logits, previous)
+            else:
+                token, logits = _sample_within(constraint, np.asarray(logits), sampler, previous)
+            if options.top_logprobs is not None:
+                logprobs.append(token_logprob(np.asarray(logits), token, options.top_logprobs))
         clock.last = time.perf_counter()
-        if count == 1:
+        if clock.first == clock.start:
             clock.first = clock.last
         yield token
-        if count < limit:
-            previous.append(token)
-            logits = decoder.run_token(prompt, token)
 
 
 def _sample_within(
@@ -92,9 +95,14 @@ def _sample_within(
         logits: (V,) float32.
         sampler: chooses.
         previous: prompt and generated ids.
+
+    Raises:
+        UserError: it takes none.
     """
     while True:
         restricted = constraint.restrict(logits)
+        if restricted.max() == -np.inf:
+            raise UserError("the constraint of the answer's tokens rules all of them out: nothing can be generated")
         token = sampler.sample(restricted, previous)
         if constraint.accept(token):
             return token, restricted
@@ -166,9 +174,10 @@ class Reply:
         Raises:
             UserError: it was iterated over before, or another answer was begun in its session.
         """
-        if self._begun:
-            raise UserError("this reply was generated already: its text is in .text")
-        self._begun = True
+        with self._decoder.lock:
+            if self._begun:
+                raise UserError("this reply was generated already: its text is in .text")
+            self._begun = True
         options, constraint = self._options, self._options.constraint
         # A constraint says itself when an answer is whole: a template's stop string may be part of it.
         keywords = [self._rule.keyword] if constraint is None else []

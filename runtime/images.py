@@ -48,6 +48,6 @@ class KeptImages:
             milliseconds = (time.perf_counter() - begin) * 1e3
         self._kept.move_to_end(digest)
         embeds = self._kept[digest]
-        if len(self._kept) > IMAGES_KEPT:
+        while len(self._kept) > IMAGES_KEPT:  # two after an interruption
             self._kept.popitem(last=False)
         return embeds, milliseconds

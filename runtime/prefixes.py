@@ -30,17 +30,18 @@ def save_prefix(decoder: Decoder, prompt: Prompt, path: Path) -> int:
         UserError: there is no prefix cache, the prompt has no whole piece, or the cache is too small for them.
     """
     prefixes = require_prefixes(decoder)
-    tokens = decoder.keep_prefix(prompt)
+    with decoder.lock:
+        tokens = decoder.keep_prefix(prompt)
+        rows, header = prefixes.rows(prompt.pieces), _header(decoder, tokens)
     if not tokens:
         raise UserError(
             "this conversation has no beginning worth keeping: it needs an image, an answer, or a long text"
         )
-    rows = prefixes.rows(prompt.pieces)
     if len(rows) < len(prompt.pieces):
         raise UserError(
             f"{tokens} tokens do not fit into a prefix cache of {prefixes.most_bytes} bytes: open a larger one"
         )
-    write_prefix(path, replace(_header(decoder, tokens), tokens=_tokens(prompt, tokens)), rows)
+    write_prefix(path, replace(header, tokens=_tokens(prompt, tokens)), rows)
     return tokens
 
 
@@ -58,14 +59,18 @@ def load_prefix(decoder: Decoder, path: Path) -> int:
         UserError: it is refused, see `PrefixFile`, or the cache is off or too small.
     """
     prefixes = require_prefixes(decoder)
-    file = PrefixFile(path, _header(decoder, 0))
+    with decoder.lock:
+        header = _header(decoder, 0)
+    file = PrefixFile(path, header)
     if file.size > prefixes.most_bytes:
         raise UserError(f"the prefix {path} takes {file.size} bytes, the prefix cache holds {prefixes.most_bytes}")
     tokens, count = file.header.tokens, decoder.bundle.manifest.num_image_tokens
     images = {token: image_keys(token, count) for token in tokens if isinstance(token, str)}
     keys: list[Hashable] = file.keys(images)
     pieces = decoder.pieces([IMAGE_TOKEN_INDEX if isinstance(token, str) else token for token in tokens], keys)
-    prefixes.add(pieces, file.read(pieces))
+    rows = file.read(pieces)
+    with decoder.lock:
+        prefixes.add(pieces, rows)
     return len(keys)
 
 

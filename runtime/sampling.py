@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 
 from mobilevlm.commands import command
-from mobilevlm.errors import UserError
+from mobilevlm.errors import require
 
+from .arguments import is_integer, is_number
 from .top_logits import Logits, TopLogits
 
 # Wider than anything useful, and narrow enough that no logit of an engine overflows float32 when scaled by both.
@@ -55,18 +55,21 @@ class Sampling:
 
     def __post_init__(self) -> None:
         scale = f"a number from {_SCALE_MIN:g} to {_SCALE_MAX:g}"
-        temperature_ok = _is_number(self.temperature) and (self.temperature == 0 or _is_scale(self.temperature))
-        top_p_ok = self.top_p is None or (_is_number(self.top_p) and 0 < self.top_p <= 1)
-        top_k_ok = self.top_k is None or (_is_integer(self.top_k) and self.top_k >= 1)
-        min_p_ok = self.min_p is None or (_is_number(self.min_p) and 0 <= self.min_p <= 1)
-        penalty_ok = _is_number(self.repetition_penalty) and _is_scale(self.repetition_penalty)
-        seed_ok = self.seed is None or (_is_integer(self.seed) and self.seed >= 0)
-        _require(temperature_ok, "temperature", self.temperature, f"0 (greedy) or {scale}")
-        _require(top_p_ok, "top_p", self.top_p, "a number with 0 < top_p <= 1, or None (no cut)")
-        _require(top_k_ok, "top_k", self.top_k, "an integer >= 1, or None (no cut)")
-        _require(min_p_ok, "min_p", self.min_p, "a number with 0 <= min_p <= 1, or None (no cut)")
-        _require(penalty_ok, "repetition_penalty", self.repetition_penalty, f"{scale}; 1 is off")
-        _require(seed_ok, "seed", self.seed, "an integer >= 0, or None (a fresh seed)")
+        temperature_ok = is_number(self.temperature) and (self.temperature == 0 or _is_scale(self.temperature))
+        top_p_ok = self.top_p is None or (is_number(self.top_p) and 0 < float(self.top_p) <= 1)
+        top_k_ok = self.top_k is None or (is_integer(self.top_k) and self.top_k >= 1)
+        min_p_ok = self.min_p is None or (is_number(self.min_p) and 0 <= self.min_p <= 1)
+        penalty_ok = is_number(self.repetition_penalty) and _is_scale(self.repetition_penalty)
+        seed_ok = self.seed is None or (is_integer(self.seed) and self.seed >= 0)
+        require(temperature_ok, "temperature", self.temperature, f"0 (greedy) or {scale}")
+        require(top_p_ok, "top_p", self.top_p, "a number with 0 < top_p <= 1, or None (no cut)")
+        require(top_k_ok, "top_k", self.top_k, "an integer >= 1, or None (no cut)")
+        require(min_p_ok, "min_p", self.min_p, "a number with 0 <= min_p <= 1, or None (no cut)")
+        require(penalty_ok, "repetition_penalty", self.repetition_penalty, f"{scale}; 1 is off")
+        require(seed_ok, "seed", self.seed, "an integer >= 0, or None (a fresh seed)")
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):  # a fraction, or one of numpy's numbers
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
 
 
 class Sampler:
@@ -225,18 +228,5 @@ def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
     return order[mass_before < top_p * total]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _is_scale(value: float) -> bool:
-    return _SCALE_MIN <= value <= _SCALE_MAX
-
-
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise UserError(f"{field} is {value!r}; it must be {allowed}")
+    return _SCALE_MIN <= float(value) <= _SCALE_MAX

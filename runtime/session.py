@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,27 @@ import numpy as np
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import read_choice_calibration
 from mobilevlm.engines.trust import Trust
-from mobilevlm.errors import UserError, user_path
+from mobilevlm.errors import UserError, require, user_path
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
-from .answer_options import AnswerOptions
-from .choice_tokens import check_choices, check_room, choice_tokens
-from .closed_question import Choice, choose
-from .decoder import open_decoder
-from .first_check import check_once
+from .answer_options import AnswerOptions, answer_options
+from .arguments import is_integer
+from .choice import answer_closed, with_abstain
+from .closed_question import Choice
 from .generate import Reply
 from .json_answers.constraint import JsonConstraint
 from .json_answers.grammars import JsonGrammars
+from .open_decoder import open_decoder
 from .prefixes import load_prefix, require_prefixes, save_prefix
-from .prompt import Prompt
+from .prompt_builder import PromptBuilder
 from .sampling import Sampling
+from .verdicts import require_right
 
 
 class Session:
-    """An opened bundle: stages, kv cache, image embeddings already computed. Not for several threads at once.
+    """An opened bundle: stages, kv cache, image embeddings. Threads may share it, see `lock`; forked processes may not.
 
     Attributes:
         bundle: what was opened.
@@ -71,8 +72,8 @@ class Session:
             BundleError: it is missing, incomplete, altered, not trusted, not for this machine, or computes something
                 else here than where it was built.
         """
-        if prefix_cache_bytes < 0:
-            raise UserError(f"prefix_cache_bytes is {prefix_cache_bytes}; it is 0 for none, or a number of bytes")
+        size_ok = is_integer(prefix_cache_bytes) and prefix_cache_bytes >= 0
+        require(size_ok, "prefix_cache_bytes", prefix_cache_bytes, "a number of bytes, or 0 for none")
         self.bundle = Bundle.open(engine, trust=trust)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
@@ -80,8 +81,13 @@ class Session:
         self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
         self._grammars: JsonGrammars | None = None
-        if check:
-            check_once(self.decoder)
+        try:
+            self._prompts = PromptBuilder(self.bundle, self.tokenizer, self.decoder)
+            if check:
+                require_right(self.decoder)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Session:
         return self
@@ -90,8 +96,16 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Frees the engines and their memory."""
+        """Frees the engines and their memory, once the step that another thread may be at has ended."""
         self.decoder.close()
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Lock for several threads: others wait while one asks and reads its answer inside `with session.lock`.
+
+        Without it, an answer that another one overtakes ends in a `UserError`: each step of any call takes the lock.
+        """
+        return self.decoder.lock
 
     def chat(
         self,
@@ -114,16 +128,12 @@ class Session:
             schema: JSON schema that the answer follows; None for an answer in words.
 
         Raises:
-            UserError: an unreadable image, an image for a text-only bundle, a prompt longer than the context, or a
-                schema that cannot be enforced.
+            UserError: an argument is wrong, an image unreadable, the prompt too long, a schema cannot be enforced.
         """
         start = time.perf_counter()
         constraint = None if schema is None else self.json_constraint(schema)
-        options = AnswerOptions(sampling or Sampling(), max_new_tokens, constraint=constraint)
-        conversation = Conversation(template(conv_mode))
-        images = self.read_images(image)
-        conversation.ask(prompt, len(images))
-        return self.reply(conversation, images, options, start)
+        options = answer_options(sampling, max_new_tokens, constraint)
+        return self.reply(*self._asked(prompt, image, conv_mode), options, start)
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""
@@ -159,7 +169,8 @@ class Session:
         Raises:
             UserError: the session is closed, the prompt is longer than the context.
         """
-        prompt = self._prompt(conversation, images)
+        require(isinstance(options, AnswerOptions), "options", options, "an AnswerOptions")
+        prompt = self._prompts.prompt(conversation, images)
         rule = StopRule(self.tokenizer, conversation.template)
         return Reply(self.decoder, self.tokenizer, prompt, rule, options, start, on_end)
 
@@ -185,10 +196,7 @@ class Session:
             UserError: as of `chat`; or the choices are too few, empty, the same, too long, or cannot be written.
         """
         start = time.perf_counter()
-        conversation = Conversation(template(conv_mode))
-        images = self.read_images(image)
-        conversation.ask(prompt, len(images))
-        return self.choice(conversation, images, choices, start, abstain)
+        return self.choice(*self._asked(prompt, image, conv_mode), choices, start, abstain)
 
     def choice(
         self,
@@ -198,27 +206,20 @@ class Session:
         start: float,
         abstain: float | None = None,
     ) -> Choice:
-        """Answers a conversation's open question as `choose` does.
+        """Answers a conversation's open question as `choose` does, with the same errors.
 
         Args:
             conversation: as of `reply`, like images and start.
             images: all it shows, oldest first, as `read_image` returns them.
             choices: as of `choose`, like abstain.
             start: `time.perf_counter` when the question was asked.
-            abstain: probability below which there is no answer; None for the bundle's own threshold.
-
-        Raises:
-            UserError: as of `choose`.
+            abstain: as of `choose`.
         """
-        calibration = self._calibration if abstain is None else replace(self._calibration, abstain=abstain)
-        texts = check_choices(choices)
-        ids, length = self._token_ids(conversation, images)
-        sequences = choice_tokens(self.tokenizer, conversation, texts, self.config.mm_use_im_start_end)
-        check_room(texts, sequences, self.max_context - length + 1)  # the last token is not put into the kv cache
-        return choose(self.decoder, self.decoder.prompt(ids, images), choices, sequences, calibration, start)
+        calibration = with_abstain(self._calibration, abstain)
+        return answer_closed(self._prompts, conversation, images, choices, calibration, start)
 
     def keep_prefix(self, conversation: Conversation, images: Sequence[np.ndarray]) -> int:
-        """Prefills and keeps the beginning that a conversation's later prompts share.
+        """Prefills and keeps the beginning that a conversation's later prompts share; returns its tokens' number, or 0.
 
         For a system prompt and images before they are asked about, or an answer while the next question is typed.
 
@@ -226,41 +227,31 @@ class Session:
             conversation: ends in a question or an answer; a question's text behind its last image is not kept.
             images: all it shows, oldest first, as `read_image` returns them.
 
-        Returns:
-            Number of tokens that are kept, 0 where nothing is worth it.
-
         Raises:
             UserError: the session keeps no prefixes, or the conversation is longer than the context.
         """
         require_prefixes(self.decoder)
-        return self.decoder.keep_prefix(self._prompt(conversation, images))
+        return self.decoder.keep_prefix(self._prompts.prompt(conversation, images))
 
     def save_prefix(self, path: str | Path, conversation: Conversation, images: Sequence[np.ndarray]) -> int:
-        """Keeps a conversation's beginning, see `keep_prefix`, and writes it to a file for this bundle.
+        """Keeps a conversation's beginning, and writes it to a file for this bundle; returns its number of tokens.
 
         Args:
             path: of the file; one that is there is replaced.
-            conversation: ends in a question or an answer.
-            images: all it shows, oldest first, as `read_image` returns them.
-
-        Returns:
-            Number of tokens in the file.
+            conversation: as of `keep_prefix`, like images and errors.
+            images: all it shows, oldest first.
 
         Raises:
-            UserError: as of `keep_prefix`, or there is nothing to save, or the prefix cache is too small for it.
+            UserError: there is nothing to save, or the prefix cache is too small for it.
             OSError: the folder cannot be written.
         """
-        return save_prefix(self.decoder, self._prompt(conversation, images), user_path(path))
+        return save_prefix(self.decoder, self._prompts.prompt(conversation, images), user_path(path))
 
     def load_prefix(self, path: str | Path) -> int:
-        """Keeps a beginning that `save_prefix` wrote, also in another process.
-
-        Returns:
-            Number of tokens in the file.
+        """Keeps a beginning that `save_prefix` wrote, also in another process; returns its number of tokens.
 
         Raises:
-            UserError: it is missing or damaged, was saved with another bundle or version, or does not fit into the
-                prefix cache.
+            UserError: it is missing, damaged, of another bundle or version, or does not fit into the prefix cache.
         """
         return load_prefix(self.decoder, user_path(path))
 
@@ -274,18 +265,7 @@ class Session:
             self._grammars = JsonGrammars(self.tokenizer, self.config.vocab_size)
         return self._grammars.constraint(schema)
 
-    def _prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
-        """Tokenises, checks the length before any image is encoded, and puts the image embeddings in."""
-        return self.decoder.prompt(self._token_ids(conversation, images)[0], images)
-
-    def _token_ids(self, conversation: Conversation, images: Sequence[np.ndarray]) -> tuple[list[int], int]:
-        """Returns a prompt's token ids, one for each image, and its length with all tokens of the images."""
-        ids = self.tokenizer.encode(conversation.segments(start_end=self.config.mm_use_im_start_end))
-        per_image = self.bundle.manifest.num_image_tokens
-        length = len(ids) + len(images) * (per_image - 1)
-        if length > self.max_context:
-            raise UserError(
-                f"the prompt has {length} tokens ({len(images)} images of {per_image}), the context holds "
-                f"{self.max_context}: {length - self.max_context} too many. Say less, show fewer images, or begin anew"
-            )
-        return ids, length
+    def _asked(self, prompt: str, image: Any, conv_mode: str) -> tuple[Conversation, list[np.ndarray]]:
+        conversation, images = Conversation(template(conv_mode)), self.read_images(image)
+        conversation.ask(prompt, len(images))
+        return conversation, images

@@ -12,7 +12,9 @@ from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.json_file import read_json_file
 from mobilevlm.engines.machine import fingerprint
 
+from .decoder import Decoder
 from .runner import Runner
+from .self_check import require, run_sample
 from .user_cache import user_cache
 
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
@@ -28,6 +30,18 @@ def key_of(bundle: Bundle, runner: Runner) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in fingerprint().items())
     name = f"{type(runner).__name__}, prompts by {runner.prompts_by}"
     return f"{bundle.manifest.seal} {name} on {machine}"
+
+
+def require_right(decoder: Decoder) -> None:
+    """Runs a bundle's sample where it was not found right on this machine before.
+
+    Raises:
+        BundleError: it computes something else here than where it was built.
+    """
+    key = key_of(decoder.bundle, decoder.runner)
+    if not is_known_right(decoder.bundle, key):
+        require(decoder.bundle, run_sample(decoder))
+        remember_right(decoder.bundle, key)
 
 
 def is_known_right(bundle: Bundle, key: str) -> bool:

@@ -21,5 +21,7 @@ LONG_FILES = tuple(
         runtime/page/test_asking runtime/page/test_images runtime/page/test_layout runtime/server/test_clients
         runtime/server/test_engines runtime/server/test_openai_client runtime/server/test_remote_images
         runtime/server/test_security export/test_deploy runtime/test_json_answers export/test_calibration_rows
+        runtime/test_session_threads runtime/test_session_process runtime/test_chat_pipe
+        runtime/test_sampling_properties runtime/test_finite runtime/test_arguments faults/test_soak
     """.split()
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import UserError
+from ..errors import UserError, require
 from .templates import MORE_TEMPLATES, TEMPLATES, Style, Template, template
 from .tokenizer import IMAGE, IMAGE_TOKEN_INDEX, Segment, Token, Tokenizer
 
@@ -70,7 +70,8 @@ class Conversation:
             num_images: how many images it is about.
 
         Raises:
-            UserError: the previous question has no answer yet, or the text came from bytes that are not UTF-8.
+            UserError: the previous question has no answer yet, or the text is none or came from bytes that are not
+                UTF-8.
         """
         self.ask_content([IMAGE] * num_images + [text])
 
@@ -83,9 +84,9 @@ class Conversation:
         Raises:
             UserError: as of `ask`.
         """
-        texts = (part for part in content if isinstance(part, str))
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise UserError("the question is not UTF-8 text: check the encoding of the terminal or script")
+        for part in content:
+            if part != IMAGE:
+                _require_text("the question", part)
         if len(self.messages) % 2:
             raise UserError("the last question has no answer yet: call answer() before the next ask()")
         self.messages.append(Message(tuple(content)))
@@ -94,8 +95,9 @@ class Conversation:
         """Add the answer to the last question.
 
         Raises:
-            UserError: there is no open question.
+            UserError: there is no open question, or the text is as `ask` refuses it.
         """
+        _require_text("the answer", text)
         if len(self.messages) % 2 == 0:
             raise UserError("there is no open question: call ask() before answer()")
         self.messages.append(Message((text,)))
@@ -116,6 +118,13 @@ class Conversation:
     def prompt(self, start_end: bool = False) -> str:
         """Prompt as one string: to read, not to tokenise, because text and control tokens look alike in it."""
         return "".join(segment.name if isinstance(segment, Token) else segment for segment in self.segments(start_end))
+
+
+def _require_text(name: str, text: object) -> None:
+    """Refuse what is no text, such as bytes, and lone surrogates: what Python makes of bytes that are not UTF-8."""
+    require(isinstance(text, str), name, text, "text (str); bytes have to be decoded first")
+    if any("\ud800" <= character <= "\udfff" for character in str(text)):
+        raise UserError(f"{name} is not UTF-8 text: check the encoding of the terminal or script")
 
 
 def _separator(text: str) -> Segment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import UserError
+from ..errors import UserError, shown
 
 
 class Style(Enum):
@@ -104,6 +104,6 @@ def template(name: str) -> Template:
         UserError: there is no such template; the message lists those there are.
     """
     known = TEMPLATES | MORE_TEMPLATES
-    if name not in known:
-        raise UserError(f"there is no prompt template {name!r}; choose one of {', '.join(known)} (usually v1)")
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f"there is no prompt template {shown(name)}; choose one of {', '.join(known)} (usually v1)")
     return known[name]

@@ -17,7 +17,8 @@ from mobilevlm.engines.onnx_wire import tensor_dtypes
 from mobilevlm.engines.stages import ATTENTION_MASK, DECODER, TOP_TOKENS, VISION, onnx_file
 from mobilevlm.engines.tensorrt.buckets import HIDDEN
 
-from ..decoder import Decoder, open_table
+from ..decoder import Decoder
+from ..open_decoder import open_table
 from ..self_check import require, run_sample
 from .on_cpu import GraphRunner
 

@@ -9,7 +9,7 @@ import pytest
 from mobilevlm.engines import bundle as bundles_module
 from mobilevlm.engines.bundle import BundleError, seal_of
 from mobilevlm.engines.integrity import CHECKED_FILE
-from mobilevlm.runtime import Session, first_check
+from mobilevlm.runtime import Session, verdicts
 from tests.conftest import CHAT, ROOT, run
 
 WORDS = ["--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is the circle?", "--max-new-tokens", "2"]
@@ -18,13 +18,13 @@ WORDS = ["--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is t
 @pytest.fixture
 def ran(monkeypatch) -> list:
     """Gets an entry each time that a sample is run."""
-    times, run_sample = [], first_check.run_sample
+    times, run_sample = [], verdicts.run_sample
 
     def counted(*arguments):
         times.append(arguments)
         return run_sample(*arguments)
 
-    monkeypatch.setattr(first_check, "run_sample", counted)
+    monkeypatch.setattr(verdicts, "run_sample", counted)
     return times
 
 
@@ -37,7 +37,7 @@ def test_once_on_a_machine_and_silent_afterwards(bundle_copy, ran):
 
 @pytest.mark.parametrize("changed", ["cpu", "onnxruntime", "cores"])
 def test_again_when_the_machine_changes(changed, bundle_copy, ran, monkeypatch):
-    from mobilevlm.runtime import self_check, verdicts
+    from mobilevlm.runtime import self_check
 
     (bundle_copy / CHECKED_FILE).unlink(missing_ok=True)
     Session(bundle_copy).close()
