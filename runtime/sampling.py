@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilevlm.commands import command
-from mobilevlm.errors import require
+from mobilevlm.errors import UserError, require
 
 from .arguments import is_integer, is_number
 from .top_logits import Logits, TopLogits

@@ -10,7 +10,7 @@ import numpy as np
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import peak_rss_bytes
 
-from ..decoder import open_table
+from ..open_decoder import open_table
 from ..embeddings import EmbeddingBlock, Embeddings
 from ..runner import Runner, open_runner
 from ..sampling import Sampler, Sampling
