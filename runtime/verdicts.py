@@ -10,9 +10,9 @@ from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.machine import fingerprint
+from mobilevlm.environment import user_cache
 
 from .runner import Runner
-from .user_cache import user_cache
 
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 
