@@ -17,6 +17,7 @@ from mobilevlm.errors import UserError, user_path
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .integrity import UNRECORDED, check_files, record_files, record_more
+from .leftovers import leftovers
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
@@ -161,7 +162,8 @@ def _read_manifest(directory: Path) -> Manifest:
     build = command("export/build_engines.py", "--model", "DIR", "--target", "host", "--out", directory)
     path = directory / MANIFEST_FILE
     if not directory.is_dir():
-        raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}")
+        left = "".join(f". There, {one}" for one in leftovers(directory.absolute().parent))
+        raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}{left}")
     if not path.is_file():
         raise BundleError(f"{directory} is no finished engine bundle: {MANIFEST_FILE} is missing. Build it: {build}")
     try:

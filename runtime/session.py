@@ -79,7 +79,7 @@ class Session:
         if is_known_right(self.bundle, key):
             return
         try:
-            require(self.bundle, run_sample(self.decoder))
+            require(self.bundle, run_sample(self.decoder), self.decoder.runner.remedy())
         except BaseException:
             self.close()
             raise
