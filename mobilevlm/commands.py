@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import UserError
-from .refusals import refusal_of
+from .refusals import refusal_of, refuse_garbled
 
 # Scripts of a clone, and the console scripts that pip installs for them (pyproject.toml).
 CONSOLE_SCRIPTS = {
@@ -120,6 +120,7 @@ def _work_and_flush(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
     """Does the work and writes out what was printed, where the reader that went away can still be told apart."""
+    refuse_garbled(sys.argv[1:] if arguments is None else arguments, sys.getfilesystemencoding())
     try:
         work(parser.parse_args(arguments))
     except SystemExit:  # after --help, for one, whose output may be as hard to write

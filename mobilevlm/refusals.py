@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from .errors import UserError
 
 # Rust's and C++'s packages put the system's error number, or its words, into their own exceptions.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -34,8 +36,6 @@ def refusal_of(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         return _of_system(error)
     text = str(error)
-    if isinstance(error, UnicodeError):
-        return _of_locale(error)
     if found := _OS_ERROR.search(text):
         number = int(found[1])
         return _of_system(OSError(number, os.strerror(number)))
@@ -104,16 +104,25 @@ def _no_home() -> str:
     return "this user has no home and no entry in /etc/passwd: set HOME and USER, for example HOME=/tmp USER=robot"
 
 
-def _of_locale(error: UnicodeError) -> str | None:
-    """Sentence on a name that the locale cannot write; None for other texts."""
-    import sys
+def refuse_garbled(words: Sequence[str], encoding: str) -> None:
+    """Refuses command-line words beyond ASCII that a locale without UTF-8 has garbled: packages cannot open such paths.
 
-    if sys.getfilesystemencoding().lower() in ("utf-8", "utf8") or not isinstance(error, UnicodeEncodeError):
-        return None
-    return (
-        f"{error.object!a} cannot be written in this locale's {sys.getfilesystemencoding()}: set LC_ALL=C.UTF-8 or "
-        "PYTHONUTF8=1"
-    )
+    Args:
+        words: of the command line.
+        encoding: of file names in this process, such as `utf-8`.
+
+    Raises:
+        UserError: one of them holds bytes that the encoding does not have.
+    """
+    if encoding.lower() in ("utf-8", "utf8"):
+        return
+    for word in words:
+        if any("\udc80" <= character <= "\udcff" for character in word):
+            said = os.fsencode(word).decode("utf-8", "replace")
+            raise UserError(
+                f"{said!a} cannot be read in this locale, whose encoding is {encoding}: set LC_ALL=C.UTF-8 or "
+                "PYTHONUTF8=1"
+            )
 
 
 _KNOWN: dict[re.Pattern[str], Callable[[], str]] = {

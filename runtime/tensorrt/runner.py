@@ -76,6 +76,7 @@ class TrtRunner:
     same_arithmetic = False
 
     def __init__(self, bundle: Bundle):
+        self._bundle = bundle
         self.max_context = bundle.manifest.max_context
         self.not_captured = ""
         self._directory = bundle.directory
