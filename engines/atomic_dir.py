@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .bundle import BundleError, foreign_files, is_bundle
+from .leftovers import BUILDING, OLD, hidden, leftovers
 
 
 def check_output(out: Path, overwrite: bool) -> None:
@@ -38,7 +39,8 @@ def check_output(out: Path, overwrite: bool) -> None:
 def staged(out: Path, overwrite: bool) -> Iterator[Path]:
     """Yields an empty directory that becomes `out` when the block ends, and vanishes when it fails.
 
-    A bundle at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first.
+    A bundle at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first; what
+    builds of other names did is named on stderr.
 
     Args:
         out: the directory.
@@ -50,7 +52,7 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
     out = out.resolve()  # a link to a directory stays a link
     out.parent.mkdir(parents=True, exist_ok=True)
     _clear_leftovers(out)
-    building = out.parent / f".{out.name}.building-{os.getpid()}"
+    building = hidden(out, BUILDING)
     building.mkdir()
     try:
         yield building
@@ -61,7 +63,7 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _replace(building: Path, out: Path) -> None:
-    old = out.parent / f".{out.name}.old-{os.getpid()}"
+    old = hidden(out, OLD)
     if out.exists():
         out.rename(old)
     building.rename(out)
@@ -69,22 +71,11 @@ def _replace(building: Path, out: Path) -> None:
 
 
 def _clear_leftovers(out: Path) -> None:
-    pattern = re.compile(rf"\.{re.escape(out.name)}\.(building|old)-(\d+)")
-    for path in out.parent.iterdir():
-        match = pattern.fullmatch(path.name)
-        if match is None or _is_alive(int(match[2])):
-            continue
-        if match[1] == "old" and not out.exists():  # killed between the two renames: the old bundle is still good
-            path.rename(out)
+    """Removes what killed builds of this bundle left; names what those of others did."""
+    for left in leftovers(out.parent):
+        if left.of != out.name:
+            print(left, file=sys.stderr)
+        elif left.kind == OLD and not out.exists():  # killed between the two renames: the old bundle is still good
+            left.path.rename(out)
         else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            shutil.rmtree(left.path, ignore_errors=True)

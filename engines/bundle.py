@@ -20,6 +20,7 @@ from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesEr
 from .consistency import check_manifest, is_build_command, unlisted
 from .integrity import UNRECORDED, check_files, is_leftover, record_files, record_more
 from .json_file import read_json_file
+from .leftovers import leftovers
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
 from .signature import SignatureError
@@ -191,7 +192,8 @@ def _read_manifest(directory: Path, trust: Trust) -> tuple[Manifest, bool]:
     build = command("export/build_engines.py", "--model", "DIR", "--target", "host", "--out", directory)
     path = directory / MANIFEST_FILE
     if not directory.is_dir():
-        raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}")
+        left = "".join(f". There, {one}" for one in leftovers(directory.absolute().parent))
+        raise BundleError(f"there is no engine bundle at {directory}. Build one: {build}{left}")
     if not path.is_file():
         raise BundleError(f"{directory} is no finished engine bundle: {MANIFEST_FILE} is missing. Build it: {build}")
     is_signed = False

@@ -7,9 +7,12 @@ is `mobilevlm.runtime.Session`.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .environment import keep_to_ourselves
 
 if TYPE_CHECKING:
     from .checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -59,6 +62,9 @@ _MODULES = {
     "preprocess": "image",
     "template": "text.templates",
 }
+
+# Here, because every module of ours is imported behind this one, and ONNX Runtime sends at its import.
+keep_to_ourselves(os.environ)
 
 _root = Path(__file__).resolve().parents[1]
 if (_root / "pyproject.toml").is_file():  # a clone: engines/, export/, runtime/, ... beside us are our subpackages

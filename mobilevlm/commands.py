@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import UserError
+from .refusals import refusal_of, refuse_garbled
 
 # Scripts of a clone, and the console scripts that pip installs for them (pyproject.toml).
 CONSOLE_SCRIPTS = {
@@ -86,7 +86,8 @@ def run_command(
     Its help shows examples in the form that the reader has (`localized`).
 
     Exit status 0 when done; 2 and one line on stderr for a `UserError` or what the system refuses (a full disk, a file
-    that may not be read); 130 after Ctrl-C; a traceback and 1 for anything else, which is our bug.
+    that may not be read, memory: `refusals.py`); 130 after Ctrl-C; 141 when the reader of the output went away; a
+    traceback and 1 for anything else, which is our bug.
 
     Args:
         parser: of the command line.
@@ -99,39 +100,65 @@ def run_command(
     if not is_clone():
         parser.prog = Path(sys.argv[0]).name
     try:
-        work(parser.parse_args(arguments))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        _work_and_flush(parser, work, arguments)
     except UserError as error:
         sys.exit(_fail(parser.prog, str(error)))
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        _tell("\ninterrupted")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        sentence = refusal_of(error)
+        if sentence is None:
             raise
-        problem = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        sys.exit(_fail(parser.prog, f"{problem}: {error.filename or 'while writing'}"))
+        sys.exit(_fail(parser.prog, sentence))
+
+
+def _work_and_flush(
+    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
+) -> None:
+    """Does the work and writes out what was printed, where the reader that went away can still be told apart."""
+    refuse_garbled(sys.argv[1:] if arguments is None else arguments, sys.getfilesystemencoding())
+    try:
+        work(parser.parse_args(arguments))
+    except SystemExit:  # after --help, for one, whose output may be as hard to write
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 def _prepare_process() -> None:
-    """Set what happens on `kill`, and to characters that a terminal cannot show."""
+    """Sets what happens on `kill`, to standard streams that are closed, and to characters a terminal cannot show."""
     # `kill` unwinds like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: the next file opened would take its number
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # and what is printed there
     # An answer may hold any character; a terminal that cannot show one gets a `?` instead of a traceback. What is typed
     # in another encoding than it says is refused later, not asked with a U+FFFD in it.
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
-        if hasattr(stream, "reconfigure"):  # not when the caller closed or replaced it
+        if hasattr(stream, "reconfigure"):  # not when the caller replaced it
             stream.reconfigure(errors=errors)
-    if sys.stderr is None:  # closed: what is meant for it would go to stdout
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+def _drop_output() -> None:
+    """Throws away what cannot be written: the interpreter would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(text: str) -> None:
+    """Prints a line on stderr, if that still takes one."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _fail(prog: str, message: str) -> int:
-    """Print a message in one line; return the exit status."""
-    with contextlib.suppress(OSError):  # stderr on a full disk, or nobody reads it
-        print(f"{prog}: {message}", file=sys.stderr)
+    """Prints a message in one line; returns the exit status."""
+    _drop_output()
+    _tell(f"{prog}: {message}")
     return 2

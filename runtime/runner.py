@@ -83,6 +83,9 @@ class Runner(Protocol):
             rows: what `read_cache` returned, from this bundle on this backend.
         """
 
+    def remedy(self) -> str:
+        """Returns what to do about a bundle whose stages compute something else here: a sentence without its period."""
+
     def close(self) -> None:
         """Frees engines and memory; nothing can be run afterwards."""
 

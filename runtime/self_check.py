@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.decibels import snr_db
 from mobilevlm.engines.machine import fingerprint
@@ -143,12 +142,13 @@ def differences(machine: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {name: (machine.get(name, "unknown"), here.get(name, "unknown")) for name in names}
 
 
-def require(bundle: Bundle, found: list[Finding]) -> None:
+def require(bundle: Bundle, found: list[Finding], remedy: str) -> None:
     """Refuses a bundle that computes something else here than where it was built.
 
     Args:
         bundle: whose sample was run.
         found: by `run_sample`.
+        remedy: of the backend that ran it, see `Runner.remedy`.
 
     Raises:
         BundleError: names stages, figures, what differs from the machine of the build, and remedies.
@@ -164,10 +164,7 @@ def require(bundle: Bundle, found: list[Finding]) -> None:
         cause = "This machine is like the one of the build, so its files are not those that the build made. "
     else:
         cause = f"It is of a version that did not note where it was built; here is {fingerprint()['cpu']}. "
-    built_with = bundle.manifest.versions.get("onnxruntime")
-    version = f", or with ONNX Runtime {built_with} (pip install onnxruntime=={built_with})" * ("onnxruntime" in other)
     raise BundleError(
         f"{bundle.directory} computes something else here than PyTorch and its build: {'; '.join(map(str, bad))}. "
-        f"{cause}Build it on this machine{version}: {localized(bundle.manifest.command)} (or with "
-        "--precision fp32, which needs no integer kernels). --no-check opens it all the same"
+        f"{cause}{remedy}. --no-check opens it all the same"
     )

@@ -11,11 +11,11 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.integrity import CHECKED_FILE
 from mobilevlm.engines.json_file import read_json_file
 from mobilevlm.engines.machine import fingerprint
+from mobilevlm.environment import user_cache
 
 from .decoder import Decoder
 from .runner import Runner
 from .self_check import require, run_sample
-from .user_cache import user_cache
 
 MOST_MACHINES = 64  # that one copy of a bundle remembers, the newest
 
@@ -40,7 +40,7 @@ def require_right(decoder: Decoder) -> None:
     """
     key = key_of(decoder.bundle, decoder.runner)
     if not is_known_right(decoder.bundle, key):
-        require(decoder.bundle, run_sample(decoder))
+        require(decoder.bundle, run_sample(decoder), decoder.runner.remedy())
         remember_right(decoder.bundle, key)
 
 

@@ -94,20 +94,15 @@ def _verify(options: argparse.Namespace) -> None:
         raise UserError("--stages goes with --polygraphy FOLDER: all stages are compared without it")
     with Session(options.engine, on_cpu=options.on_cpu, check=False, trust=options.trust) as session:
         found, same, of = verify(session)
-        bundle = session.bundle
+        bundle, remedy = session.bundle, session.decoder.runner.remedy()
     print(f"cpu: {this_cpu()}")
     for finding in found:
         print(finding)
     print(f"tokens: {same} of {of} are PyTorch's")
     bad = dict.fromkeys(finding.stage for finding in found if not finding.is_good)
     if bad and find_tensorrt_target(bundle) is not None:
-        print(
-            "If it was compiled here, do it again: delete its .engine files and timing.cache, then "
-            f"{command('engines/compile.py', options.engine)}\nTo find the layer that differs: "
-            f"{polygraphy_command(options.engine, bad)}",
-            file=sys.stderr,
-        )
-    require(bundle, found)
+        print(f"To find the layer that differs: {polygraphy_command(options.engine, bad)}", file=sys.stderr)
+    require(bundle, found, remedy)
     if not found:
         raise UserError(
             f"{options.engine} is of a version that recorded no figures: {localized(bundle.manifest.command)}"

@@ -23,5 +23,6 @@ LONG_FILES = tuple(
         runtime/server/test_security export/test_deploy runtime/test_json_answers export/test_calibration_rows
         runtime/test_session_threads runtime/test_session_process runtime/test_chat_pipe
         runtime/test_sampling_properties runtime/test_finite runtime/test_arguments faults/test_soak
+        faults/test_network faults/test_limits
     """.split()
 )

@@ -107,9 +107,8 @@ class OpenVinoGraph:
 
     def __init__(self, path: Path, shared: SharedModels | None, in_float32: bool, profile_to: Path | None = None):
         require_package(path)
-        import openvino
-
         from .openvino_layers import in_place, is_long, is_weight, weights_as_inputs
+        from .openvino_package import openvino
 
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": profile_to is not None}
         if in_float32:
@@ -166,7 +165,7 @@ def _events(request: openvino.InferRequest, begin: float, end: float) -> list[di
 
 @cache
 def _core() -> openvino.Core:
-    import openvino
+    from .openvino_package import openvino
 
     return openvino.Core()
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import openvino
-from openvino import opset13
+
+from .openvino_package import openvino, opset13
 
 FEWEST_BYTES = 256  # of a constant that is a layer's own: smaller ones are shapes and numbers
 INT8 = openvino.Type.i8

@@ -70,7 +70,7 @@ options() {
 
 # measure PROVIDER GRAPH: what the program says, into a file on the phone.
 measure() {
-    adb shell "cd $phone/graphs && LD_LIBRARY_PATH=$phone/bin ADSP_LIBRARY_PATH='$dsp' $phone/bin/onnxruntime_perf_test \
+    adb shell "cd $phone/graphs && ORT_DISABLE_TELEMETRY=1 LD_LIBRARY_PATH=$phone/bin ADSP_LIBRARY_PATH='$dsp' $phone/bin/onnxruntime_perf_test \
 $(options "$1") -I -m times -r $repeats $2 > $phone/results/$2.txt 2>&1" </dev/null
 }
 

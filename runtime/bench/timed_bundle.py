@@ -10,8 +10,8 @@ import numpy as np
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.machine import peak_rss_bytes
 
-from ..open_decoder import open_table
 from ..embeddings import EmbeddingBlock, Embeddings
+from ..open_decoder import open_table
 from ..runner import Runner, open_runner
 from ..sampling import Sampler, Sampling
 from .plan import Plan

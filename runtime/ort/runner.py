@@ -98,6 +98,15 @@ class OrtRunner:
         pages.release()
         return embeds.copy()  # OpenVINO's are the graph's own
 
+    def remedy(self) -> str:
+        """Returns what to do about a bundle that computes something else here: a build here, or floats."""
+        built_with = self._bundle.manifest.versions.get("onnxruntime")
+        version = f", or with ONNX Runtime {built_with} (pip install onnxruntime=={built_with})"
+        return (
+            f"Build it on this machine{version * (built_with not in (None, ort.__version__))}: "
+            f"{localized(self._bundle.manifest.command)} (or with --precision fp32, which needs no integer kernels)"
+        )
+
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""
 

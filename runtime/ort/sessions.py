@@ -18,6 +18,7 @@ from mobilevlm.engines.ort.int4_weights import Int4Matrix, read_places
 from mobilevlm.engines.ort.openvino import OpenVinoGraph, SharedModels, open_stage
 from mobilevlm.engines.stage_form import OPENVINO
 from mobilevlm.pages import Pages, is_in_memory, read_in_large_pages, trim_heap
+from mobilevlm.refusals import refusal_of
 
 from .failures import is_ort_failure
 from .graph_files import require_graph
@@ -192,6 +193,8 @@ def _options(quantized: bool, placed: Placement) -> ort.SessionOptions:
 
 
 def _not_loaded(bundle: Bundle, path: Path, error: Exception) -> BundleError:
+    if refused := refusal_of(error):  # memory, for one: another version would not help
+        return BundleError(f"{path} cannot be loaded: {refused}")
     built_with = bundle.manifest.versions.get("onnxruntime")
     return BundleError(
         f"ONNX Runtime {ort.__version__} cannot load {path}: {str(error).strip()[:600]}. "

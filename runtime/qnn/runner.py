@@ -71,6 +71,10 @@ class QnnRunner:
         """Runs the vision stage: (1, 3, H, H) float32 to (N, D) float32."""
         return self._vision({stages.PIXEL_VALUES: pixel_values})[stages.IMAGE_EMBEDS][0]
 
+    def remedy(self) -> str:
+        """Returns what to do about a bundle that computes something else here: a binary of this SDK's."""
+        return f"Build it again, so that its binaries are this SDK's: {localized(self._bundle.manifest.command)}"
+
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""
 

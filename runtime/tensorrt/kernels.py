@@ -13,8 +13,7 @@ from typing import Any
 
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.engines.bundle import Bundle
-
-from ..user_cache import user_cache
+from mobilevlm.environment import user_cache
 
 
 def kernels_file(bundle: Bundle, part: str, version: str, capability: str) -> Path:

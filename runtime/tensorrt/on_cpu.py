@@ -120,5 +120,12 @@ class GraphRunner:
         """
         self._decoder.write_cache(start, rows)
 
+    def remedy(self) -> str:
+        """Returns what to do about graphs that compute something else here: no engine takes part."""
+        return (
+            "Copy its .onnx and .weights files again from where it was built, or build it again: "
+            f"{localized(self._bundle.manifest.command)}"
+        )
+
     def close(self) -> None:
         """Nothing to do: graphs go with the last reference to them."""

@@ -56,6 +56,7 @@ keep() {
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
+export ORT_DISABLE_TELEMETRY=1
 command -v polygraphy >/dev/null || { echo "Polygraphy is missing: pip install 'mobilevlm[polygraphy]'" >&2; exit 2; }
 onnx=$bundle/$graph.onnx
 [ -f "$onnx" ] || {

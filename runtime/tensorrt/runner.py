@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobilevlm.commands import command, localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import chunks
@@ -75,6 +76,7 @@ class TrtRunner:
     same_arithmetic = False
 
     def __init__(self, bundle: Bundle):
+        self._bundle = bundle
         self.max_context = bundle.manifest.max_context
         self.not_captured = ""
         self._directory = bundle.directory
@@ -218,6 +220,15 @@ class TrtRunner:
         if self._opened is None:
             raise UserError(f"{self._directory} was closed: open it again")
         return self._opened
+
+    def remedy(self) -> str:
+        """Returns what to do about engines that compute something else here: others, made here."""
+        directory = self._bundle.directory
+        return (
+            f"Delete {directory}'s .engine files and timing.cache, then compile it here again: "
+            f"{command('engines/compile.py', directory)}. Where that does not help, build it again: "
+            f"{localized(self._bundle.manifest.command)}"
+        )
 
     def close(self) -> None:
         """Frees everything: graphs before their contexts, these before engines, and memory when all is still."""

@@ -76,5 +76,6 @@ def sample_calls(bundle: Bundle) -> list[SampleCall]:
         compared = {key: one for key, one in outs.items() if key not in NOT_COMPARED}
         kept[name] = SampleCall(name, graph, VISION if graph == VISION else DECODER, ins, compared)
 
-    require(bundle, run_sample(Decoder(bundle, open_table(bundle), GraphRunner(bundle, watch))))
+    runner = GraphRunner(bundle, watch)
+    require(bundle, run_sample(Decoder(bundle, open_table(bundle), runner)), runner.remedy())
     return list(kept.values())

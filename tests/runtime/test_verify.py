@@ -79,3 +79,22 @@ def test_the_command(bundle):
 @pytest.mark.parametrize("words", ([], ["--engine", "/nonexistent"]))
 def test_what_is_wrong_is_said(words):
     assert run(VERIFY, *words).returncode == 2
+
+
+@pytest.mark.parametrize("backend", ["ort", "tensorrt"])
+def test_the_remedy_fits_the_target(backend, bundle, monkeypatch, capsys):
+    """Kind: a remedy for another target, such as engines that a CPU's bundle does not have."""
+    from mobilevlm.runtime import verify as command
+    from mobilevlm.runtime.ort.runner import OrtRunner
+    from mobilevlm.runtime.tensorrt.runner import TrtRunner
+
+    if backend == "tensorrt":
+        monkeypatch.setattr(OrtRunner, "remedy", TrtRunner.remedy)  # of a GPU, which is not here
+    right = OrtRunner.encode_image
+    monkeypatch.setattr(OrtRunner, "encode_image", lambda self, pixels: right(self, pixels) * 1.2)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--engine", str(bundle)])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "computes something else here" in said
+    for_engines = ".engine files and timing.cache" in said and "engines/compile.py" in said
+    assert for_engines == (backend == "tensorrt") and ("--precision fp32" in said) == (backend == "ort")
