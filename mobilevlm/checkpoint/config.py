@@ -146,8 +146,7 @@ class ModelConfig:
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
-        needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-        missing = [key for key in needed if key not in values]
+        missing = [key for key in _NEEDED if key not in values]
         check_types(cls, values, "config.json")
         if missing:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a MobileVLM or LLaMA checkpoint?")
@@ -156,11 +155,15 @@ class ModelConfig:
         return cls(**values, vision=vision)
 
 
+_NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
     """Raises ConfigError for a `config.json` whose model computes something that is not implemented here."""
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
-        raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported")
+        lacks = f"; it lacks {', '.join(absent)} at its top" if (absent := [k for k in _NEEDED if k not in raw]) else ""
+        raise ConfigError(f"config.json has model_type {model_type!r}; mobilevlm and llama are supported{lacks}")
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise ConfigError(f"config.json has rope parameters {rope!r}; an object is needed")
@@ -181,7 +184,7 @@ def projector_family(mm_projector_type: str) -> str:
     """
     if mm_projector_type == "linear":
         return "linear"
-    if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d+x_gelu", mm_projector_type):
+    if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d{1,2}x_gelu", mm_projector_type):
         return "mlp"
     for family in ("ldpnetv2", "ldpnet"):
         if mm_projector_type.startswith(family):

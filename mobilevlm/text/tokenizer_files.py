@@ -6,6 +6,8 @@ or as an object, in one file or in another.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,19 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from ..errors import UserError
 from ..json_files import read_json
+from ..stand_ins import stand_in
+from .fast_tokenizer import FastTokenizer, TokenizerError, convert
+
+__all__ = ["TokenizerError", "TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
 MORE = "additional_special_tokens"
+MODEL, FAST, CONFIG, ADDED = "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
+COMPANIONS = (CONFIG, "special_tokens_map.json", ADDED)
+MOST_ADDED = 4096
+LARGEST_MODEL = 2**26  # bytes; LLaMA's has 0.5 MB
 
 # ModelProto.normalizer_spec.add_dummy_prefix = false in protobuf's wire format. Appended to a serialised model it is
 # merged in (https://protobuf.dev/programming-guides/encoding/#last-one-wins). This needs no protobuf package and no
@@ -26,10 +35,6 @@ MORE = "additional_special_tokens"
 NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
 Entry = str | dict[str, Any]
-
-
-class TokenizerError(UserError):
-    """The tokenizer files cannot be used, or a prompt asks for a token they do not have."""
 
 
 @dataclass(frozen=True)
@@ -55,41 +60,81 @@ class TokenizerFiles:
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
-    """Read `tokenizer.model` and those of its JSON companions that exist.
+    """Read `tokenizer.model`, or `tokenizer.json` in its place, and those of its JSON companions that exist.
 
     Raises:
         TokenizerError: `tokenizer.model` is missing or broken, or a companion is of no known form.
         ConfigError: a JSON companion cannot be read.
     """
-    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    config, special, added = (read_json(directory / name) if (directory / name).is_file() else {} for name in names)
-    legacy = config.get("legacy") in (None, True)
-    model = _load_model(directory / "tokenizer.model", legacy)
+    config, special, added = (read_json(directory / n) if (directory / n).is_file() else {} for n in COMPANIONS)
+    fast = _fast(directory)
+    legacy = config.get("legacy", fast.legacy if fast else None) in (None, True)
+    model = _load_model(directory / MODEL, legacy, fast)
     try:
         entries = _special_entries(config, special)
         by_id = {int(index): _name(entry) for index, entry in config.get("added_tokens_decoder", {}).items()}
-        by_id |= {int(index): str(name) for name, index in added.items()}
-        return TokenizerFiles(
+        by_id |= {int(index): _name(name) for name, index in added.items()}
+        by_id |= fast.added if fast and not by_id else {}
+        files = TokenizerFiles(
             model=model,
             legacy=legacy,
-            add_bos=config.get("add_bos_token", True),
-            add_eos=config.get("add_eos_token", False),
+            add_bos=_flag(config, "add_bos_token", True),
+            add_eos=_flag(config, "add_eos_token", False),
             roles={role: _name(found[0]) for role, found in entries.items() if found},
             strips=_strips(entry for found in entries.values() for entry in found),
             added=dict(sorted(by_id.items())),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise TokenizerError(
-            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: {error}): "
-            "copy these files from the checkpoint again"
+            f"{directory} has special tokens of no known form in {', '.join(COMPANIONS)} ({type(error).__name__}: "
+            f"{error}): copy these files from the checkpoint again"
         ) from None
+    if len(files.strips) + len(files.added) > MOST_ADDED:
+        raise TokenizerError(f"{directory} names more than {MOST_ADDED} added tokens in {', '.join(COMPANIONS)}")
+    return files
 
 
-def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
+def write_tokenizer_files(source: Path, target: Path) -> None:
+    """Copy a checkpoint's tokenizer files; a `tokenizer.json` alone becomes the `tokenizer.model` it equals.
+
+    Args:
+        source: directory of the checkpoint.
+        target: another directory, which exists; files that the source lacks are left as they are.
+
+    Raises:
+        TokenizerError: `tokenizer.json` cannot be converted.
+    """
+    for name in (MODEL, *COMPANIONS):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    fast = _fast(source)
+    if fast is None:
+        return
+    (target / MODEL).write_bytes(fast.model)
+    config = read_json(source / CONFIG) if (source / CONFIG).is_file() else {}
+    if not config.get("added_tokens_decoder") and not (source / ADDED).is_file() and fast.added:
+        text = json.dumps({name: index for index, name in fast.added.items()}, indent=2)
+        (target / ADDED).write_text(text + "\n", encoding="utf-8")
+    if "legacy" not in config and not fast.legacy:
+        text = json.dumps(config | {"legacy": False}, indent=2)
+        (target / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _fast(directory: Path) -> FastTokenizer | None:
+    """Converted `tokenizer.json`, where that is all there is."""
+    alone = (directory / FAST).is_file() and not (directory / MODEL).is_file()
+    return convert(directory / FAST) if alone else None
+
+
+def _load_model(path: Path, legacy: bool, fast: FastTokenizer | None) -> SentencePieceProcessor:
     remedy = "copy the file from the checkpoint again (some 130 bytes mean a git-lfs pointer: run `git lfs pull` there)"
-    if not path.is_file():
+    if fast is None and not path.is_file():
         raise TokenizerError(f"{path} is missing: {remedy}")
-    model = path.read_bytes()
+    if fast is None and (sentence := stand_in(path)):
+        raise TokenizerError(sentence)
+    if fast is None and path.stat().st_size > LARGEST_MODEL:
+        raise TokenizerError(f"{path} has {path.stat().st_size:,} bytes; a SentencePiece model has some 500,000")
+    model = fast.model if fast else path.read_bytes()
     # SentencePiece takes an empty model for none given and would only fail at the first text.
     if model:
         try:
@@ -97,6 +142,13 @@ def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
         except RuntimeError:
             pass
     raise TokenizerError(f"{path} ({len(model)} bytes) is no SentencePiece model: {remedy}")
+
+
+def _flag(config: dict[str, Any], key: str, default: bool) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{key} is {value!r}; true or false is needed")
+    return default if value is None else value
 
 
 def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[str, list[Entry]]:
@@ -117,9 +169,12 @@ def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
         if isinstance(entry, str):
             strips.setdefault(entry, (True, True))
         else:
-            strips[_name(entry)] = (entry.get("lstrip", False), entry.get("rstrip", False))
+            strips[_name(entry)] = (_flag(entry, "lstrip", False), _flag(entry, "rstrip", False))
     return strips
 
 
 def _name(entry: Entry) -> str:
-    return entry if isinstance(entry, str) else entry["content"]
+    name = entry if isinstance(entry, str) else entry["content"]
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a token's name is {name!r}")
+    return name
