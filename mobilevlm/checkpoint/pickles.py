@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickletools
 import re
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from .checkpoint_error import CheckpointError
 # What training programs put around a model's tensors: Lightning, DeepSpeed, and loops of people's own.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _REFUSED = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)")  # in the text of torch's error
-SCANNED_BYTES = 2**20
+SCANNED_BYTES, PICKLES = 2**20, 5  # the form before PyTorch 1.6 is five pickles and the values
 
 
 def load_plain(path: Path) -> Any:
@@ -30,7 +31,8 @@ def load_plain(path: Path) -> Any:
     except Exception as error:
         text = str(error)
         refused = _REFUSED.search(text)
-        name = refused.group(1) if refused else _asked_for(path)
+        asked = [one for one in _asked_for(path) if one.split(".")[0] not in ("torch", "collections")]
+        name = refused.group(1) if refused else next(iter(asked), None)
         if name:
             raise CheckpointError(
                 f"{path} asks for {name} while it is unpickled, which can run a program: it was refused, and nothing "
@@ -42,21 +44,21 @@ def load_plain(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read as weights ({reason}): copy or download it again") from None
 
 
-def _asked_for(path: Path) -> str | None:
-    """First module and name that a bare pickle would import, read from its opcodes; None for other files."""
+def _asked_for(path: Path) -> list[str]:
+    """What bare pickles, one after the other, would import, read from their opcodes; empty for other files."""
     with path.open("rb") as file:
-        start = file.read(SCANNED_BYTES)
-    strings: list[str] = []
+        start = BytesIO(file.read(SCANNED_BYTES))
+    names: list[str] = []
     try:
-        for code, argument, _ in pickletools.genops(start):
-            if code.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if code.name == "STACK_GLOBAL":
-                return ".".join(strings[-2:])
-            strings += [argument] if isinstance(argument, str) else []
-    except Exception:  # of a file that is no pickle: a stranger's bytes again
-        return None
-    return None
+        for _ in range(PICKLES):
+            strings: list[str] = []
+            for code, argument, _ in pickletools.genops(start):
+                names += [str(argument).replace(" ", ".")] if code.name == "GLOBAL" else []
+                names += [".".join(strings[-2:])] if code.name == "STACK_GLOBAL" else []
+                strings += [argument] if isinstance(argument, str) else []
+    except Exception:  # where no pickle is or the last one ends: a stranger's bytes again
+        pass
+    return names
 
 
 def _load(path: Path) -> Any:
@@ -126,7 +128,7 @@ def check_plain(directory: Path) -> None:
         try:
             named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception as error:  # the scan runs a stranger's opcodes, as in `load_plain`
-            named = [found] if (found := _asked_for(path)) else []
+            named = _asked_for(path)
             if not named:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise CheckpointError(

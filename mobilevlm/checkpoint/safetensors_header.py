@@ -54,7 +54,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int, str]:
     if not isinstance(entry, dict):
         raise _broken(path, f"{name} is described by {entry!r}")
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise CheckpointError(
             f"{path}: {name} has the type {str(dtype)[:40]!r}; {', '.join(ITEM_BYTES)} are read. Save it in float16, "
             "or use a newer version of this project"

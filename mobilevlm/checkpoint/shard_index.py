@@ -37,7 +37,7 @@ def read_index(index: Path) -> dict[str, Path]:
 
 def _check_inside(index: Path, name: str, path: Path) -> None:
     """Refuse a shard that lies elsewhere, by its name or as a link."""
-    if Path(name).name != name or "\\" in name or "\0" in name:
+    if Path(name).name != name or name == ".." or "\\" in name or "\0" in name:
         raise CheckpointError(f"{index} lists {name!r}, which is no file name: shards lie beside their index")
     directory, found = index.parent.resolve(), path.resolve()
     # The hub's cache keeps files by their hash, and links to them from snapshots/REVISION.

@@ -58,7 +58,7 @@ def convert(path: Path) -> FastTokenizer:
         _check_model(model)
         vocab = model["vocab"]
         pieces = _by_id(vocab, added)
-        types = _types(pieces, model.get("unk_token"), {name for name, special in added.values() if special})
+        types = _types(pieces, model.get("unk_token") or "<unk>", {name for name, special in added.values() if special})
         scores = _scores(pieces, types, _pairs(model["merges"]))
     except (_Unlike, KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         reason = str(error) if isinstance(error, _Unlike) else f"it is damaged ({type(error).__name__}: {error})"

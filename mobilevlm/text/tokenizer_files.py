@@ -138,8 +138,10 @@ def _load_model(path: Path, legacy: bool, fast: FastTokenizer | None) -> Sentenc
     # SentencePiece takes an empty model for none given and would only fail at the first text.
     if model:
         try:
-            return SentencePieceProcessor(model_proto=model if legacy else model + NO_DUMMY_PREFIX)
-        except RuntimeError:
+            processor = SentencePieceProcessor(model_proto=model if legacy else model + NO_DUMMY_PREFIX)
+            processor.id_to_piece(list(range(processor.get_piece_size())))  # fails where one is no UTF-8
+            return processor
+        except (RuntimeError, UnicodeDecodeError):
             pass
     raise TokenizerError(f"{path} ({len(model)} bytes) is no SentencePiece model: {remedy}")
 
