@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from .checkpoint_error import CheckpointError
 
@@ -67,7 +67,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int, str]:
     return span[0], span[1], name
 
 
-def _sizes(values: Any) -> bool:
+def _sizes(values: Any) -> TypeGuard[list[int]]:
     """Whether this is a list of integers that sizes or places can be."""
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 

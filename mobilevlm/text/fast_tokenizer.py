@@ -90,8 +90,8 @@ def _added_tokens(entries: list[dict[str, Any]]) -> dict[int, tuple[str, bool]]:
 
 def _spaces(raw: dict[str, Any]) -> tuple[bool, bool]:
     """Whether a text gets a space in front, and `FastTokenizer.legacy`; refuses every other normalisation."""
-    normalizer, splitter = raw.get("normalizer"), raw.get("pre_tokenizer")
-    steps = normalizer["normalizers"] if (normalizer or {}).get("type") == "Sequence" else [normalizer or {}]
+    normalizer, splitter = raw.get("normalizer") or {}, raw.get("pre_tokenizer")
+    steps = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
     kinds = [step for step in steps if step]
     prepends = [step for step in kinds if step.get("type") == "Prepend" and step.get("prepend") == SPACE]
     space = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
