@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +92,13 @@ def _scale(directory: Path, adapter: dict[str, Any]) -> float:
     if adapter.get("peft_type") != "LORA" or adapter.get("bias", "none") != "none" or used:
         raise CheckpointError(f"{where} is no plain LoRA ({', '.join(used) or 'type or bias'}): it cannot be merged")
     alpha, rank = adapter.get("lora_alpha"), adapter.get("r")
-    numbers = type(alpha) in (int, float) and type(rank) is int
-    if not numbers or rank < 1 or not 0 < abs(alpha) <= LARGEST_ALPHA or not math.isfinite(alpha):
+    good_rank = isinstance(rank, int) and not isinstance(rank, bool) and rank > 0
+    good_alpha = isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and 0 < abs(alpha) <= LARGEST_ALPHA
+    if not good_rank or not good_alpha:
         raise CheckpointError(
             f"{where} has r {str(rank)[:40]} and lora_alpha {str(alpha)[:40]}: two positive numbers are needed"
         )
-    return alpha / rank
+    return float(adapter["lora_alpha"]) / int(adapter["r"])
 
 
 def _check_rank(directory: Path, adapter: dict[str, Any], factors: dict[str, list[tuple[Tensors, str]]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..json_files import read_json
 from .checkpoint_error import CheckpointError
+from .path_names import can_be_path
 
 
 def read_index(index: Path) -> dict[str, Path]:
@@ -37,8 +38,8 @@ def read_index(index: Path) -> dict[str, Path]:
 
 def _check_inside(index: Path, name: str, path: Path) -> None:
     """Refuse a shard that lies elsewhere, by its name or as a link."""
-    if Path(name).name != name or name == ".." or "\\" in name or "\0" in name:
-        raise CheckpointError(f"{index} lists {name!r}, which is no file name: shards lie beside their index")
+    if Path(name).name != name or name == ".." or "\\" in name or not can_be_path(name):
+        raise CheckpointError(f"{index} lists {name[:80]!r}, which is no file name: shards lie beside their index")
     directory, found = index.parent.resolve(), path.resolve()
     # The hub's cache keeps files by their hash, and links to them from snapshots/REVISION.
     blobs = directory.parents[1] / "blobs" if directory.parent.name == "snapshots" else directory

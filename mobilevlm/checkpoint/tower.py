@@ -8,10 +8,10 @@ from typing import Any
 from ..errors import user_path
 from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_json
 from .hub import HUB_TOWER_OWNERS, download
+from .path_names import can_be_path
 from .tensors import WEIGHT_NAMES, CheckpointError, Tensors, open_directory
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
-LONGEST_PART = 255  # bytes between two slashes of a path
 TOWER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
 
 
@@ -28,7 +28,7 @@ def find_beside(name: str, directory: Path) -> Path | None:
     Raises:
         ConfigError: the name cannot be a path's.
     """
-    if "\0" in name or max(map(len, name.encode(errors="replace").split(b"/"))) > LONGEST_PART:
+    if not can_be_path(name):
         raise ConfigError(f"a file in {directory} names {name[:80]!r}, which no path can be")
     return next((place.resolve() for place in _places(name, directory) if place.is_dir()), None)
 

@@ -335,7 +335,9 @@ def test_code_beside_a_checkpoint_is_never_imported(model, tmp_path):
     assert done.returncode == 0 and not mark.exists(), done.stderr
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 5, None, "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 5, None, "a\0b", "x" * 5000, "\ud800"]
+)
 def test_shards_stay_in_their_directory(name, tmp_path):
     """Names in an index: no way out, no other type."""
     model, _ = make("shards", tmp_path / "made")
