@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import realpath
 from pathlib import Path
 
 from ..json_files import read_json
@@ -40,7 +41,7 @@ def _check_inside(index: Path, name: str, path: Path) -> None:
     """Refuse a shard that lies elsewhere, by its name or as a link."""
     if Path(name).name != name or name == ".." or "\\" in name or not can_be_path(name):
         raise CheckpointError(f"{index} lists {name[:80]!r}, which is no file name: shards lie beside their index")
-    directory, found = index.parent.resolve(), path.resolve()
+    directory, found = Path(realpath(index.parent)), Path(realpath(path))  # of a loop of links, too
     # The hub's cache keeps files by their hash, and links to them from snapshots/REVISION.
     blobs = directory.parents[1] / "blobs" if directory.parent.name == "snapshots" else directory
     if not found.is_relative_to(directory) and not found.is_relative_to(blobs):

@@ -169,7 +169,7 @@ def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
     strips: dict[str, tuple[bool, bool]] = {}
     for entry in entries:
         if isinstance(entry, str):
-            strips.setdefault(entry, (True, True))
+            strips.setdefault(_name(entry), (True, True))
         else:
             strips[_name(entry)] = (_flag(entry, "lstrip", False), _flag(entry, "rstrip", False))
     return strips
@@ -179,4 +179,5 @@ def _name(entry: Entry) -> str:
     name = entry if isinstance(entry, str) else entry["content"]
     if not isinstance(name, str) or not name:
         raise TypeError(f"a token's name is {name!r}")
+    name.encode()  # fails for lone surrogates, which no text has
     return name
