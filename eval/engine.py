@@ -59,13 +59,14 @@ class Engine(Protocol):
 class PyTorchEngine:
     """A checkpoint, run by PyTorch."""
 
-    def __init__(self, model: str, conv_mode: str, dtype: str | None = None):
+    def __init__(self, model: str, conv_mode: str, dtype: str | None = None, base: str | None = None):
         """Read a checkpoint's headers; its weights are loaded by `open`, onto a GPU where there is one.
 
         Args:
             model: directory or hub id.
             conv_mode: name of the conversation template.
             dtype: `fp32`, `fp16` or `bf16`; None for float16 on a GPU and float32 elsewhere.
+            base: the model a LoRA directory was trained on, when not where it says.
 
         Raises:
             UserError: PyTorch is not installed, or see `open_checkpoint`.
@@ -77,10 +78,13 @@ class PyTorchEngine:
 
         self.conv_mode, self.device = conv_mode, "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = dtype or ("fp16" if self.device == "cuda" else "fp32")
-        self.config = open_checkpoint(model).config
+        checkpoint = open_checkpoint(model, base)
+        self.config, self._base = checkpoint.config, base
         path = user_path(model)
         named = str(path.resolve()) if path.is_dir() else model
         self.identity = {"model": named, "files": _files_digest(path), "dtype": self.dtype, "device": self.device}
+        if checkpoint.base_dir:
+            self.identity |= {"base": str(checkpoint.base_dir), "base files": _files_digest(checkpoint.base_dir)}
         self._model: MobileVLM | None = None
 
     def open(self) -> None:
@@ -91,7 +95,9 @@ class PyTorchEngine:
         if self._model is None:
             from mobilevlm import MobileVLM
 
-            self._model = MobileVLM.from_pretrained(self.identity["model"], dtype=self.dtype, device=self.device)
+            self._model = MobileVLM.from_pretrained(
+                self.identity["model"], dtype=self.dtype, device=self.device, base=self._base
+            )
         return self._model
 
     def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
@@ -160,7 +166,12 @@ class BundleEngine:
 
 
 def open_engine(
-    model: str | None, engine: str | None, conv_mode: str, dtype: str | None, on_cpu: bool = False
+    model: str | None,
+    engine: str | None,
+    conv_mode: str,
+    dtype: str | None,
+    on_cpu: bool = False,
+    base: str | None = None,
 ) -> Engine:
     """Engine of a checkpoint or of a bundle, whichever is given.
 
@@ -170,12 +181,13 @@ def open_engine(
         conv_mode: name of the conversation template.
         dtype: for a checkpoint, see `PyTorchEngine`.
         on_cpu: for a bundle, see `BundleEngine`.
+        base: for a LoRA, see `PyTorchEngine`.
 
     Raises:
         UserError: neither is given, or what is given cannot be opened.
     """
     if model:
-        return PyTorchEngine(model, conv_mode, dtype)
+        return PyTorchEngine(model, conv_mode, dtype, base)
     if engine:
         return BundleEngine(engine, conv_mode, on_cpu)
     raise UserError("give a checkpoint or a bundle: --model or --engine")

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     which = self.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a checkpoint, run by PyTorch")
     which.add_argument("--engine", metavar="DIR", help=f"a bundle, made by `{command('export/build_engines.py')}`")
+    self.add_argument("--base", metavar="DIR_OR_HUB_ID", help="for --model: the model a LoRA directory was trained on")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     self.add_argument("--tasks", default="all", metavar="NAMES", help=f"all, or some of {','.join(TASKS)}")
     self.add_argument("--data", default="data", metavar="DIR", help="has benchmark_data/ in it (default: %(default)s)")
@@ -66,7 +67,7 @@ def evaluate(args: argparse.Namespace) -> None:
     tasks = _tasks(args.tasks)
     data = data_directory(args.data)
     asked = {name: _questions(task, data, args.limit) for name, task in tasks.items()}
-    engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype, args.on_cpu)
+    engine = open_engine(args.model, args.engine, args.conv_mode, args.dtype, args.on_cpu, args.base)
     name = Path(engine.identity["model" if args.model else "engine"]).name
     for task in tasks.values():
         _check_vision(engine, task, asked[task.name])
@@ -98,7 +99,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{option.replace('_', '-')} is {value}; at least 1 is needed")
     if not 1 <= args.shard <= args.num_shards:
         raise UserError(f"--shard is {args.shard}; with --num-shards {args.num_shards} it goes from 1 to that")
-    for option, default in (("batch_size", 1), ("dtype", None)):
+    for option, default in (("batch_size", 1), ("dtype", None), ("base", None)):
         if args.engine and getattr(args, option) != default:
             raise UserError(f"--{option.replace('_', '-')} is for --model; a bundle has its own")
     if args.model and args.on_cpu:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ from safetensors.numpy import save
 from tqdm import tqdm
 
 from mobilevlm import __version__
-from mobilevlm.checkpoint.checkpoint import TOKENIZER_FILES
 from mobilevlm.engines import stages
 from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.bundle import Bundle, amend_manifest, write_manifest
 from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
 from mobilevlm.engines.manifest import Comparison, Manifest
 from mobilevlm.model.projectors import num_image_tokens
+from mobilevlm.text.tokenizer_files import write_tokenizer_files
 
 from .backends.results import Compilation
 from .embedding_table import write_table
@@ -78,10 +77,7 @@ def write_files(plan: BuildPlan, directory: Path) -> Written:
         dtype = what.facts[stages.DECODER].table_dtype
         table = what.checkpoint.tensors["model.embed_tokens.weight"]
         write_table(table, directory / stages.EMBED_TOKENS_FILE, dtype, progress.update)
-    for name in TOKENIZER_FILES:
-        source = what.checkpoint.tokenizer_dir / name
-        if source.is_file():
-            shutil.copyfile(source, directory / name)
+    write_tokenizer_files(what.checkpoint.tokenizer_dir, directory)
     return written
 
 

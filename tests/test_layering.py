@@ -15,8 +15,11 @@ from tests.long_files import LONG_FILES
 
 # What a folder may import of this project, besides itself. `mobilevlm` alone means all of its modules.
 DEVICE_MODULES = {f"mobilevlm.{name}" for name in ("atomic_file", "environment", "json_files", "refusals", "text_file")}
+DEVICE_MODULES |= {"mobilevlm.stand_ins"}
 DEVICE_MODULES |= {f"mobilevlm.{name}" for name in ("errors", "commands", "image", "pages", "presets")}
-DEVICE_MODULES |= {f"mobilevlm.text.{name}" for name in ("prompt", "templates", "tokenizer", "tokenizer_files")}
+DEVICE_MODULES |= {
+    f"mobilevlm.text.{name}" for name in ("fast_tokenizer", "prompt", "templates", "tokenizer", "tokenizer_files")
+}
 DEVICE_MODULES |= {f"mobilevlm.checkpoint.{name}" for name in ("config", "config_types", "vision_config")}
 # Their facts are for devices, their PyTorch modules are not: nothing heavy is imported but in functions.
 PROJECTORS = "mobilevlm.model.projectors"

@@ -52,6 +52,8 @@ def train_and_save(trainer: MobileVLMTrainer | ClipTrainer, out: Path) -> None:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from mobilevlm.checkpoint.pickles import check_plain
+
     from .summary import summarise, write_summary
 
     disable_progress_bar()  # hides that of saving; training has its own
@@ -62,6 +64,8 @@ def train_and_save(trainer: MobileVLMTrainer | ClipTrainer, out: Path) -> None:
     checkpoint = newest_checkpoint(out)
     if is_main and checkpoint:
         print(f"resuming from {checkpoint}")
+    if checkpoint:
+        check_plain(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))
     summary = summarise(trainer.progress, trainer.recipe.name, trainer.state)

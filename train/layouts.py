@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mobilevlm.checkpoint.tensors import open_file
 from mobilevlm.model.model import MobileVLM
 from mobilevlm.model.projectors import PREFIX
 
@@ -48,7 +49,7 @@ def load_layout(model: Any, directory: Path, trains: str) -> None:
     state = dict(model.state_dict())
     names = [PROJECTOR_FILE] if trains == "projector" else [ADAPTER_FILE, NON_LORA_FILE]
     for name in names:
-        for key, value in torch.load(directory / name, map_location="cpu", weights_only=True).items():
+        for key, value in open_file(directory / name).items():
             key = key.replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
             state[key].copy_(value)
 

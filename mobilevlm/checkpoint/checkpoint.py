@@ -16,13 +16,15 @@ import torch
 from ..commands import command
 from ..errors import user_path
 from ..text.tokenizer import Tokenizer
-from .config import ModelConfig, read_json
+from ..text.tokenizer_files import FAST, MODEL
+from .config import ConfigError, ModelConfig, read_json
+from .fast_check import check_converted
 from .hub import download, is_hub_id
-from .lora import is_lora, merged
-from .tensors import CheckpointError, Entry, Tensors, open_directory
+from .lora import check_whole, is_lora, merged
+from .sizes import check_sizes
+from .tensors import CheckpointError, Tensors, open_directory
 from .tower import choose_tower, find_beside, read_configuration
-
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+from .vocabulary import HEAD, with_one_head, with_token_rows
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Checkpoint:
         name: its directory's name, for messages and output directories.
         config: sizes, with `vocab_size` counting the control tokens.
         tensors: weights by their published names, with those of the chosen vision tower.
-        tokenizer_dir: where `tokenizer.model` and its companions lie.
+        tokenizer_dir: where `tokenizer.model` (or `tokenizer.json`) and its companions lie.
         tower_dir: the vision tower's directory; None when its configuration is known here.
         base_dir: for a LoRA, the model it was merged into.
     """
@@ -83,7 +85,7 @@ def open_checkpoint(
     tensors = open_directory(directory)
     keep_own = config.uses_checkpoint_tower and "mm_vision_tower" not in changes
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own)
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory, tower))
+    return _fitted(Checkpoint(directory.name, config, tensors, directory, tower))
 
 
 def _directory(model: str | Path) -> Path:
@@ -102,7 +104,29 @@ def _directory(model: str | Path) -> Path:
 def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     """Open a LoRA directory as the model that it makes of its base."""
     adapter = read_json(directory / "adapter_config.json")
-    named = str(base or adapter.get("base_model_name_or_path") or "")
+    source = _base(directory, base, adapter)
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(
+            f"{directory} lacks config.json, the whole model's: training writes it, and non_lora_trainables.bin, "
+            "beside the adapter at its end, not into a Trainer's checkpoint-N. Copy both there (from OUT of the run)"
+        )
+    # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
+    raw = read_json(directory / "config.json")
+    check_whole(directory, raw)
+    config, tower = read_configuration(raw, directory)
+    tensors = merged(open_directory(source), directory, adapter)
+    tensors, tower = choose_tower(config, tensors, tower, directory, keep_own=False)
+    # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
+    tensors = tensors.converted(torch.float16)
+    return _fitted(Checkpoint(directory.name, config, tensors, source, tower, source))
+
+
+def _base(directory: Path, base: str | Path | None, adapter: dict[str, Any]) -> Path:
+    """Directory of the model that a LoRA was trained on."""
+    said = adapter.get("base_model_name_or_path") or ""
+    if not isinstance(said, str):
+        raise ConfigError(f"{directory / 'adapter_config.json'} has base_model_name_or_path {said!r}; a name is needed")
+    named = str(base or said)
     found = find_beside(named, directory) if named else None
     beside = directory.parent / "base"
     if found is None and base is None and not is_hub_id(named) and beside.is_dir():
@@ -113,43 +137,21 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
             f"(base= in Python), or put it at {beside}"
         )
     source = _directory(found or named)
-    # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
-    config, tower = read_configuration(read_json(directory / "config.json"), directory)
-    tensors = merged(open_directory(source), directory, adapter)
-    tensors, tower = choose_tower(config, tensors, tower, directory, keep_own=False)
-    # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
-    tensors = tensors.converted(torch.float16)
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, source, tower, source))
+    if is_lora(source):
+        merge = command("train/merge_lora.py", "BASE", source, "OUT")
+        raise CheckpointError(f"the base {source} is a LoRA itself: merge it first with `{merge}`, and use OUT as base")
+    return source
 
 
-def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:
-    """Check the tokenizer against the embedding, and append the rows of control tokens that the weights lack."""
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer()
-    pieces = len(Tokenizer(checkpoint.tokenizer_dir))
-    rows, wanted = config.vocab_size, len(tokenizer)
-    if pieces > rows or wanted <= rows - 128:  # up to a multiple of 128 is padding
-        raise CheckpointError(
-            f"{checkpoint.tokenizer_dir / 'tokenizer.model'} has {pieces} tokens, but the model has {rows} embedding "
-            "rows (config.json vocab_size): this is another model's tokenizer, copy the right one there"
-        )
-    if wanted <= rows:
-        return checkpoint
-    names = [name for name in ("model.embed_tokens.weight", "lm_head.weight") if name in checkpoint.tensors]
-    grown = {name: _grown(checkpoint.tensors, name, wanted - rows) for name in names}
-    return replace(checkpoint, config=replace(config, vocab_size=wanted), tensors=checkpoint.tensors.replaced(grown))
-
-
-def _grown(tensors: Tensors, name: str, rows: int) -> Entry:
-    """A weight (V, D) with further rows at its end, each the mean of the old ones."""
-    old_rows, columns = tensors.entry(name).shape
-
-    def read() -> torch.Tensor:
-        weight = tensors[name]
-        # The mean of the old rows, as the original initialises its start and end tokens.
-        mean = weight.float().mean(0, keepdim=True).to(weight.dtype)
-        return torch.cat([weight, mean.expand(rows, -1)])
-
-    return Entry((old_rows + rows, columns), read)
+def _fitted(checkpoint: Checkpoint) -> Checkpoint:
+    """Checkpoint whose configuration, weights and tokenizer were compared, with a row for every token."""
+    where, files = checkpoint.name, checkpoint.tokenizer_dir
+    check_sizes(checkpoint.config, checkpoint.tensors, where)
+    check_converted(files)
+    tensors = with_one_head(checkpoint.config, checkpoint.tensors, where)
+    file = files / (MODEL if (files / MODEL).is_file() else FAST)
+    config, tensors = with_token_rows(checkpoint.config, tensors, checkpoint.tokenizer(), str(file))
+    return replace(checkpoint, config=config, tensors=tensors)
 
 
 def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -170,4 +172,6 @@ def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], whe
     parts = {"missing": missing, "unexpected": extra, "misshapen": misshapen}
     if any(parts.values()):
         detail = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in parts.items() if names)
+        if missing == [HEAD]:
+            detail += ' (where the embedding is the head, too, config.json needs "tie_word_embeddings": true)'
         raise CheckpointError(f"the weights of {where} do not fit its config.json: {detail}")

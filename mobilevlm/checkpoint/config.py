@@ -150,14 +150,16 @@ class ModelConfig:
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
-        needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-        missing = [key for key in needed if key not in values]
+        missing = [key for key in _NEEDED if key not in values]
         check_types(cls, values, "config.json")
         if missing:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a MobileVLM or LLaMA checkpoint?")
         if vision:
             values.setdefault("mm_hidden_size", vision.hidden_size)
         return cls(**values, vision=vision)
+
+
+_NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
@@ -167,7 +169,11 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
             raise ConfigError(f"config.json has {ascii(key)[:60]} {ascii(value)[:60]}…; a line of text is needed")
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
-        raise ConfigError(f"config.json has model_type {repr(model_type)[:80]}; mobilevlm and llama are supported")
+        absent = [key for key in _NEEDED if key not in raw]
+        lacks = f"; it lacks {', '.join(absent)} at its top" if absent else ""
+        raise ConfigError(
+            f"config.json has model_type {repr(model_type)[:80]}; mobilevlm and llama are supported{lacks}"
+        )
     found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
     rope: Any = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
@@ -189,7 +195,7 @@ def projector_family(mm_projector_type: str) -> str:
     """
     if mm_projector_type == "linear":
         return "linear"
-    if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d+x_gelu", mm_projector_type):
+    if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d{1,2}x_gelu", mm_projector_type):
         return "mlp"
     for family in ("ldpnetv2", "ldpnet"):
         if mm_projector_type.startswith(family):

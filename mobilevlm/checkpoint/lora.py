@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from .tensors import CheckpointError, Entry, Tensors, open_file
+from .wrapped_names import published_names
 
-PEFT_PREFIX = "base_model.model."
+NON_LORA = "non_lora_trainables.bin"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def is_lora(directory: Path) -> bool:
@@ -33,6 +35,7 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
     """
     scale = _scale(directory, adapter)
     factors = _adapter_factors(directory)
+    _check_rank(directory, adapter, factors)
     absent = sorted(name for name in factors if name not in base)
     if absent:
         raise CheckpointError(f"the LoRA in {directory} changes tensors its base lacks: {', '.join(absent)}")
@@ -56,7 +59,30 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
 
 
 # Settings of peft that change what an adapter means, and that the original never uses.
-UNSUPPORTED = ("fan_in_fan_out", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+UNSUPPORTED = (
+    *("fan_in_fan_out", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save"),
+    *("lora_bias", "layer_replication", "trainable_token_indices", "target_parameters"),
+)
+LARGEST_ALPHA = 2**20
+
+
+def check_whole(directory: Path, raw: dict[str, Any]) -> None:
+    """Refuse a LoRA whose projector was trained beside it and left behind: the base's would be used without a word.
+
+    Args:
+        directory: of the LoRA.
+        raw: its `config.json`.
+
+    Raises:
+        CheckpointError: `non_lora_trainables.bin` is missing, naming what to do where there never was one.
+    """
+    if (directory / NON_LORA).is_file() or not raw.get("mm_vision_tower") or raw.get("freeze_mm_mlp_adapter") is True:
+        return
+    raise CheckpointError(
+        f"{directory} lacks {NON_LORA}, in which training leaves the projector that it trained beside the LoRA: copy "
+        'it there too. If the projector was not trained, write "freeze_mm_mlp_adapter": true into '
+        f"{directory / 'config.json'}: the base's is used then"
+    )
 
 
 def _scale(directory: Path, adapter: dict[str, Any]) -> float:
@@ -66,24 +92,43 @@ def _scale(directory: Path, adapter: dict[str, Any]) -> float:
     if adapter.get("peft_type") != "LORA" or adapter.get("bias", "none") != "none" or used:
         raise CheckpointError(f"{where} is no plain LoRA ({', '.join(used) or 'type or bias'}): it cannot be merged")
     alpha, rank = adapter.get("lora_alpha"), adapter.get("r")
-    if not isinstance(alpha, (int, float)) or not isinstance(rank, int) or rank < 1:
-        raise CheckpointError(f"{where} has r {rank!r} and lora_alpha {alpha!r}: two positive numbers are needed")
-    return alpha / rank
+    good_rank = isinstance(rank, int) and not isinstance(rank, bool) and rank > 0
+    good_alpha = isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and 0 < abs(alpha) <= LARGEST_ALPHA
+    if not good_rank or not good_alpha:
+        raise CheckpointError(
+            f"{where} has r {str(rank)[:40]} and lora_alpha {str(alpha)[:40]}: two positive numbers are needed"
+        )
+    return float(adapter["lora_alpha"]) / int(adapter["r"])
+
+
+def _check_rank(directory: Path, adapter: dict[str, Any], factors: dict[str, list[tuple[Tensors, str]]]) -> None:
+    """Refuse factors of another rank than the configuration's, by which they would be scaled."""
+    for name, (_, (up, key)) in factors.items():
+        if (found := up.entry(key).shape[1]) != adapter["r"]:
+            raise CheckpointError(
+                f"{directory / 'adapter_config.json'} has r {adapter['r']}, but the factors of {name} have rank "
+                f"{found}: the two files belong to different LoRAs"
+            )
 
 
 def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
     """Weight name to its two factors, A (r, in) and B (out, r), as (file, key)."""
-    names = ("adapter_model.safetensors", "adapter_model.bin")
-    found = [directory / name for name in names if (directory / name).is_file()]
+    found = [directory / name for name in WEIGHTS if (directory / name).is_file()]
     if not found:
-        raise CheckpointError(f"{directory} lacks its adapter weights: {' or '.join(names)}")
+        raise CheckpointError(f"{directory} lacks its adapter weights: {' or '.join(WEIGHTS)}")
     file = open_file(found[0])
+    names = published_names(list(file), str(found[0]))
     factors: dict[str, list[tuple[Tensors, str]]] = {}
-    unknown = [key for key in file if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
-    if unknown:
-        raise CheckpointError(f"{found[0]} holds tensors that are no LoRA factors: {', '.join(sorted(unknown))}")
+    unknown = [key for key in file if not names[key].endswith((".lora_A.weight", ".lora_B.weight"))]
+    if unknown or not names:
+        raise CheckpointError(
+            f"{found[0]} holds tensors that are no LoRA factors: {', '.join(sorted(unknown)) or 'it has none'}"
+        )
     for key in sorted(file):  # A sorts before B
-        weight = key.removeprefix(PEFT_PREFIX).replace(".lora_A.weight", ".weight").replace(".lora_B.weight", ".weight")
+        shape = file.entry(key).shape
+        if len(shape) != 2:
+            raise CheckpointError(f"{found[0]} holds {key} of shape {shape}; LoRA factors have two dimensions")
+        weight = names[key].replace(".lora_A.weight", ".weight").replace(".lora_B.weight", ".weight")
         factors.setdefault(weight, []).append((file, key))
     single = sorted(weight for weight, pair in factors.items() if len(pair) != 2)
     if single:
@@ -93,13 +138,14 @@ def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
 
 def _non_lora_entries(directory: Path) -> dict[str, Entry]:
     """Tensors that were trained whole beside the adapter, by their published names."""
-    path = directory / "non_lora_trainables.bin"
+    path = directory / NON_LORA
     if not path.is_file():
         return {}
+    file = open_file(path)
+    names = published_names(list(file), str(path))
 
     def published(name: str) -> str:
-        name = name.removeprefix("base_model.")
+        name = names[name].removeprefix("base_model.")
         return name.removeprefix("model.") if name.startswith("model.model.") else name
 
-    file = open_file(path).renamed(published)
-    return {name: file.entry(name) for name in file}
+    return {published(name): file.entry(name) for name in file}

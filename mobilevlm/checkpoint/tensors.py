@@ -6,7 +6,6 @@ The PyTorch model, the export to ONNX and its verification all read weights thro
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +17,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError
 from ..pages import Pages
+from ..stand_ins import stand_in
+from .checkpoint_error import CheckpointError
+from .pickles import load_plain, tensors_in
+from .safetensors_header import check_header
+from .shard_index import read_index
+from .wrapped_names import published_names
+
+__all__ = ["CheckpointError", "Entry", "Tensors", "open_directory", "open_file", "random_tensors"]
 
 # In the order in which they are looked for.
 WEIGHT_NAMES = (
@@ -34,10 +40,6 @@ STALE_SUFFIXES = ("rotary_emb.inv_freq", "embeddings.position_ids")
 # Bytes read from a file until its pages are given back: looking up where they are takes some 15 ms.
 RELEASE_BYTES = 2**27
 BYTE_DEVIATION = 73.9  # standard deviation of a random int8
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be read as published; the message names every file or key that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,20 @@ def open_file(path: Path) -> Tensors:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: copy or download the checkpoint again")
     try:
-        return _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        if sentence := stand_in(path):
+            raise CheckpointError(sentence)
+        tensors = _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+    except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} cannot be read as weights ({reason}): copy or download it again") from None
-    except Exception as error:
-        # torch.load raises pickle.UnpicklingError, whose text explains weights_only at length: one line is enough.
-        if type(error).__module__ not in ("_pickle", "pickle"):
-            raise
-        raise CheckpointError(f"{path} is no plain weights file: copy or download it again") from None
+    if empty := [name for name in tensors if 0 in tensors.entry(name).shape]:
+        raise CheckpointError(
+            f"{path} holds {len(empty)} empty tensors, {empty[0]} is {tensors.entry(empty[0]).shape}: DeepSpeed's "
+            "ZeRO-3 had them divided over its processes when they were saved. Gather them first: "
+            "stage3_gather_16bit_weights_on_model_save in its configuration, zero_to_fp32.py beside its checkpoints, "
+            "or, for a LoRA, zero.GatheredParameters around the saving"
+        )
+    return tensors
 
 
 class _Mapped:
@@ -133,6 +140,7 @@ class _Mapped:
 
 def _open_safetensors(path: Path) -> Tensors:
     """Tensors of a `.safetensors` file."""
+    check_header(path)
     file, mapped = safe_open(path, framework="pt", device="cpu"), _Mapped(path)
 
     def entry(name: str) -> Entry:
@@ -143,14 +151,7 @@ def _open_safetensors(path: Path) -> Tensors:
 
 def _open_bin(path: Path) -> Tensors:
     """Tensors of a file that `torch.save` wrote."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap can only be used with files saved with" not in str(error):
-            raise
-        state = torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError("it holds something other than a dictionary of tensors")
+    state = tensors_in(load_plain(path), path)
     mapped = _Mapped(path)
 
     def entry(tensor: torch.Tensor) -> Entry:
@@ -160,34 +161,50 @@ def _open_bin(path: Path) -> Tensors:
 
 
 def open_directory(directory: Path) -> Tensors:
-    """Map a checkpoint's weights: safetensors before `.bin`, single or sharded.
+    """Map a checkpoint's weights under their published names: safetensors before `.bin`, single or sharded.
 
     Raises:
         CheckpointError: there are none, a shard is missing, or a file cannot be read.
+        ConfigError: an index cannot be read.
     """
     found = next((directory / name for name in WEIGHT_NAMES if (directory / name).is_file()), None)
     if found is None:
-        raise CheckpointError(f"{directory} holds no weights: one of {', '.join(WEIGHT_NAMES)} is needed")
-    return _open_sharded(found) if found.suffix == ".json" else open_file(found)
+        raise CheckpointError(f"{directory} holds no weights: {_beside(directory)}")
+    tensors = _open_sharded(found) if found.suffix == ".json" else open_file(found)
+    names = published_names(list(tensors), str(found))
+    return tensors.renamed(names.__getitem__)
+
+
+# What lies in a directory that is taken for a checkpoint, and what to give instead.
+_INSTEAD = (
+    ("mm_projector.bin", "a projector alone ({0}): give it to finetune.py as --projector, with its language model"),
+    ("adapter_model.*", "a LoRA ({0}) without its adapter_config.json: copy that there too"),
+    ("pytorch_model_fsdp*", "FSDP's shards ({0}): merge them with `accelerate merge-weights`"),
+    ("zero_to_fp32.py", "DeepSpeed's shards: put them together with the {0} that lies beside them"),
+    ("checkpoint-*", "a Trainer's run, give one of its checkpoints ({0})"),
+    ("*.gguf", "a model of llama.cpp ({0}), which is not read: download the original's files"),
+    ("*.safetensors", "{0}, which is none of the names that are looked for"),
+    ("*.bin", "{0}, which is none of the names that are looked for"),
+)
+
+
+def _beside(directory: Path) -> str:
+    """What is needed, and what is there instead."""
+    needed = f"one of {', '.join(WEIGHT_NAMES)} is needed"
+    for pattern, sentence in _INSTEAD:
+        if found := sorted(path.name for path in directory.glob(pattern)):
+            return f"{needed}; this is {sentence.format(found[-1])}"
+    return needed
 
 
 def _open_sharded(index: Path) -> Tensors:
     """Tensors of all shards that an index lists."""
-    try:
-        weight_map = dict(json.loads(index.read_text())["weight_map"])
-        shards = {name: index.parent / name for name in sorted(set(weight_map.values()))}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{index} is no shard index: copy or download it again") from None
-    missing = [name for name, path in shards.items() if not path.is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{index.parent} lacks {', '.join(missing)}, which {index.name} lists: copy them there too"
-        )
-    opened = {name: open_file(path) for name, path in shards.items()}
-    absent = [name for name, shard in weight_map.items() if name not in opened[shard]]
+    shards = read_index(index)
+    opened = {path: open_file(path) for path in dict.fromkeys(shards.values())}
+    absent = [name for name, path in shards.items() if name not in opened[path] and not name.endswith(STALE_SUFFIXES)]
     if absent:
         raise CheckpointError(f"{index} lists tensors that its shards lack: {', '.join(sorted(absent))}")
-    return Tensors({name: opened[shard].entry(name) for name, shard in weight_map.items()})
+    return Tensors({name: opened[path].entry(name) for name, path in shards.items() if name in opened[path]})
 
 
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> Tensors:

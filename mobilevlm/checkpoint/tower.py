@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..errors import user_path
 from .config import KNOWN_TOWERS, ConfigError, ModelConfig, VisionConfig, read_json
 from .hub import HUB_TOWER_OWNERS, download
+from .path_names import can_be_path
 from .tensors import WEIGHT_NAMES, CheckpointError, Tensors, open_directory
 
 TOWER_PREFIX = "model.vision_tower.vision_tower."
@@ -23,13 +24,30 @@ def find_beside(name: str, directory: Path) -> Path | None:
 
     Returns:
         The first directory that exists, or None.
+
+    Raises:
+        ConfigError: the name cannot be a path's.
     """
+    if not can_be_path(name):
+        raise ConfigError(f"a file in {directory} names {name[:80]!r}, which no path can be")
     return next((place.resolve() for place in _places(name, directory) if place.is_dir()), None)
 
 
 def _places(name: str, directory: Path) -> list[Path]:
-    first = user_path(name)
-    return [first] if first.is_absolute() else [first, *(root / name for root in (directory, *directory.parents[:2]))]
+    first, roots = user_path(name), (directory, *directory.parents[:2])
+    if is_elsewhere(name):  # a path of the machine it was trained on: here it may lie beside the checkpoint
+        return [first, *(root / last_part(name) for root in roots if last_part(name))]
+    return [first, *(root / name for root in roots)]
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a name is an absolute path, of this or another system."""
+    return Path(name).is_absolute() or user_path(name).is_absolute() or PureWindowsPath(name).is_absolute()
+
+
+def last_part(name: str) -> str:
+    """Last part of a path of any system (a Windows path takes both kinds of slashes)."""
+    return PureWindowsPath(name).name
 
 
 def read_configuration(raw: dict[str, Any], directory: Path) -> tuple[ModelConfig, Path | None]:
@@ -58,7 +76,7 @@ def read_configuration(raw: dict[str, Any], directory: Path) -> tuple[ModelConfi
             read_json(tower / "config.json"), read_json(preprocessor) if preprocessor.is_file() else None
         )
         return ModelConfig.from_published(raw, vision), tower
-    known = KNOWN_TOWERS.get(Path(name).name)
+    known = KNOWN_TOWERS.get(last_part(name))
     if known is not None:
         return ModelConfig.from_published(raw, known), None
     tower = _tower_from_hub(name, directory)

@@ -14,7 +14,7 @@ import torch
 
 from ..checkpoint.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ..checkpoint.config import ModelConfig
-from ..checkpoint.tensors import Entry, open_file
+from ..checkpoint.tensors import Entry, Tensors, open_file
 from ..errors import UserError
 from .model import MobileVLM, empty_model, expected_shapes
 from .projectors import PREFIX, projector_of
@@ -58,14 +58,25 @@ def _with_projector(checkpoint: Checkpoint, file: Path | None) -> Checkpoint:
     shapes = {f"{PREFIX}{name}": tuple(shape) for name, shape in _projector_shapes(checkpoint.config).items()}
     own = {name: checkpoint.tensors.entry(name) for name in checkpoint.tensors if name.startswith(PREFIX)}
     if file:
-        part = PREFIX.removeprefix("model.")
-        found = open_file(file).renamed(lambda name: PREFIX + name.split(part)[1] if part in name else name)
+        found = _named_as_published(open_file(file), set(shapes))
         check_tensors(found, shapes, f"{file}, for an {checkpoint.config.mm_projector_type} projector,")
         own = {name: found.entry(name) for name in found}
     elif {name: entry.shape for name, entry in own.items()} != shapes:
         own = _new_projector(checkpoint.config)
     rest = checkpoint.tensors.renamed(lambda name: None if name.startswith(PREFIX) else name)
     return replace(checkpoint, tensors=rest.replaced(own))
+
+
+def _named_as_published(tensors: Tensors, expected: set[str]) -> Tensors:
+    """Projector of a file: trainers put prefixes before its names, leave all of them out, or save the model beside."""
+    part = PREFIX.removeprefix("model.")
+    if any(part in name for name in tensors):
+        # A trained embedding in the same file belongs to start and end tokens, and nothing here takes it over.
+        others = ("embed_tokens.weight", part)
+        kept = tensors.renamed(lambda name: name if any(one in name for one in others) else None)
+        return kept.renamed(lambda name: PREFIX + name.split(part, 1)[1] if part in name else name)
+    named = {name: PREFIX + name.removeprefix("module.") for name in tensors}
+    return tensors.renamed(named.__getitem__) if set(named.values()) == expected else tensors
 
 
 def _projector_shapes(config: ModelConfig) -> dict[str, torch.Size]:

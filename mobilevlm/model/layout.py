@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint.checkpoint import TOKENIZER_FILES, Checkpoint
+from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.config import ModelConfig
 from ..checkpoint.tower import TOWER_FILES
+from ..text.tokenizer_files import write_tokenizer_files
 
 
 def write_description(directory: Path, config: ModelConfig, dtype: torch.dtype, source: Checkpoint | None) -> None:
@@ -27,7 +28,8 @@ def write_description(directory: Path, config: ModelConfig, dtype: torch.dtype, 
     (directory / "config.json").write_text(json.dumps(published, indent=2) + "\n")
     if source is None:
         return
-    _copy(TOKENIZER_FILES, source.tokenizer_dir, directory)
+    if source.tokenizer_dir != directory.resolve():
+        write_tokenizer_files(source.tokenizer_dir, directory)
     tower = config.mm_vision_tower
     if source.tower_dir and tower and not Path(tower).is_absolute():
         # Named relatively, it has to come along; without weights where those inside the checkpoint count.

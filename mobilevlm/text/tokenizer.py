@@ -37,6 +37,7 @@ class Tokenizer:
     Attributes:
         bos_id, eos_id, unk_id, pad_id: ids of the special tokens, None where the files name none.
         legacy: whether text after a control token starts with a space of its own (`legacy` null or true in the files).
+        num_pieces: number of SentencePiece's own tokens, without added ones.
         special_ids: ids that `decode` skips: those of the files' special tokens, not those of `add_tokens`.
     """
 
@@ -50,7 +51,7 @@ class Tokenizer:
         files = read_tokenizer_files(directory)
         self.legacy = files.legacy
         self._model = files.model
-        self._num_pieces = files.model.get_piece_size()
+        self.num_pieces = files.model.get_piece_size()
         self._add_bos, self._add_eos = files.add_bos, files.add_eos
         self._special = frozenset(files.strips)
         # Per control token, special or added: whether it takes away whitespace on its left and on its right.
@@ -65,17 +66,20 @@ class Tokenizer:
 
     def __len__(self) -> int:
         """Number of token ids, added ones included: the rows that an embedding needs."""
-        return self._num_pieces + len(self._added)
+        return self.num_pieces + len(self._added)
 
     def add_tokens(self, names: Sequence[str]) -> None:
         """Make every name a control token; those the vocabulary lacks get the next free ids, in this order."""
         for name in names:
-            if self.token_to_id(name) is None:
-                self._added[name] = len(self)
-            # Without a rule from the files it drops whitespace on both sides, as plain strings do in 4.33.
-            self._strips.setdefault(name, (True, True))
+            self._add(name)
         longest_first = sorted(self._strips, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)))
+
+    def _add(self, name: str) -> None:
+        if self.token_to_id(name) is None:
+            self._added[name] = len(self)
+        # Without a rule from the files it drops whitespace on both sides, as plain strings do in 4.33.
+        self._strips.setdefault(name, (True, True))
 
     def token_to_id(self, name: str) -> int | None:
         """Id of a piece or an added token, None for a name that is neither (`<image>` has no id)."""
@@ -87,7 +91,7 @@ class Tokenizer:
     def token_bytes(self, index: int) -> bytes:
         """Bytes that a token adds to a text, its space included; none for control and added tokens."""
         model = self._model
-        if index >= self._num_pieces or index in self.special_ids:
+        if index >= self.num_pieces or index in self.special_ids:
             return b""
         if model.is_control(index) or model.is_unknown(index) or model.is_unused(index):
             return b""
@@ -142,11 +146,11 @@ class Tokenizer:
         for index in map(int, ids):
             if not 0 <= index < len(self) or (skip_special_tokens and index in self.special_ids):
                 continue
-            if index < self._num_pieces:
+            if index < self.num_pieces:
                 pieces.append(self._model.id_to_piece(index))
                 continue
             parts += [self._join(pieces)] if pieces else []
-            parts.append(added[index - self._num_pieces])
+            parts.append(added[index - self.num_pieces])
             pieces = []
         parts += [self._join(pieces)] if pieces else []
         return " ".join(parts)
@@ -221,7 +225,7 @@ class Tokenizer:
     def _add_at(self, names: dict[int, str], directory: Path) -> None:
         """Add tokens, whose ids must be those that come out of adding them in order."""
         for index, name in names.items():
-            self.add_tokens([name])
+            self._add(name)
             if index != self.token_to_id(name):
                 raise TokenizerError(
                     f"{directory}: the added token {name} has id {index} there, but {self.token_to_id(name)} with this "

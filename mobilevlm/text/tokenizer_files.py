@@ -6,7 +6,9 @@ or as an object, in one file or in another.
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,19 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from ..errors import UserError
 from ..json_files import read_json
+from ..stand_ins import stand_in
+from .fast_tokenizer import FastTokenizer, TokenizerError, convert
+
+__all__ = ["TokenizerError", "TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None}
 MORE = "additional_special_tokens"
+MODEL, FAST, CONFIG, ADDED = "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
+COMPANIONS = (CONFIG, "special_tokens_map.json", ADDED)
+MOST_ADDED = 4096
+LARGEST_MODEL = 2**26  # bytes; LLaMA's has 0.5 MB
 
 # ModelProto.normalizer_spec.add_dummy_prefix = false in protobuf's wire format. Appended to a serialised model it is
 # merged in (https://protobuf.dev/programming-guides/encoding/#last-one-wins). This needs no protobuf package and no
@@ -29,11 +38,6 @@ NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 COPY_AGAIN = "copy these files from the checkpoint again"
 BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 Entry = str | dict[str, Any]
-LARGEST_FILE = 1 << 26  # bytes; the model of a vocabulary of 256,000 has some 5 MB
-
-
-class TokenizerError(UserError):
-    """The tokenizer files cannot be used, or a prompt asks for a token they do not have."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,22 @@ class TokenizerFiles:
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
-    """Read `tokenizer.model` and those of its JSON companions that exist.
+    """Read `tokenizer.model`, or `tokenizer.json` in its place, and those of its JSON companions that exist.
 
     Raises:
         TokenizerError: `tokenizer.model` is missing or broken, or a companion is of no known form.
         ConfigError: a JSON companion cannot be read.
     """
-    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    for name in (*names, "tokenizer.model"):
-        if (directory / name).is_file() and (directory / name).stat().st_size > LARGEST_FILE:
-            raise TokenizerError(f"{directory / name} has more than {LARGEST_FILE} bytes: {COPY_AGAIN}")
-    config, special, added = (read_json(directory / name) if (directory / name).is_file() else {} for name in names)
-    legacy = config.get("legacy") in (None, True)
-    model = _load_model(directory / "tokenizer.model", legacy)
+    config, special, added = (read_json(directory / n) if (directory / n).is_file() else {} for n in COMPANIONS)
+    fast = _fast(directory)
+    legacy = config.get("legacy", fast.legacy if fast else None) in (None, True)
+    model = _load_model(directory / MODEL, legacy, fast)
     try:
         entries = _special_entries(config, special)
         by_id = {int(index): _name(entry) for index, entry in config.get("added_tokens_decoder", {}).items()}
-        by_id |= {int(index): str(name) for name, index in added.items()}
-        return TokenizerFiles(
+        by_id |= {int(index): _name(name) for name, index in added.items()}
+        by_id |= fast.added if fast and not by_id else {}
+        files = TokenizerFiles(
             model=model,
             legacy=legacy,
             add_bos=_flag(config, "add_bos_token", True),
@@ -85,18 +87,57 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
             strips=_strips(entry for found in entries.values() for entry in found),
             added=dict(sorted(by_id.items())),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise TokenizerError(
-            f"{directory} has special tokens of no known form in {', '.join(names)} ({type(error).__name__}: "
+            f"{directory} has special tokens of no known form in {', '.join(COMPANIONS)} ({type(error).__name__}: "
             f"{str(error)[:200]}): {COPY_AGAIN}"
         ) from None
+    if len(files.strips) + len(files.added) > MOST_ADDED:
+        raise TokenizerError(f"{directory} names more than {MOST_ADDED} added tokens in {', '.join(COMPANIONS)}")
+    return files
 
 
-def _load_model(path: Path, legacy: bool) -> SentencePieceProcessor:
+def write_tokenizer_files(source: Path, target: Path) -> None:
+    """Copy a checkpoint's tokenizer files; a `tokenizer.json` alone becomes the `tokenizer.model` it equals.
+
+    Args:
+        source: directory of the checkpoint.
+        target: another directory, which exists; files that the source lacks are left as they are.
+
+    Raises:
+        TokenizerError: `tokenizer.json` cannot be converted.
+    """
+    for name in (MODEL, *COMPANIONS):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    fast = _fast(source)
+    if fast is None:
+        return
+    (target / MODEL).write_bytes(fast.model)
+    config = read_json(source / CONFIG) if (source / CONFIG).is_file() else {}
+    if not config.get("added_tokens_decoder") and not (source / ADDED).is_file() and fast.added:
+        text = json.dumps({name: index for index, name in fast.added.items()}, indent=2)
+        (target / ADDED).write_text(text + "\n", encoding="utf-8")
+    if "legacy" not in config and not fast.legacy:
+        text = json.dumps(config | {"legacy": False}, indent=2)
+        (target / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _fast(directory: Path) -> FastTokenizer | None:
+    """Converted `tokenizer.json`, where that is all there is."""
+    alone = (directory / FAST).is_file() and not (directory / MODEL).is_file()
+    return convert(directory / FAST) if alone else None
+
+
+def _load_model(path: Path, legacy: bool, fast: FastTokenizer | None) -> SentencePieceProcessor:
     remedy = "copy the file from the checkpoint again (some 130 bytes mean a git-lfs pointer: run `git lfs pull` there)"
-    if not path.is_file():
+    if fast is None and not path.is_file():
         raise TokenizerError(f"{path} is missing: {remedy}")
-    model = path.read_bytes()
+    if fast is None and (sentence := stand_in(path)):
+        raise TokenizerError(sentence)
+    if fast is None and path.stat().st_size > LARGEST_MODEL:
+        raise TokenizerError(f"{path} has {path.stat().st_size:,} bytes; a SentencePiece model has some 500,000")
+    model = fast.model if fast else path.read_bytes()
     # SentencePiece takes an empty model for none given and would only fail at the first text.
     if model:
         try:
@@ -115,6 +156,13 @@ def _has_sound_pieces(model: SentencePieceProcessor) -> bool:
     return all(BYTE.fullmatch(piece) for piece, is_byte in zip(pieces, model.is_byte(ids), strict=True) if is_byte)
 
 
+def _flag(config: dict[str, Any], key: str, default: bool) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{key} is {str(value)[:80]}; true or false is needed")
+    return default if value is None else value
+
+
 def _special_entries(config: dict[str, Any], special: dict[str, Any]) -> dict[str, list[Entry]]:
     """Entries of special tokens by role, in the order that decides which id a missing one gets."""
     roles = {role: config.get(role, DEFAULTS.get(role)) for role in ROLES}
@@ -131,36 +179,15 @@ def _strips(entries: Iterable[Entry]) -> dict[str, tuple[bool, bool]]:
     strips: dict[str, tuple[bool, bool]] = {}
     for entry in entries:
         if isinstance(entry, str):
-            strips.setdefault(entry, (True, True))
+            strips.setdefault(_name(entry), (True, True))
         else:
             strips[_name(entry)] = (_flag(entry, "lstrip", False), _flag(entry, "rstrip", False))
     return strips
 
 
 def _name(entry: Entry) -> str:
-    """Text of a special token.
-
-    Raises:
-        TypeError: it has none.
-    """
     name = entry if isinstance(entry, str) else entry["content"]
     if not isinstance(name, str) or not name:
         raise TypeError(f"{str(entry)[:80]} is no token")
+    name.encode()  # fails for lone surrogates, which no text has
     return name
-
-
-def _flag(holder: dict[str, Any], name: str, default: bool) -> bool:
-    """Value of a field that is true or false; null counts as absent.
-
-    Args:
-        holder: object with the field.
-        name: of the field.
-        default: where it is absent.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    value = holder.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{name} is {str(value)[:80]}")
-    return default if value is None else value

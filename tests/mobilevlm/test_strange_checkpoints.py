@@ -1,0 +1,434 @@
+"""Checkpoints as other people's programs write them: read with the right values, or refused in one sentence.
+
+The kinds are those that reports of LLaVA, MobileVLM, llama.cpp, transformers and DeepSpeed tell of; a test's docstring
+names its kind, `docs/inputs.md` lists them.
+"""
+
+import codecs
+import json
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mobilevlm import MobileVLM
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
+from mobilevlm.checkpoint.pickles import check_plain
+from mobilevlm.errors import UserError
+from mobilevlm.model.assemble import assemble
+from tests.conftest import ROOT, build_here, run
+from tests.faults.checkpoints import make, run_cases
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:5f70bf18\nsize 3348\n"
+MERGE = ROOT / "train" / "merge_lora.py"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make("whole", tmp_path / "whole")[0]
+
+
+@pytest.fixture
+def lora(tmp_path):
+    return make("lora", tmp_path / "lora")[0]
+
+
+def change(path, **changes):
+    values = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
+
+
+def as_bin(model, change):
+    """Save the weights as the pickle that `change` makes of them."""
+    tensors = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    torch.save(change(tensors), model / "pytorch_model.bin")
+    return tensors
+
+
+def same_weights(model, tensors):
+    ours = open_checkpoint(model).tensors
+    assert set(ours) == set(tensors) and all(torch.equal(ours[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("kind", ["whole", "shards", "pickle", "lora"])
+def test_git_lfs_pointers_and_web_pages_are_named(kind, tmp_path):
+    """Clones without git-lfs, and pages saved in place of a gated file: every file that is read."""
+    model, base = make(kind, tmp_path / "made")
+    for path in sorted(path for path in model.iterdir() if path.suffix in (".json", ".bin", ".safetensors", ".model")):
+        if path.name == "generation_config.json":  # nothing in it is used
+            continue
+        content = path.read_bytes()
+        for text, said in ((POINTER, "is a git-lfs pointer.*git lfs pull"), ("<!DOCTYPE html>", "is a web page")):
+            path.write_text(text)
+            with pytest.raises(UserError, match=f"{path.name} .*{said}"):
+                open_checkpoint(model, base)
+        path.write_bytes(content)
+    open_checkpoint(model, base)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", ["whole", "shards", "lora"])
+def test_json_as_windows_editors_save_it(kind, encoding, tmp_path):
+    """A byte order mark, UTF-16, CRLF: config, index, adapter, tokenizer and tower files."""
+    model, base = make(kind, tmp_path / "made")
+    for path in (tmp_path / "made").rglob("*.json"):
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+        assert path.read_bytes().startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    open_checkpoint(model, base)
+
+
+WRAPPED = {
+    "DDP": lambda tensors: {f"module.{name}": value for name, value in tensors.items()},
+    "DDP twice": lambda tensors: {f"module.module.{name}": value for name, value in tensors.items()},
+    "torch.compile": lambda tensors: {f"_orig_mod.{name}": value for name, value in tensors.items()},
+    "FSDP": lambda tensors: {
+        name.replace("layers.0.", "layers.0._fsdp_wrapped_module.", 1): value for name, value in tensors.items()
+    },
+    "an attribute": lambda tensors: {f"model.{name}": value for name, value in tensors.items()},
+    "bare LLaMA": lambda tensors: {name.removeprefix("model."): value for name, value in tensors.items()},
+    "Lightning": lambda tensors: {"state_dict": tensors, "epoch": 3, "hyper_parameters": {"a": 1}},
+    "DeepSpeed": lambda tensors: {"module": {f"module.{n}": v for n, v in tensors.items()}, "dp_world_size": 2},
+    "a loop": lambda tensors: {"model": tensors, "step": torch.tensor(1)},
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_wrapped_names_are_unwrapped(wrapper, model):
+    """`module.*`, `{"state_dict": ...}` and what else training programs put around a model: the same weights."""
+    tensors = as_bin(model, WRAPPED[wrapper])
+    same_weights(model, tensors)
+
+
+def test_what_is_no_state_dict_is_said(model):
+    """A whole object, a list, a number among tensors."""
+    as_bin(model, lambda tensors: {"epoch": 3, "loss": 0.5})
+    with pytest.raises(UserError, match="pytorch_model.bin holds something other .*'epoch' is int"):
+        open_checkpoint(model)
+    torch.save([1, 2], model / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pytorch_model.bin holds no dictionary of tensors, but list"):
+        open_checkpoint(model)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "model.mm_projector.",
+        "mm_projector.",
+        "module.model.mm_projector.",
+        "base_model.model.model.mm_projector.",
+        "module.",
+        "model.base_model.model.model.mm_projector.",
+    ],
+)
+def test_projector_files_of_every_fork(prefix, model, tmp_path):
+    """`mm_projector.bin` with the prefixes that LLaVA's forks write, and without any: the same projector."""
+    part = "model.mm_projector."
+    own = {n.removeprefix(part): v + 1 for n, v in load_file(model / "model.safetensors").items() if n.startswith(part)}
+    torch.save({prefix + name: value for name, value in own.items()}, tmp_path / "mm_projector.bin")
+    state = assemble(model, projector=tmp_path / "mm_projector.bin").state_dict()
+    assert own and all(torch.equal(state[part + name], value.float()) for name, value in own.items())
+
+
+@pytest.mark.parametrize(
+    "file, said",
+    [
+        ("mm_projector.bin", "a projector alone .mm_projector.bin.: give it to finetune.py as --projector"),
+        ("adapter_model.safetensors", "a LoRA .adapter_model.safetensors. without its adapter_config.json"),
+        ("zero_to_fp32.py", "DeepSpeed's shards: put them together with the zero_to_fp32.py"),
+        ("checkpoint-500/model.safetensors", "a Trainer's run, give one of its checkpoints .checkpoint-500."),
+        ("model-q4.gguf", "a model of llama.cpp .model-q4.gguf., which is not read"),
+        ("weights.safetensors", "weights.safetensors, which is none of the names"),
+    ],
+)
+def test_directories_without_weights_say_what_they_are(file, said, model):
+    """Projector-only directories, runs, shards of DeepSpeed, GGUF: what to give instead."""
+    (model / "model.safetensors").unlink()
+    (model / file).parent.mkdir(exist_ok=True)
+    (model / file).write_text("x")
+    with pytest.raises(UserError, match=f"holds no weights: one of model.safetensors.*; this is {said}"):
+        open_checkpoint(model)
+
+
+def test_a_trainers_checkpoint_with_its_optimizer_opens(model):
+    """`checkpoint-500` of a Trainer: optimizer, scheduler, random states and arguments lie beside the weights."""
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"):
+        (model / name).write_bytes(b"not read")
+    (model / "global_step500").mkdir()
+    open_checkpoint(model)
+
+
+@pytest.mark.parametrize("name", ["/home/someone/vision_tower", "C:\\models\\vision_tower", "~/vision_tower"])
+def test_a_tower_path_of_another_machine_is_found_beside(name, model):
+    """`mm_vision_tower` is a path of the machine the model was trained on."""
+    change(model / "config.json", mm_vision_tower=name)
+    assert open_checkpoint(model).tower_dir == model.parent / "vision_tower"
+
+
+def test_a_tied_head_saved_twice_is_one(model):
+    """Tied heads: a copy is dropped, another matrix and a missing one are named."""
+    tensors = load_file(model / "model.safetensors")
+    change(model / "config.json", tie_word_embeddings=True)
+    with pytest.raises(UserError, match="tie_word_embeddings, but the weights hold lm_head.weight .* differs from"):
+        open_checkpoint(model)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, model / "model.safetensors")
+    tied = MobileVLM.from_pretrained(model)
+    assert torch.equal(tied.lm_head.weight, tensors["model.embed_tokens.weight"].float())
+    save_file({n: v for n, v in tensors.items() if n != "lm_head.weight"}, model / "model.safetensors")
+    change(model / "config.json", tie_word_embeddings=False)
+    with pytest.raises(UserError, match='missing: lm_head.weight .*"tie_word_embeddings": true'):
+        MobileVLM.from_pretrained(model)
+
+
+def test_a_padding_token_without_a_row_gets_one(model):
+    """`added_tokens.json {"[PAD]": V}` with V rows, as Vicuna-style trainings leave it."""
+    (model / "added_tokens.json").write_text('{"[PAD]": 768}')
+    checkpoint = open_checkpoint(model)
+    rows = checkpoint.tensors["model.embed_tokens.weight"]
+    assert checkpoint.config.vocab_size == len(rows) == 769 and checkpoint.tokenizer().token_to_id("[PAD]") == 768
+    torch.testing.assert_close(rows[768], rows[:768].float().mean(0).to(rows.dtype))
+
+
+def test_more_rows_than_vocab_size_says(model):
+    """Rows V+1 and an old `vocab_size`: the weights are right, and every old row is where it was."""
+    tensors = load_file(model / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = torch.cat([tensors[name], tensors[name][:1]])
+    save_file(tensors, model / "model.safetensors")
+    assert open_checkpoint(model).config.vocab_size == 769
+    model_ = MobileVLM.from_pretrained(model)
+    assert torch.equal(model_.lm_head.weight[:768], tensors["lm_head.weight"][:768].float())
+
+
+@pytest.mark.parametrize("model_type", ["llava", "llava_llama", "mobile_vlm"])
+def test_other_model_types_say_what_is_missing(model_type, model):
+    """`model_type` of neighbours and old spellings."""
+    change(model / "config.json", model_type=model_type, hidden_size=..., vocab_size=...)
+    with pytest.raises(
+        UserError, match=f"model_type '{model_type}'; mobilevlm and llama .* lacks hidden_size, vocab_size"
+    ):
+        open_checkpoint(model)
+
+
+def test_a_lora_without_its_projector_is_refused_everywhere(lora, tmp_path):
+    """LoRA without `non_lora_trainables.bin`: merge, build and eval, which used the base's projector without a word."""
+    (lora / "non_lora_trainables.bin").unlink()
+    base = lora.parent / "base"
+    done = run(MERGE, base, lora, tmp_path / "merged")
+    assert done.returncode == 2 and "lacks non_lora_trainables.bin" in done.stderr, done.stderr
+    assert '"freeze_mm_mlp_adapter": true' in done.stderr and done.stderr.count("\n") == 1
+    with pytest.raises(UserError, match="lacks non_lora_trainables.bin"):
+        build_here("--model", lora, "--base", base, out=tmp_path / "bundle")
+    from mobilevlm.eval.engine import PyTorchEngine
+
+    with pytest.raises(UserError, match="lacks non_lora_trainables.bin"):
+        PyTorchEngine(str(lora), "v1", base=str(base))
+    change(lora / "config.json", freeze_mm_mlp_adapter=True)
+    with pytest.raises(UserError, match="missing: model.mm_projector"):  # this base is a language model alone
+        MobileVLM.from_pretrained(lora, base=base)
+
+
+def test_a_lora_whose_base_moved_is_evaluated_with_base(lora, tmp_path):
+    """`eval/run.py --model LORA --base DIR`; without it the sentence names the option, and now it is there."""
+    moved = lora.parent / "base"
+    moved = moved.rename(tmp_path / "moved")
+    from mobilevlm.eval import run as evaluation
+    from mobilevlm.eval.engine import PyTorchEngine
+
+    assert evaluation.parser().parse_args(["--model", str(lora), "--base", str(moved)]).base == str(moved)
+
+    with pytest.raises(UserError, match="--base DIR"):
+        PyTorchEngine(str(lora), "v1")
+    engine = PyTorchEngine(str(lora), "v1", base=str(moved))
+    assert engine.identity["base"] == str(moved.resolve()) and isinstance(engine.answer([("Hi", None)], 2)[0], str)
+
+
+def test_zero3s_empty_tensors_are_named(lora, model):
+    """ZeRO-3 saves tensors of shape (0,) where nobody gathers them: adapters, projectors and whole models."""
+    for path in (lora / "adapter_model.bin", lora / "non_lora_trainables.bin"):
+        state = torch.load(path, weights_only=True)
+        torch.save({name: torch.zeros(0) for name in state}, path)
+        with pytest.raises(UserError, match=f"{path.name} holds {len(state)} empty tensors, .*ZeRO-3.*zero_to_fp32"):
+            open_checkpoint(lora, lora.parent / "base")
+        torch.save(state, path)
+    as_bin(model, lambda tensors: {name: torch.zeros(0) for name in tensors})
+    with pytest.raises(UserError, match="empty tensors.*ZeRO-3"):
+        open_checkpoint(model)
+
+
+def test_loras_that_contradict_themselves(lora):
+    """Another `r` than the factors', NaN, a base that is a LoRA, a checkpoint-N without the whole model's config."""
+    base, adapter = lora.parent / "base", lora / "adapter_config.json"
+    for changes, said in (
+        ({"r": 16}, "has r 16, but the factors of .* have rank 8"),
+        ({"lora_alpha": float("nan")}, "lora_alpha nan"),
+        ({"lora_alpha": 10**12}, "lora_alpha 1000000000000"),
+        ({"r": True}, "r True"),
+        ({"base_model_name_or_path": ["a"]}, "base_model_name_or_path .'a'.; a name"),
+    ):
+        before = adapter.read_text()
+        change(adapter, **changes)
+        with pytest.raises(UserError, match=said):
+            open_checkpoint(lora, None if "base_model_name_or_path" in changes else base)
+        adapter.write_text(before)
+    with pytest.raises(UserError, match="is a LoRA itself: merge it first"):
+        open_checkpoint(lora, lora)
+    (lora / "config.json").unlink()
+    with pytest.raises(UserError, match="lacks config.json, the whole model's.*checkpoint-N"):
+        open_checkpoint(lora, base)
+
+
+class Evil:
+    """What a malicious pickle holds: a call that leaves a file behind."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare"])
+def test_a_malicious_pickle_is_refused_by_name(form, model, lora, tmp_path):
+    """os.system in weights, an adapter and what a LoRA leaves beside it: the file is named, and nothing runs."""
+    mark = tmp_path / "ran"
+
+    def write(path):
+        if form == "bare":
+            path.write_bytes(pickle.dumps({"a": Evil(mark)}))
+        else:
+            torch.save({"a": Evil(mark)}, path, _use_new_zipfile_serialization=form == "zip")
+
+    (model / "model.safetensors").unlink()
+    write(model / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pytorch_model.bin asks for posix.system .* nothing was run"):
+        build_here("--model", model, out=tmp_path / "out")
+    for name in ("non_lora_trainables.bin", "adapter_model.bin"):
+        write(lora / name)
+        with pytest.raises(UserError, match=f"{name} asks for posix.system .* nothing was run"):
+            open_checkpoint(lora, lora.parent / "base")
+    write(tmp_path / "mm_projector.bin")
+    with pytest.raises(UserError, match="mm_projector.bin asks for posix.system"):
+        assemble(make("whole", tmp_path / "again")[0], projector=tmp_path / "mm_projector.bin")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "rng_state_3.pth", "training_args.bin"):
+        directory = tmp_path / name
+        directory.mkdir()
+        write(directory / name)
+        with pytest.raises(UserError, match=f"{name} asks for posix.system .* nothing was run"):
+            check_plain(directory)
+    assert not mark.exists()
+    assert pickle.loads(pickle.dumps(Evil(mark))) == 0 and mark.exists()  # it would have run
+
+
+def test_code_beside_a_checkpoint_is_never_imported(model, tmp_path):
+    """`trust_remote_code`: an auto_map, and modules of the names it gives, are left alone."""
+    mark = tmp_path / "ran"
+    change(model / "config.json", auto_map={"AutoConfig": "modeling_evil.Config", "AutoModel": "modeling_evil.Model"})
+    for name in ("modeling_evil.py", "tokenization_evil.py", "sitecustomize.py", "torch.py"):
+        (model / name).write_text(f"open({str(mark)!r}, 'w')")
+    change(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_evil.T", None]})
+    done = run("-c", f"import mobilevlm; mobilevlm.MobileVLM.from_pretrained({str(model)!r})", cwd=ROOT)
+    assert done.returncode == 0 and not mark.exists(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 5, None, "a\0b", "x" * 5000, "\ud800"]
+)
+def test_shards_stay_in_their_directory(name, tmp_path):
+    """Names in an index: no way out, no other type."""
+    model, _ = make("shards", tmp_path / "made")
+    index = model / "model.safetensors.index.json"
+    raw = json.loads(index.read_text())
+    raw["weight_map"]["lm_head.weight"] = name
+    index.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match="model.safetensors.index.json (lists .* no file name|is no shard index)"):
+        open_checkpoint(model)
+
+
+def test_shards_that_are_links(tmp_path):
+    """A link out of the directory is refused; those of the hub's cache, snapshots to blobs, are followed."""
+    model, _ = make("shards", tmp_path / "made")
+    shard = model / "model-00001-of-00002.safetensors"
+    shard.rename(tmp_path / "elsewhere.safetensors")
+    shard.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(UserError, match="00001-of-00002.safetensors is a link to .*elsewhere.safetensors, outside"):
+        open_checkpoint(model)
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0a1b"
+    blobs = tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    shutil.copytree(model, snapshot)
+    shutil.copytree(model.parent / "vision_tower", snapshot / "vision_tower")
+    for path in sorted(path for path in snapshot.iterdir() if path.is_file()):
+        shutil.move(path.resolve() if path.is_symlink() else path, blobs / path.name)
+        path.unlink(missing_ok=True)
+        path.symlink_to(f"../../blobs/{path.name}")
+    open_checkpoint(snapshot)
+
+
+@pytest.mark.parametrize(
+    "field, value, said",
+    [
+        ("dtype", "F13", "has the type 'F13'"),
+        ("dtype", ["F32"], "has the type"),
+        ("shape", [768, -64], "has shape .768, -64."),
+        ("shape", [10**12, 10**12], "needs 4,000"),
+        ("shape", "64", "has shape 64"),
+        ("data_offsets", [0, 10**15], "needs .* bytes, its place has"),
+        ("data_offsets", [4, 196612], "begins at byte|needs"),
+        ("data_offsets", [0], "has shape"),
+    ],
+)
+def test_headers_that_lie(field, value, said, model):
+    """safetensors: overlapping and absent places, unknown types, sizes that no disk has."""
+    path = model / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["lm_head.weight"][field] = value
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(UserError, match=rf"model.safetensors.*{said}"):
+        open_checkpoint(model)
+
+
+def test_a_header_without_an_end(model):
+    """safetensors: a length of exabytes, and a sparse file whose header would take all memory."""
+    path = model / "model.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    with pytest.raises(UserError, match="model.safetensors cannot be read as weights .its header says 4,611"):
+        open_checkpoint(model)
+    path.write_bytes((2**30).to_bytes(8, "little"))
+    os.truncate(path, 2**31)
+    with pytest.raises(UserError, match="its header has 1,073,741,824 bytes, at most"):
+        open_checkpoint(model)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"num_hidden_layers": 2**20}, "num_hidden_layers is 1,048,576, but the weights hold 3 layers"),
+        ({"intermediate_size": 2**20}, "hidden_size and intermediate_size make a matrix of 1048576 x 64"),
+        ({"num_attention_heads": 2**20}, "num_attention_heads and head_dim make a matrix"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps (is )?nan"),
+        ({"rope_theta": -1.0}, "rope_theta (is )?-1"),
+        ({"eos_token_id": 10**9}, "eos_token_id (is )?1000000000"),
+        ({"mm_projector_type": "mlp99999999x_gelu"}, "mm_projector_type"),
+        ({"mm_vision_tower": "a\0b"}, "which no path can be"),
+        ({"mm_vision_tower": "x" * 300}, "which no path can be"),
+    ],
+)
+def test_sizes_beyond_the_weights_are_refused_before_anything_is_made(changes, said, model):
+    """config.json of another model, or of nobody's: no minutes, no gigabytes."""
+    change(model / "config.json", **changes)
+    with pytest.raises(UserError, match=said):
+        open_checkpoint(model)
+
+
+def test_mutated_checkpoints_open_or_are_refused(monkeypatch):
+    """The fuzzer's fast slice: `python -m tests.faults.checkpoints` makes more."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert set(run_cases(seed=0, count=60)) <= {"opened", "refused"}
