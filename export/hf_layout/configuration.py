@@ -114,7 +114,7 @@ def _image_processor(config: ModelConfig) -> dict[str, Any]:
 def _image_processor_js(config: ModelConfig, image: dict[str, Any]) -> dict[str, Any]:
     """The same for transformers.js: its bicubic does not average when it shrinks, its Lanczos does.
 
-    It pads behind normalising, so that the background colour is given as what that makes of it.
+    It pads behind normalising, so that the background colour is given as what that makes of it, and crops before it.
     """
     values = image | {"processor_class": "LlavaProcessor", "resample": LANCZOS}
     if config.image_aspect_ratio != "pad":
@@ -124,9 +124,10 @@ def _image_processor_js(config: ModelConfig, image: dict[str, Any]) -> dict[str,
     return values | {
         "image_processor_type": "VLMImageProcessor",
         "background_color": [(int(mean * 255) / 255 - mean) / std / scale for mean, std in stats],
+        "do_center_crop": False,
         "do_pad": True,
         "image_size": size,
-        "size": {"longest_edge": config.tower.shortest_edge or size},
+        "size": {"longest_edge": size},
         "pad_size": {"height": size, "width": size},
     }
 

@@ -29,7 +29,9 @@ TEXTS = ("What is in the picture?", "  two  spaces ", "naïve 北京 \U0001f600 
 
 
 def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> int:
-    """Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`.
+    """Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja`.
+
+    transformers.js looks for the chat template in the tokenizer's configuration, a processor of transformers beside it.
 
     Args:
         checkpoint: the model.
@@ -47,6 +49,8 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> int:
     made.save(str(directory / "tokenizer.json"))
     roles = {role: name for role, name in files.roles.items() if role in ("bos_token", "eos_token", "unk_token")}
     roles["pad_token"] = files.roles.get("pad_token") or roles["unk_token"]
+    template = chat_template(checkpoint.config.mm_use_im_start_end)
+    (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
     config: dict[str, Any] = {
         "add_bos_token": False,  # it is in the chat template
         "add_eos_token": False,
@@ -57,7 +61,7 @@ def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> int:
         "processor_class": "LlavaProcessor",
         "tokenizer_class": "PreTrainedTokenizerFast",
         **roles,
-        "chat_template": chat_template(checkpoint.config.mm_use_im_start_end),
+        "chat_template": template,
     }
     _write_json(directory / "tokenizer_config.json", config)
     _write_json(directory / "special_tokens_map.json", roles | {"image_token": IMAGE_TOKEN})

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from mobilevlm.checkpoint.config import ModelConfig
-from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, past, present
+from mobilevlm.engines.stages import ATTENTION_MASK, CACHE_PARTS, LOGITS, past, present
 
 from ..split.graph import Graph
 from ..split.kv_cache import CacheForm
@@ -30,7 +30,7 @@ MASKED = -1e9  # added to the score of a key that is not read: finite, so that a
 
 
 def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: str, layers: range) -> list[str]:
-    """Declares the inputs and cache outputs of decoder layers, and writes what all of them share.
+    """Declares the inputs and outputs of decoder layers, logits first, and writes what all of the layers share.
 
     Args:
         graph: receives nodes and weights.
@@ -46,6 +46,7 @@ def declare_inputs(graph: Graph, config: ModelConfig, cache: CacheForm, rows: st
     graph.input(rows, FLOAT, [BATCH, SEQUENCE, config.hidden_size])
     graph.input(ATTENTION_MASK, INT64, [BATCH, TOTAL])
     graph.input(POSITION_IDS, INT64, [BATCH, SEQUENCE])
+    graph.output(LOGITS, FLOAT, [BATCH, SEQUENCE, config.vocab_size])
     for layer in layers:
         for part in CACHE_PARTS:
             heads, dim = config.num_key_value_heads, config.head_dim

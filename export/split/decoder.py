@@ -41,7 +41,8 @@ def write_decoder(
         lowering: a module of `export/lowerings/`.
         cache: the kv cache.
         layers: which; all of them for the stage in one graph.
-        every_position: whether the logits are those of every position, (B, S, V), not of the last one, (1, V).
+        every_position: whether the logits are those of every position, (B, S, V), which the lowering has declared, not
+            of the last one, (1, V).
     """
     epsilon = config.rms_norm_eps
     residual = INPUTS_EMBEDS if layers.start == 0 else HIDDEN_STATES
@@ -67,7 +68,6 @@ def write_decoder(
     logits = graph.linear(x, "model.embed_tokens" if config.tie_word_embeddings else "lm_head")
     if every_position:
         graph.op("Identity", graph.wide(logits), out=LOGITS)
-        graph.output(LOGITS, TensorProto.FLOAT, [*lowering.POSITIONS, config.vocab_size])
     else:
         graph.op("Reshape", graph.wide(logits), graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
         graph.output(LOGITS, TensorProto.FLOAT, [1, config.vocab_size])
