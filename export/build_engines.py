@@ -186,12 +186,9 @@ def _asked_of_layout(arguments: argparse.Namespace, target: Target, backend: Bac
     if arguments.layout == BUNDLE:
         return _asked(arguments.precision, target, backend)
     if target.name != "host":
-        raise UserError(
-            f"--layout {HF} is for --target host, and this is --target {target.name}: its graphs run anywhere"
-        )
-    return {
-        one.precision: {VISION: one.precision, DECODER: one.precision} for one in asked_variants(arguments.precision)
-    }
+        raise UserError(f"--layout {HF} goes with --target host, and this is --target {target.name}")
+    names = [one.precision for one in asked_variants(arguments.precision)]
+    return {name: {VISION: name, DECODER: name} for name in names}
 
 
 def _asked(precision: str | None, target: Target, backend: Backend) -> dict[str, dict[str, str]]:

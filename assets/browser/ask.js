@@ -49,6 +49,7 @@ async function show() {
 
 async function ask() {
   button.disabled = true;
+  answer.setAttribute("aria-busy", "true");
   answer.textContent = "";
   const content = [{ type: "image" }, { type: "text", text: question.value }];
   const prompt = processor.apply_chat_template([{ role: "user", content }], { add_generation_prompt: true });
@@ -62,6 +63,7 @@ async function ask() {
   const tokens = await model.generate({ ...inputs, max_new_tokens: 128, streamer });
   const count = tokens.dims.at(-1) - inputs.input_ids.dims.at(-1);
   state.textContent = `${count} tokens in ${((performance.now() - asked) / 1000).toFixed(2)} s.`;
+  answer.setAttribute("aria-busy", "false");
   button.disabled = false;
 }
 
