@@ -21,6 +21,7 @@ LONG_FILES = tuple(
         export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_watch
         runtime/page/test_asking runtime/page/test_images runtime/page/test_layout runtime/server/test_clients
         runtime/server/test_engines runtime/server/test_openai_client runtime/server/test_remote_images
-        runtime/server/test_security export/test_deploy runtime/test_json_answers
+        runtime/server/test_security export/test_deploy runtime/test_json_answers export/hf_layout/test_layout
+        export/hf_layout/test_clients runtime/page/test_transformers_js
     """.split()
 )
