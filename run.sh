@@ -6,7 +6,7 @@
 #   bash run.sh test --coverage   the whole, and which lines it ran
 #   bash run.sh test --slow   the same with the tests that take minutes (a 1.7B build)
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
-#   bash run.sh test --clients   other projects' clients against the server: installs them (600 MB), Node is needed for two
+#   bash run.sh test --clients   other projects' clients, of the server and of exports: installs them (1.2 GB), Node is needed for some
 #   bash run.sh test --oldest | --newest   the fast tests with the oldest or newest version of every dependency
 #   bash run.sh types         mypy, on all folders
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
@@ -95,8 +95,14 @@ run_clients() {
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps 'live-vlm-webui>=0.4' 'ai-api-scanner>=0.5'
     if command -v npm >/dev/null; then
         npm install --silent --no-audit --no-fund --prefix "$folder" ai @ai-sdk/openai-compatible @continuedev/openai-adapters
+        # Its own scripts would fetch CUDA.
+        npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$folder" @huggingface/transformers@4.3.2
     fi
-    "$python" -m pytest tests/runtime/server/test_clients.py "$@"
+    # Optimum's ONNX part wants transformers 4.
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$folder/optimum" \
+        'optimum==2.1.0' 'optimum-onnx==0.1.0' 'transformers==4.57.6' 'tokenizers<0.23' 'huggingface-hub<1'
+    "$python" -m pytest tests/runtime/server/test_clients.py tests/export/hf_layout/test_clients.py \
+        tests/runtime/page/test_transformers_js.py "$@"
 }
 
 # Both ends of the ranges in pyproject.toml; PyTorch alone stays, whose others bring gigabytes of CUDA.

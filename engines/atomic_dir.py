@@ -5,29 +5,53 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from .bundle import BundleError, foreign_files, is_bundle
 from .leftovers import BUILDING, OLD, hidden, leftovers
 
 
-def check_output(out: Path, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """Kind of directory that a build makes.
+
+    Attributes:
+        name: in messages, `engine bundle`.
+        short: the same in a word, `bundle`.
+        is_one: whether a directory is one of this kind.
+        foreign: names in one that are not its own.
+    """
+
+    name: str
+    short: str
+    is_one: Callable[[Path], bool]
+    foreign: Callable[[Path], list[str]]
+
+
+BUNDLE = Kind("engine bundle", "bundle", is_bundle, foreign_files)
+
+
+def check_output(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> None:
     """Refuses an output directory before any work is done.
 
     Args:
         out: the directory.
-        overwrite: whether a bundle that is there may be replaced.
+        overwrite: whether one of its kind that is there may be replaced.
+        kind: of the directory.
 
     Raises:
         BundleError: it exists and may not be replaced, holds something of the person's, or cannot be made.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not is_bundle(out):
-            raise BundleError(f"{out} exists and is no engine bundle: it is left alone. Choose another --out")
-        if foreign := foreign_files(out):
-            raise BundleError(f"{out} holds files that are not the bundle's ({', '.join(foreign)}): move them first")
+        if not kind.is_one(out):
+            raise BundleError(f"{out} exists and is no {kind.name}: it is left alone. Choose another --out")
+        if foreign := kind.foreign(out):
+            raise BundleError(
+                f"{out} holds files that are not the {kind.short}'s ({', '.join(foreign)}): move them first"
+            )
         if not overwrite:
             raise BundleError(f"{out} exists: add --overwrite to replace it, or choose another --out")
     parent = next(path for path in out.absolute().parents if path.exists())
@@ -36,15 +60,16 @@ def check_output(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged(out: Path, overwrite: bool) -> Iterator[Path]:
+def staged(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> Iterator[Path]:
     """Yields an empty directory that becomes `out` when the block ends, and vanishes when it fails.
 
-    A bundle at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first; what
-    builds of other names did is named on stderr.
+    One of its kind at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first;
+    what builds of other names did is named on stderr.
 
     Args:
         out: the directory.
-        overwrite: whether a bundle that is there may be replaced.
+        overwrite: whether one of its kind that is there may be replaced.
+        kind: of the directory.
 
     Raises:
         BundleError: something appeared at `out` meanwhile that may not be replaced.
@@ -56,7 +81,7 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
     building.mkdir()
     try:
         yield building
-        check_output(out, overwrite)
+        check_output(out, overwrite, kind)
         _replace(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -7,6 +7,7 @@ python export/build_engines.py --model DIR --target snapdragon --soc 8gen3
 python export/build_engines.py --model DIR --target orin --precision int8
 python export/build_engines.py --model DIR --target orin --precision auto       the board measures and chooses
 python export/build_engines.py --engine DIR --target orin          on the board: compiles what was copied there
+python export/build_engines.py --model DIR --target host --layout hf        for transformers.js, as the hub has models
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ from typing import TYPE_CHECKING
 
 from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
+from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.targets import TARGETS, Target
 from mobilevlm.engines.trust import add_sign, sign_all, sign_bundle, signing_key
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.export.backends.backend import Backend, backend_of, backends
 from mobilevlm.export.backends.results import Built
+from mobilevlm.export.hf_layout.names import asked_variants
 from mobilevlm.export.precision_option import parse_precision
 from mobilevlm.export.precisions import facts_of
 from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:
     from mobilevlm.checkpoint.checkpoint import Checkpoint
+
+BUNDLE, HF = "bundle", "hf"  # layouts
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
         help="LLaVA-style JSON, its pictures beside it: conversations to choose int4 weights and ranges on (default: "
         "some of the demo's; none for random weights' int4)",
     )
+    self.add_argument(
+        "--layout",
+        choices=(BUNDLE, HF),
+        default=BUNDLE,
+        help="hf: the Hugging Face hub's files for transformers.js and ONNX Runtime, with --target host; --precision "
+        "names fp32, fp16, int8 (q8) and int4 (q4) of them, with commas between (default: all)",
+    )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     add_sign(self)
     for backend in backends():
@@ -89,12 +101,15 @@ def build(arguments: argparse.Namespace) -> None:
     for other in backends():
         if other is not backend:
             other.refuse_options(arguments, target)
-    asked = _asked(arguments.precision, target, backend)
+    asked = _asked_of_layout(arguments, target, backend)
     if arguments.base is not None and arguments.model is None:
         raise UserError("--base goes with --model: random weights have no LoRA")
     backend = backend.check(arguments, target, next(iter(asked.values())))
     _check_calibration(arguments, target, asked)
     _require_export_packages()
+    if arguments.layout == HF:
+        print(_built_layout(arguments, backend))
+        return
     built = _built(arguments, backend, asked)
     if key is not None:
         sign_all(built.out, key)
@@ -106,14 +121,10 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
     """Builds a bundle, or a folder of several for a device to choose from."""
     # PyTorch takes seconds to import: only once the words are known to make sense.
     from mobilevlm.export.bundle_writer import write_bundle
-    from mobilevlm.export.calibration.conversations import DEFAULT
     from mobilevlm.export.candidates import write_all
     from mobilevlm.export.plan import BuildRequest, make_plan
 
     target = TARGETS[arguments.target]
-    calibration = user_path(arguments.calibration) if arguments.calibration else None
-    if calibration is None and arguments.model is not None:
-        calibration = DEFAULT
     with ExitStack() as stack:
         checkpoint, source = _opened(arguments, stack)
         out = arguments.out or (f"artifacts/{checkpoint.name}-{target.name}-{AUTO}" if len(asked) > 1 else None)
@@ -128,7 +139,7 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
                     max_context=arguments.max_context,
                     out=out,
                     overwrite=arguments.overwrite,
-                    calibration=calibration,
+                    calibration=_calibration(arguments),
                 )
             )
             for name, precisions in asked.items()
@@ -145,6 +156,25 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
     return Built(target, plan.out, checkpoint.config.vision is not None, bool(others))
 
 
+def _built_layout(arguments: argparse.Namespace, backend: Backend) -> Path:
+    """Builds what Hugging Face's libraries load."""
+    from mobilevlm.export.hf_layout.layout import build_layout
+
+    with ExitStack() as stack:
+        checkpoint, source = _opened(arguments, stack)
+        _say_what_is_used(checkpoint)
+        return build_layout(arguments, checkpoint, source, backend, _calibration(arguments))
+
+
+def _calibration(arguments: argparse.Namespace) -> Path | None:
+    """The file of conversations; None for random weights, unless one is named."""
+    from mobilevlm.export.calibration.conversations import DEFAULT
+
+    if arguments.calibration:
+        return user_path(arguments.calibration)
+    return None if arguments.model is None else DEFAULT
+
+
 def _opened(arguments: argparse.Namespace, stack: ExitStack) -> tuple[Checkpoint, list[str]]:
     """Opens the model to build from; returns it, and the command line's words that name it."""
     from mobilevlm.checkpoint.checkpoint import open_checkpoint
@@ -155,6 +185,16 @@ def _opened(arguments: argparse.Namespace, stack: ExitStack) -> tuple[Checkpoint
         return random_checkpoint(arguments.random_weights, directory), ["--random-weights", arguments.random_weights]
     base = ["--base", arguments.base] if arguments.base else []
     return open_checkpoint(arguments.model, arguments.base), ["--model", arguments.model, *base]
+
+
+def _asked_of_layout(arguments: argparse.Namespace, target: Target, backend: Backend) -> dict[str, dict[str, str]]:
+    """A precision for every stage, by a name for the whole: several where a device is to choose, or a library."""
+    if arguments.layout == BUNDLE:
+        return _asked(arguments.precision, target, backend)
+    if target.name != "host":
+        raise UserError(f"--layout {HF} goes with --target host, and this is --target {target.name}")
+    names = [one.precision for one in asked_variants(arguments.precision)]
+    return {name: {VISION: name, DECODER: name} for name in names}
 
 
 def _asked(precision: str | None, target: Target, backend: Backend) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilevlm.checkpoint.checkpoint import Checkpoint, check_tensors
-from mobilevlm.engines.atomic_dir import check_output
+from mobilevlm.engines.atomic_dir import BUNDLE, Kind, check_output
 from mobilevlm.engines.machine import require_memory
 from mobilevlm.engines.stages import DECODER, PREFILL, VISION
 from mobilevlm.engines.targets import Target
@@ -44,8 +44,9 @@ class BuildRequest:
         precisions: a precision for every stage of the target.
         max_context: rows of the kv cache; None for the target's own number, or all positions the model knows.
         out: the bundle's directory, None for one under `artifacts/`.
-        overwrite: whether a bundle there may be replaced.
+        overwrite: whether one of its kind there may be replaced.
         calibration: the file of conversations; None for weights that are random.
+        kind: of what is made of the stages.
     """
 
     checkpoint: Checkpoint
@@ -57,6 +58,7 @@ class BuildRequest:
     out: str | None = None
     overwrite: bool = False
     calibration: Path | None = None
+    kind: Kind = BUNDLE
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def make_plan(request: BuildRequest) -> BuildPlan:
     context = _context(checkpoint, request.max_context, target.default_context)
     precisions = _of_model(request.precisions, checkpoint)
     directory = user_path(request.out) if request.out else _default_out(checkpoint, target, precisions, backend.system)
-    check_output(directory, request.overwrite)
+    check_output(directory, request.overwrite, request.kind)
     facts = {stage: facts_of(target.backend, name) for stage, name in precisions.items()}
     shapes = expected_shapes(checkpoint.config)
     check_tensors(checkpoint.tensors, shapes, checkpoint.name)

@@ -25,7 +25,14 @@ from .graph import Graph
 from .kv_cache import CacheForm
 
 
-def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache: CacheForm, layers: range) -> None:
+def write_decoder(
+    graph: Graph,
+    config: ModelConfig,
+    lowering: ModuleType,
+    cache: CacheForm,
+    layers: range,
+    every_position: bool = False,
+) -> None:
     """Writes decoder layers into a graph; behind the last one, the logits.
 
     Args:
@@ -34,6 +41,8 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
         lowering: a module of `export/lowerings/`.
         cache: the kv cache.
         layers: which; all of them for the stage in one graph.
+        every_position: whether the logits are those of every position, (B, S, V), which the lowering has declared, not
+            of the last one, (1, V).
     """
     epsilon = config.rms_norm_eps
     residual = INPUTS_EMBEDS if layers.start == 0 else HIDDEN_STATES
@@ -43,7 +52,7 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
         name = f"model.layers.{layer}."
         x = lowering.attention(graph, x, layer, config, cache, tables)
         last = layer == config.num_hidden_layers - 1
-        if last:  # nothing after the last attention looks at earlier positions
+        if last and not every_position:  # nothing after the last attention looks at earlier positions
             x, residual = (lowering.last_position(graph, value) for value in (x, residual))
         x = graph.linear(x, f"{name}self_attn.o_proj")
         x, residual = lowering.add_norm(graph, x, residual, f"{name}post_attention_layernorm.weight", epsilon)
@@ -57,8 +66,11 @@ def write_decoder(graph: Graph, config: ModelConfig, lowering: ModuleType, cache
         x, residual = lowering.add_norm(graph, x, residual, next_norm, epsilon)
         graph.blocks[f"model.layers.{layer}"] = residual
     logits = graph.linear(x, "model.embed_tokens" if config.tie_word_embeddings else "lm_head")
-    graph.op("Reshape", graph.wide(logits), graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
-    graph.output(LOGITS, TensorProto.FLOAT, [1, config.vocab_size])
+    if every_position:
+        graph.op("Identity", graph.wide(logits), out=LOGITS)
+    else:
+        graph.op("Reshape", graph.wide(logits), graph.constant(np.array([1, config.vocab_size])), out=LOGITS)
+        graph.output(LOGITS, TensorProto.FLOAT, [1, config.vocab_size])
     graph.blocks["head"] = LOGITS
 
 

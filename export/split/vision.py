@@ -17,13 +17,14 @@ from .tensor_data import to_numpy
 CLIP = "model.vision_tower.vision_tower.vision_model."
 
 
-def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> None:
+def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType, output: str = IMAGE_EMBEDS) -> None:
     """Writes the vision stage into a graph: only the blocks that are needed, constants folded.
 
     Args:
         graph: receives nodes and weights.
         config: the model.
         lowering: a module of `export/lowerings/`.
+        output: name of the image's embeddings.
 
     Raises:
         ConfigError: the model takes no images, or its tower has an activation that is not supported.
@@ -40,8 +41,8 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType) -> Non
         bounds = [graph.constant(np.array([value])) for value in (1, config.num_patches + 1, 1)]
         x = graph.op("Slice", x, *bounds)
     x = projector_of(config).to_onnx(graph, x, config)
-    graph.blocks["projector"] = graph.op("Identity", x, out=IMAGE_EMBEDS)
-    graph.output(IMAGE_EMBEDS, graph.kind, [1, num_image_tokens(config), config.hidden_size])
+    graph.blocks["projector"] = graph.op("Identity", x, out=output)
+    graph.output(output, graph.kind, [1, num_image_tokens(config), config.hidden_size])
 
 
 def _embeddings(graph: Graph, vision: VisionConfig) -> str:

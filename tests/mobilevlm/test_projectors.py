@@ -118,5 +118,5 @@ def test_ldp_refuses_a_class_token_and_odd_channels():
     with pytest.raises(ConfigError, match="square grid"):
         replace(config_of("ldpnetv2", 8), mm_vision_select_feature="cls_patch")
     with pytest.raises(ConfigError, match="multiple of 8, got 60"):
-        seeded_projector(config_of("ldpnet", 8, hidden_size=60))
+        seeded_projector(config_of("ldpnet", 8, hidden_size=60, num_attention_heads=2, num_key_value_heads=2))
     assert num_image_tokens(replace(config_of("linear", 8), mm_vision_select_feature="cls_patch")) == 65

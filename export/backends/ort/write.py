@@ -36,7 +36,7 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
         progress: counts bytes of weights.
     """
     even = Balanced(plan.checkpoint.tensors, plan.checkpoint.config)
-    cache, moments = _calibrated(plan, even)
+    cache, moments = calibrated(plan, even)
     magnitudes = _vision_magnitudes(plan, even)
     sources: dict[str, Mapping[str, torch.Tensor]] = {}
     graphs: dict[str, list[str]] = {}
@@ -67,8 +67,13 @@ def write_stages(plan: StagePlan, directory: Path, progress: tqdm) -> Written:
     return Written(sources, graphs, written_from=written_from)
 
 
-def _calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
-    """Form of the kv cache, and the moments that the decoder's weights are chosen by."""
+def calibrated(plan: StagePlan, even: Balanced) -> tuple[CacheForm, Moments]:
+    """Returns the form of the kv cache, and the moments that the decoder's weights are chosen by.
+
+    Args:
+        plan: the stages.
+        even: the checkpoint's tensors, equalised.
+    """
     if plan.calibration is None:
         return CacheForm(plan.max_context), no_moments
     observed = Observed(plan.checkpoint.config, even, embedded(plan.checkpoint, plan.calibration))
