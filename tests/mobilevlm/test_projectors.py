@@ -20,9 +20,9 @@ TYPES = ("linear", "mlp1x_gelu", "mlp2x_gelu", "mlp3x_gelu", "ldpnet", "ldpnetv2
 GRIDS = (7, 8, 12, 13, 24)
 
 
-def config_of(projector, grid, hidden_size=64):
+def config_of(projector, grid, hidden_size=64, heads=4):
     vision = VisionConfig(hidden_size=32, image_size=14 * grid, num_hidden_layers=2)
-    sizes = dict(intermediate_size=8, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4)
+    sizes = dict(intermediate_size=8, num_hidden_layers=1, num_attention_heads=heads, num_key_value_heads=heads)
     return ModelConfig(hidden_size=hidden_size, **sizes, mm_projector_type=projector, mm_hidden_size=32, vision=vision)
 
 
@@ -118,5 +118,5 @@ def test_ldp_refuses_a_class_token_and_odd_channels():
     with pytest.raises(ConfigError, match="square grid"):
         replace(config_of("ldpnetv2", 8), mm_vision_select_feature="cls_patch")
     with pytest.raises(ConfigError, match="multiple of 8, got 60"):
-        seeded_projector(config_of("ldpnet", 8, hidden_size=60, num_attention_heads=2, num_key_value_heads=2))
+        seeded_projector(config_of("ldpnet", 8, hidden_size=60, heads=2))
     assert num_image_tokens(replace(config_of("linear", 8), mm_vision_select_feature="cls_patch")) == 65
