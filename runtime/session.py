@@ -48,7 +48,15 @@ class Session:
         prompts_by: stage that runs long prompts.
     """
 
-    def __init__(self, engine: str | Path, *, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0):
+    def __init__(
+        self,
+        engine: str | Path,
+        *,
+        on_cpu: bool = False,
+        check: bool = True,
+        prefix_cache_bytes: int = 0,
+        max_pixels: int | None = None,
+    ):
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
         Args:
@@ -57,6 +65,7 @@ class Session:
             check: whether to run the sample where this bundle was not found right before.
             prefix_cache_bytes: most memory that kept prefixes take; prompts then run in pieces, so that answers are the
                 same with and without a kept prefix. 0 keeps none: a prompt shares with the latest one alone.
+            max_pixels: most pixels of an image, whatever its decoding costs; None for `load_image`'s own limits.
 
         Raises:
             BundleError: it is missing, incomplete, altered, not for this machine, or computes something else here than
@@ -64,6 +73,7 @@ class Session:
         """
         if prefix_cache_bytes < 0:
             raise UserError(f"prefix_cache_bytes is {prefix_cache_bytes}; it is 0 for none, or a number of bytes")
+        self._max_pixels = max_pixels
         self.bundle = Bundle.open(engine)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
@@ -109,7 +119,7 @@ class Session:
 
         Args:
             prompt: what the user says, taken literally.
-            image: a path, bytes or PIL image, a list of those, or None.
+            image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
             conv_mode: the conversation template.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
@@ -132,14 +142,20 @@ class Session:
         return [self.read_image(item) for item in as_list(image)]
 
     def read_image(self, image: Any) -> np.ndarray:
-        """Returns an image as the vision stage takes it: (1, 3, H, H) float32; an array is taken for one already read.
+        """Returns an image as the vision stage takes it: (1, 3, H, H) float32.
+
+        An array of exactly this shape and dtype is taken for one already read; all others are images, see `load_image`.
 
         Raises:
             UserError: the image cannot be read, or this is a text-only bundle.
         """
         if not self.bundle.has_vision:
             raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
-        return image if isinstance(image, np.ndarray) else preprocess(load_image(image), ImageSpec.of(self.config))
+        spec = ImageSpec.of(self.config)
+        read = (1, 3, spec.image_size, spec.image_size)
+        if isinstance(image, np.ndarray) and image.dtype == np.float32 and image.shape == read:
+            return np.ascontiguousarray(image)
+        return preprocess(load_image(image, max_pixels=self._max_pixels), spec)
 
     def reply(
         self,
@@ -179,7 +195,7 @@ class Session:
         Args:
             prompt: as of `chat`, like image and conv_mode.
             choices: the answers to choose from, in the model's own words: at least two.
-            image: a path, bytes or PIL image, a list of those, or None.
+            image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
             conv_mode: the conversation template.
             abstain: probability below which there is no answer, 0 to 1; None for the bundle's own threshold.
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from mobilevlm.errors import UserError
+from mobilevlm.image import MAX_PIXELS
 
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, Opened
 from .engine_process import serve_engine
@@ -52,6 +53,7 @@ class Engine:
         on_cpu: see `Session`.
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
+        max_pixels: most pixels of an image.
 
     Attributes:
         opened: what the process said about the bundle; None before `start`.
@@ -59,9 +61,16 @@ class Engine:
     """
 
     def __init__(
-        self, name: str, directory: str, on_cpu: bool = False, check: bool = True, prefix_cache_bytes: int = 0
+        self,
+        name: str,
+        directory: str,
+        on_cpu: bool = False,
+        check: bool = True,
+        prefix_cache_bytes: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ):
-        self.name, self.directory, self._options = name, directory, (on_cpu, check, prefix_cache_bytes)
+        self.name, self.directory = name, directory
+        self._options = (on_cpu, check, prefix_cache_bytes, max_pixels)
         self.opened: Opened | None = None
         self.restarts = -1
         self._running: _Running | None = None
