@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, features
 from .deep_gray import deep_gray_to_8_bits
 
 Conversion = Callable[[Image.Image], Image.Image]
-_STRIP_PIXELS = 1 << 22
+_STRIP_PIXELS = 1 << 20
 _LARGEST_PROFILE = 8 << 20  # those of presses have 0.5 to 3 MB
 _GRAY = ("L", "LA", "La", "1")
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}

@@ -10,22 +10,22 @@ _MAGIC = (  # offset, bytes, what it is, what to do
     (0, b"%PDF", "a PDF document", "Convert the page to PNG, e.g. with pdftoppm -png"),
     (0, b"%!PS", "a PostScript document, which is a program and not run", "Convert the page to PNG"),
     (0, b"\xc5\xd0\xd3\xc6", "an EPS document, which is a program and not run", "Convert it to PNG"),
-    (0, b"\xff\x0a", "a JPEG XL image, which is not read", _CONVERT),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image, which is not read", _CONVERT),
+    (0, b"\xff\x0a", "a JPEG XL image", _CONVERT),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image", _CONVERT),
     (0, b"FUJIFILMCCD-RAW", "a camera's raw file", "Develop it to JPEG or PNG first"),
     (0, b"IIRO", "a camera's raw file", "Develop it to JPEG or PNG first"),
     (0, b"IIU\0", "a camera's raw file", "Develop it to JPEG or PNG first"),
-    (0, b"\x76\x2f\x31\x01", "an OpenEXR image, which is not read", _CONVERT),
-    (0, b"#?RADIANCE", "a Radiance HDR image, which is not read", _CONVERT),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR image", _CONVERT),
+    (0, b"#?RADIANCE", "a Radiance HDR image", _CONVERT),
     (128, b"DICM", "a DICOM file", "Export the image as PNG"),
-    (0, b"icns", "an Apple icon (ICNS), which is not read", _CONVERT),
+    (0, b"icns", "an Apple icon (ICNS)", _CONVERT),
     (0, b"gimp xcf", "a GIMP project", "Export it as PNG"),
-    (0, b"DDS ", "a DDS texture, which is not read", _CONVERT),
+    (0, b"DDS ", "a DDS texture", _CONVERT),
     (0, b"AT&TFORM", "a DjVu document", "Convert the page to PNG"),
-    (0, b"SIMPLE  =", "a FITS file, which is not read", _CONVERT),
+    (0, b"SIMPLE  =", "a FITS file", _CONVERT),
     (0, b"\xd7\xcd\xc6\x9a", "a Windows metafile, which is drawn and not decoded", "Convert it to PNG"),
     (0, b"\x01\0\0\0", "a Windows metafile, an icon or a program's data", "Convert it to PNG"),
-    (0, b"/* XPM */", "an XPM image, which is not read", _CONVERT),
+    (0, b"/* XPM */", "an XPM image", _CONVERT),
     (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
     (0, b"FLV", "a video (FLV)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
     (0, b"\0\0\x01\xba", "a video (MPEG)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
@@ -82,7 +82,7 @@ def what_it_is(head: bytes) -> tuple[str, str]:
         return "but a video (MP4 or QuickTime)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"
     for offset, magic, name, remedy in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
-            return f"that is read but {name}", remedy
+            return f"that can be read but {name}", remedy
     text = _as_text(head)
     return _named_text(text) if text is not None else ("that Pillow can read", _CONVERT)
 
@@ -123,6 +123,6 @@ def _named_text(text: str) -> tuple[str, str]:
     if start.startswith(("http://", "https://", "[internetshortcut]", "url=")):
         return "but a link to something", "Download what it names and give that"
     if start.startswith(("#define", "/* xpm", "static char")):
-        return "that is read but an X bitmap (XBM, XPM)", "Convert it to PNG"
+        return "that can be read but an X bitmap (XBM, XPM)", "Convert it to PNG"
     shown = " ".join(text.split())[:24]
     return f"but text ('{shown}')", "Convert what was meant to JPEG or PNG, or give another file"

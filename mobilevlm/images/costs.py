@@ -41,7 +41,7 @@ class _Cost:
 
 _COSTS = {  # by Pillow's name of the decoder, or of the format where it has no decoder of its own
     "raw": _Cost(0.3, 150e6, 300e6),
-    "zip": _Cost(0.3, 100e6, 30e6),
+    "zip": _Cost(0.3, 180e6, 30e6),
     "jpeg": _Cost(0.3, 190e6, 40e6),
     "gif": _Cost(0.3, 200e6, 60e6),
     "tga_rle": _Cost(0.3, 100e6, 60e6),
@@ -85,14 +85,20 @@ def check_pixels(image: Image.Image, name: str, max_pixels: int | None) -> None:
         raise ImageError(f"{name} has {width} x {height} pixels. Give an image with at least one.")
 
 
-def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> None:
-    """Raises ImageError where decoding would take more than SECONDS or MEMORY.
+def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> float:
+    """Refuses an image whose decoding would take more than SECONDS or MEMORY.
 
     Args:
         image: opened, not decoded.
         name: of the image.
         data: the file's bytes, for a JPEG.
         size: of the file, in bytes.
+
+    Returns:
+        Bytes that decoding holds; of a JPEG, without the image, which can be made smaller.
+
+    Raises:
+        ImageError: with the estimate.
     """
     codec = image.tile[0][0] if getattr(image, "tile", None) else ""
     cost = _COSTS.get(image.format or "") or _COSTS.get(codec, _IN_PYTHON)
@@ -101,17 +107,22 @@ def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> 
     if data is not None:
         memory, seconds = _jpeg_cost(image, data, size, cost)
     elif codec == "libtiff":
-        memory += size + _strip_bytes(image)
+        turned = decoded_bytes(image) * (getattr(image, "tag_v2", {}).get(274, 1) != 1)  # Pillow turns TIFF itself
+        memory += size + _strip_bytes(image) + turned
         seconds *= 5 if image.info.get("compression") in ("lzma", "webp", "jbig") else 1
+    elif codec == "raw" and len(image.tile) > 1:  # planes, read one by one
+        memory += 2 * size / len(image.tile)
     elif image.format in ("WEBP", "AVIF", "HEIF", "JPEG2000"):
         memory += size
     if memory > MEMORY or seconds > SECONDS:
+        remedy = "Shrink it first" if data is not None else "Shrink it first, save it as JPEG"
         takes = f"{memory / 1e6:,.0f} MB" if memory > MEMORY else f"{seconds:.1f} s"
         raise ImageError(
             f"{name} has {image.width} x {image.height} pixels in {size / 1e6:,.1f} MB of {image.format}, whose "
-            f"decoding would take about {takes}. Shrink it first, save it as JPEG, or allow it with a larger limit of "
+            f"decoding would take about {takes}. {remedy}, or allow it with a larger limit of "
             f"pixels (--max-pixels {pixels})."
         )
+    return memory
 
 
 def reduction(image: Image.Image, turns: bool) -> int:
@@ -129,15 +140,16 @@ def reduction(image: Image.Image, turns: bool) -> int:
     return math.ceil(math.sqrt(4 * copies * pixels / max(room, MEMORY / 20)))
 
 
-def draft_scale(image: Image.Image, turns: bool) -> int:
+def draft_scale(image: Image.Image, turns: bool, held: float) -> int:
     """Returns 1, 2, 4 or 8: how much smaller a JPEG is decoded so that all of it stays in MEMORY.
 
     Args:
         image: opened, not decoded.
         turns: whether it will be turned upright.
+        held: bytes that decoding holds besides the image.
     """
-    copies = 1 + max(needs_conversion(image), turns)
-    return next((s for s in (1, 2, 4) if 4 * copies * image.width * image.height / s**2 <= MEMORY * 0.9), 8)
+    whole = decoded_bytes(image) + 4 * max(needs_conversion(image), turns) * image.width * image.height
+    return next((scale for scale in (1, 2, 4) if held + whole / scale**2 <= MEMORY * 0.95), 8)
 
 
 def check_icon(data: bytes, name: str) -> None:
@@ -165,7 +177,7 @@ def _jpeg_cost(image: Image.Image, data: bytes, size: int, cost: _Cost) -> tuple
     layers: Any = getattr(image, "layer", [])
     largest = max((h * v for _, h, v, *_ in layers), default=1)
     samples = sum(h * v for _, h, v, *_ in layers) / largest
-    return 2 * samples * pixels + MEMORY * 0.02, seconds + size / cost.file_bytes + pixels * scans / _PROGRESSIVE_SCAN
+    return 2 * samples * pixels, seconds + size / cost.file_bytes + pixels * scans / _PROGRESSIVE_SCAN
 
 
 def _strip_bytes(image: Image.Image) -> int:

@@ -13,7 +13,7 @@ from .image_error import ImageError
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _MAX_SAMPLE_VALUES = (281, 341)  # MaxSampleValue, SMaxSampleValue
 _WHITE_IS_ZERO, _SIGNED = 0, 2
-_STRIP_PIXELS = 1 << 20
+_STRIP_PIXELS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _range_of(image: Image.Image, tags: dict[int, tuple[int, ...]], name: str) -
 
 def _number(value: object) -> int | None:
     first = value[0] if isinstance(value, tuple) and value else value
-    return first if isinstance(first, int) else None
+    return int(first) if isinstance(first, (int, float)) and 0 < first < 2**32 else None
 
 
 def _strips(image: Image.Image) -> Iterator[Image.Image]:

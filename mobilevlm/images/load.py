@@ -25,6 +25,7 @@ _PILLOW_ERRORS = (
     *(AssertionError, BufferError, RuntimeError, ImportError, MemoryError, struct.error, zlib.error),
 )
 _LARGEST_EXIF = 1 << 20  # a JPEG's has 64 KiB, with a thumbnail
+_MOST_EXIF_BLOCKS = 32  # Pillow puts all of a file together; previews and motion photos bring a few of their own
 _TO_UPRIGHT = {  # by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -85,13 +86,17 @@ def _read(file: BinaryIO, size: int, name: str, max_pixels: int | None) -> Image
     file.seek(0)
     if is_icon:
         check_icon(data, name)
+    if data.count(b"Exif\0\0") > _MOST_EXIF_BLOCKS:
+        raise ImageError(f"{name} is damaged: its EXIF data is far too long. Save it anew without metadata.")
     with _opened(MeteredFile(file, size, name), head, name) as image:
         check_pixels(image, name, max_pixels)
-        if max_pixels is None:
-            check_cost(image, name, data if image.format in ("JPEG", "MPO") else None, size)
+        is_draft = image.format in ("JPEG", "MPO")
+        held = check_cost(image, name, data if is_draft else None, size) if max_pixels is None else 0.0
         del data
-        if len(image.info.get("exif", b"")) > _LARGEST_EXIF:
+        if len(image.info.get("exif") or b"") > _LARGEST_EXIF:
             del image.info["exif"]
+        if is_draft and (scale := draft_scale(image, _turn_of(image) is not None, held)) > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
         return _decode(image, name, max_pixels, is_ours=True)
 
 
@@ -119,16 +124,12 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None, is_ours: bool
         image: opened, perhaps decoded.
         name: of the image.
         max_pixels: see `load_image`.
-        is_ours: whether nobody else holds it: a JPEG may be decoded smaller then.
+        is_ours: whether nobody else holds it: it may be made smaller then.
 
     Raises:
         ImageError: no pixels or too many.
     """
     check_pixels(image, name, max_pixels)
-    if is_ours and image.format in ("JPEG", "MPO"):
-        scale = draft_scale(image, _turn_of(image) is not None)
-        if scale > 1:
-            image.draft(None, (image.width // scale, image.height // scale))
     image.load()
     turn = _turn_of(image)
     rgb = to_rgb(image, name, reduction(image, turn is not None) if is_ours else 1)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from .image_error import ImageError
 
 _FREE_BYTES = 16 << 20
-_FREE_READS = 100_000
+_FREE_READS, _MOST_READS = 100_000, 1_000_000  # some readers take byte by byte
 
 
 class MeteredFile(io.RawIOBase):
@@ -23,7 +23,7 @@ class MeteredFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, size: int, name: str):
         super().__init__()
         self._file, self._name = file, name
-        self._bytes, self._reads = 2 * size + _FREE_BYTES, _FREE_READS + size // 256
+        self._bytes, self._reads = 2 * size + _FREE_BYTES, min(_FREE_READS + 2 * size, _MOST_READS)
 
     def readable(self) -> bool:
         """Returns True."""

@@ -14,9 +14,7 @@ from PIL import Image
 
 from .image_error import ImageError
 
-ImageSource: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray"
-)
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray"
 _TAKEN = "a path, the bytes of a file, an open file, a PIL image or a numpy array"
 
 

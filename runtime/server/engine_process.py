@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from mobilevlm.errors import UserError
-from mobilevlm.image import ImageSpec
 from mobilevlm.text.prompt import Conversation, template
 
 from ..answer_options import AnswerOptions
@@ -122,9 +121,7 @@ def _answer(session: Session, reader: ImageProcess, request: AnswerRequest, pipe
     return None
 
 
-def _stream(
-    session: Session, images: list[np.ndarray], request: AnswerRequest, pipe: _Pipe, begin: float
-) -> _Talk:
+def _stream(session: Session, images: list[np.ndarray], request: AnswerRequest, pipe: _Pipe, begin: float) -> _Talk:
     talk = _Talk(_conversation(request), images)
     options = _options(session, request)
     reply, named = session.reply(talk.conversation, talk.images, options, begin, talk.conversation.answer), 0

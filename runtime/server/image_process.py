@@ -43,6 +43,11 @@ class ImageProcess:
         self._config, self._max_pixels, self._seconds = config, max_pixels, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Process id; None while there is no process."""
+        return self._process.pid if self._process else None
+
     def __enter__(self) -> ImageProcess:
         return self
 
@@ -89,7 +94,11 @@ class ImageProcess:
         program = f"from {__name__} import serve_images; serve_images()"
         words = [sys.executable, "-c", program, dumps(asdict(ImageSpec.of(self._config))), str(self._max_pixels)]
         return subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
         )
 
 
@@ -124,5 +133,3 @@ def serve_images() -> None:
             except ImageError as error:
                 reply = _REFUSED + str(error).encode()
             _send(sys.stdout.buffer, reply)
-
-

@@ -30,7 +30,10 @@ def _options(format: str) -> list[dict]:
     exif[0x0112], exif[0x010F] = 6, "maker"
     more: dict[str, list[dict]] = {
         "JPEG": [{"exif": exif, "icc_profile": profile}, {"progressive": True}],
-        "PNG": [{"exif": exif, "icc_profile": profile}, {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]}],
+        "PNG": [
+            {"exif": exif, "icc_profile": profile},
+            {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]},
+        ],
         "TIFF": [{"compression": name} for name in _TIFF] + [{"tile": (16, 16)}, {"exif": exif}],
         "WEBP": [{"exif": exif, "icc_profile": profile}, {"lossless": True}],
         "GIF": [{"save_all": True, "append_images": [Image.new("P", (9, 9))]}],
