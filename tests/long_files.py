@@ -21,6 +21,6 @@ LONG_FILES = tuple(
         export/test_tensorrt_build jetson/test_prediction runtime/test_polygraphy_script runtime/test_watch
         runtime/page/test_asking runtime/page/test_images runtime/page/test_layout runtime/server/test_clients
         runtime/server/test_engines runtime/server/test_openai_client runtime/server/test_security
-        export/test_deploy runtime/test_json_answers
+        export/test_deploy runtime/test_json_answers mobilevlm/test_image_limits runtime/server/test_image_process
     """.split()
 )

@@ -6,6 +6,7 @@ import re
 
 HEAD_BYTES = 2048  # of a file, that are looked at
 _CONVERT = "Convert it to JPEG or PNG"
+_FRAME = "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"
 _MAGIC = (  # offset, bytes, what it is, what to do
     (0, b"%PDF", "a PDF document", "Convert the page to PNG, e.g. with pdftoppm -png"),
     (0, b"%!PS", "a PostScript document, which is a program and not run", "Convert the page to PNG"),
@@ -26,11 +27,11 @@ _MAGIC = (  # offset, bytes, what it is, what to do
     (0, b"\xd7\xcd\xc6\x9a", "a Windows metafile, which is drawn and not decoded", "Convert it to PNG"),
     (0, b"\x01\0\0\0", "a Windows metafile, an icon or a program's data", "Convert it to PNG"),
     (0, b"/* XPM */", "an XPM image", _CONVERT),
-    (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
-    (0, b"FLV", "a video (FLV)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
-    (0, b"\0\0\x01\xba", "a video (MPEG)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
-    (0, b"\0\0\x01\xb3", "a video (MPEG)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
-    (8, b"AVI ", "a video (AVI)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"),
+    (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)", _FRAME),
+    (0, b"FLV", "a video (FLV)", _FRAME),
+    (0, b"\0\0\x01\xba", "a video (MPEG)", _FRAME),
+    (0, b"\0\0\x01\xb3", "a video (MPEG)", _FRAME),
+    (8, b"AVI ", "a video (AVI)", _FRAME),
     (8, b"WAVE", "a sound (WAV)", "Give an image file"),
     (0, b"OggS", "a sound or video (Ogg)", "Give an image file"),
     (0, b"ID3", "a sound (MP3)", "Give an image file"),
@@ -79,7 +80,7 @@ def what_it_is(head: bytes) -> tuple[str, str]:
     if head[4:8] == b"ftyp":
         if head[8:11] == b"crx":
             return "but a camera's raw file (CR3)", "Develop it to JPEG or PNG first"
-        return "but a video (MP4 or QuickTime)", "Extract a frame, e.g. with ffmpeg -i FILE -frames:v 1 frame.png"
+        return "but a video (MP4 or QuickTime)", _FRAME
     for offset, magic, name, remedy in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return f"that can be read but {name}", remedy

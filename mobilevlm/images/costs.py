@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +102,8 @@ def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> 
     Raises:
         ImageError: with the estimate.
     """
-    codec = image.tile[0][0] if getattr(image, "tile", None) else ""
+    tiles: Sequence[tuple[Any, ...]] = getattr(image, "tile", [])
+    codec = tiles[0][0] if tiles else ""
     cost = _COSTS.get(image.format or "") or _COSTS.get(codec, _IN_PYTHON)
     pixels = image.width * image.height
     memory, seconds = cost.memory * pixels + decoded_bytes(image), pixels / cost.pixels + size / cost.file_bytes
@@ -110,8 +113,8 @@ def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> 
         turned = decoded_bytes(image) * (getattr(image, "tag_v2", {}).get(274, 1) != 1)  # Pillow turns TIFF itself
         memory += size + _strip_bytes(image) + turned
         seconds *= 5 if image.info.get("compression") in ("lzma", "webp", "jbig") else 1
-    elif codec == "raw" and len(image.tile) > 1:  # planes, read one by one
-        memory += 2 * size / len(image.tile)
+    elif codec == "raw" and len(tiles) > 1:  # planes, read one by one
+        memory += 2 * size / len(tiles)
     elif image.format in ("WEBP", "AVIF", "HEIF", "JPEG2000"):
         memory += size
     if memory > MEMORY or seconds > SECONDS:
@@ -153,7 +156,7 @@ def draft_scale(image: Image.Image, turns: bool, held: float) -> int:
 
 
 def check_icon(data: bytes, name: str) -> None:
-    """Raises ImageError for a Windows icon that holds a larger image than icons are: Pillow decodes it when it opens it.
+    """Raises ImageError for a Windows icon that holds too large an image: Pillow decodes it when it opens it.
 
     Args:
         data: the file's bytes.
@@ -162,8 +165,8 @@ def check_icon(data: bytes, name: str) -> None:
     for entry in range(6, 6 + 16 * min(int.from_bytes(data[4:6], "little"), 1024), 16):
         at = int.from_bytes(data[entry + 12 : entry + 16], "little")
         head = data[at : at + 24]
-        order, start = ("big", 16) if head[:4] == b"\x89PNG" else ("little", 4)
-        width, height = (int.from_bytes(head[place : place + 4], order) for place in (start, start + 4))
+        form, start = (">II", 16) if head[:4] == b"\x89PNG" else ("<II", 4)
+        width, height = struct.unpack_from(form, head.ljust(24, b"\0"), start)
         if width * height > _LARGEST_ICON:
             raise ImageError(f"{name} is an icon that holds {width} x {height} pixels. Save it as PNG instead.")
 

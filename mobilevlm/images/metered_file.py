@@ -11,7 +11,7 @@ _FREE_BYTES = 16 << 20
 _FREE_READS, _MOST_READS = 100_000, 1_000_000  # some readers take byte by byte
 
 
-class MeteredFile(io.RawIOBase):
+class MeteredFile(io.BufferedIOBase, BinaryIO):
     """Binary file that can be read twice over, in not too many pieces.
 
     Args:

@@ -39,8 +39,8 @@ def opened_file(source: Any, name: str) -> Iterator[tuple[BinaryIO, int]]:
         OSError: it cannot be opened.
     """
     if isinstance(source, (str, os.PathLike)):
-        with open(_checked_path(os.fspath(source), name), "rb") as file:
-            yield file, _size_of(file, name)
+        with open(_checked_path(os.fspath(source), name), "rb") as on_disk:
+            yield on_disk, _size_of(on_disk, name)
         return
     file = _file_of(source, name)
     yield file, _size_of(file, name)

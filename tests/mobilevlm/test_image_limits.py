@@ -1,4 +1,4 @@
-"""Time and memory of reading: small files that cost much are refused or read smaller, in a process of their own each."""
+"""Time and memory of reading: small files that cost much are refused or read smaller, each in its own process."""
 
 import io
 import os
@@ -43,6 +43,10 @@ def png(width: int, height: int, color: int, depth: int = 8, before: bytes = b""
     palette = chunk(b"PLTE", bytes(768)) if color == 3 else b""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + before + palette + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def text_chunk(size: int) -> bytes:
+    return chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(size)))
 
 
 def jpeg(width: int, height: int, **options) -> bytes:
@@ -90,7 +94,7 @@ COSTLY = {  # what is tried, whether it has to be read
     "64 MP transparent PNG": (lambda: png(8000, 8000, 6), True),
     "PNG of 1.6 GB": (lambda: png(13_300, 13_300, 4, 8), False),
     "PNG of 4 million chunks": (lambda: png(9, 9, 2, before=chunk(b"abCd", b"") * 4_000_000), False),
-    "PNG with 200 MB of text": (lambda: png(9, 9, 2, before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000)))), False),
+    "PNG with 200 MB of text": (lambda: png(9, 9, 2, before=text_chunk(200_000_000)), False),
     "TIFF of a few kB that takes 0.9 GB": (lambda: tiff_of_one_tile(30_000), False),
     "TIFF of 65,535 tags": (many_tags, False),
     "JPEG of 3,000 scans": (lambda: jpeg_of_many_scans(3000), False),
@@ -141,7 +145,7 @@ def test_smaller_limit_refuses():
 
 
 def test_icns_that_ended_in_an_assertion_are_refused():
-    """97 changed ICNS files ended in Pillow's AssertionError; the format is not read any more, also where it is whole."""
+    """97 changed ICNS files ended in Pillow's AssertionError; the format is not read any more."""
     data = encoded(Image.fromarray(noise(128, 128)), "ICNS")
     for at in range(0, 300, 3):
         with pytest.raises(ImageError, match="no image"):
