@@ -17,7 +17,7 @@ from .images.costs import MAX_PIXELS
 from .images.image_error import ImageError
 from .images.load import load_image
 
-__all__ = ["MAX_PIXELS", "ImageError", "ImageSpec", "as_list", "load_image", "preprocess"]
+__all__ = ["MAX_PIXELS", "ImageError", "ImageSpec", "as_list", "load_image", "pixel_values", "preprocess"]
 
 _STRIP_PIXELS = 1 << 23  # 32 MiB: what one strip of a resize pass may hold
 # Up to here `preprocess` is exact. Its time grows with edge**2 (tall, padded) and with the ratio (cropped); beyond, it
@@ -75,6 +75,26 @@ def as_list(image: Any) -> list[Any]:
     if image is None:
         return []
     return list(image) if isinstance(image, (list, tuple)) else [image]
+
+
+def pixel_values(image: Any, spec: ImageSpec, max_pixels: int | None = None) -> np.ndarray:
+    """Loads and preprocesses an image, unless it is preprocessed already.
+
+    Args:
+        image: what `load_image` takes, or float32 of exactly (1, 3, image_size, image_size), which is returned as it is.
+        spec: of the vision tower.
+        max_pixels: see `load_image`.
+
+    Returns:
+        (1, 3, image_size, image_size) float32, C-contiguous.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    read = (1, 3, spec.image_size, spec.image_size)
+    if isinstance(image, np.ndarray) and image.dtype == np.float32 and image.shape == read:
+        return np.ascontiguousarray(image)
+    return preprocess(load_image(image, max_pixels=max_pixels), spec)
 
 
 def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:

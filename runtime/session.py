@@ -18,7 +18,7 @@ import numpy as np
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import read_choice_calibration
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
+from mobilevlm.image import ImageSpec, as_list, pixel_values
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
@@ -49,14 +49,9 @@ class Session:
     """
 
     def __init__(
-        self,
-        engine: str | Path,
-        *,
-        on_cpu: bool = False,
-        check: bool = True,
-        prefix_cache_bytes: int = 0,
-        max_pixels: int | None = None,
-    ):
+        self, engine: str | Path, *, on_cpu: bool = False, check: bool = True,
+        prefix_cache_bytes: int = 0, max_pixels: int | None = None,
+    ):  # fmt: skip
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
         Args:
@@ -144,18 +139,14 @@ class Session:
     def read_image(self, image: Any) -> np.ndarray:
         """Returns an image as the vision stage takes it: (1, 3, H, H) float32.
 
-        An array of exactly this shape and dtype is taken for one already read; all others are images, see `load_image`.
+        An array of exactly this shape and dtype is one already read; all others are images, see `load_image`.
 
         Raises:
             UserError: the image cannot be read, or this is a text-only bundle.
         """
         if not self.bundle.has_vision:
             raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
-        spec = ImageSpec.of(self.config)
-        read = (1, 3, spec.image_size, spec.image_size)
-        if isinstance(image, np.ndarray) and image.dtype == np.float32 and image.shape == read:
-            return np.ascontiguousarray(image)
-        return preprocess(load_image(image, max_pixels=self._max_pixels), spec)
+        return pixel_values(image, ImageSpec.of(self.config), self._max_pixels)
 
     def reply(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilevlm.image import ImageError, load_image
+from mobilevlm.image import ImageError, ImageSpec, load_image, pixel_values, preprocess
 from tests.mobilevlm.test_image import encoded, gradient, noise
 
 PIXELS = noise(30, 20)
@@ -171,3 +171,18 @@ def test_gain_map_and_motion_photo_show_their_picture():
     motion = photo + b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
     for data in (ultra_hdr, photo + encoded(gain_map, "JPEG"), motion):
         np.testing.assert_array_equal(np.asarray(load_image(data)), expected)
+
+
+def test_array_of_exactly_the_towers_shape_is_taken_for_preprocessed():
+    """Any other shape or dtype is an image: normalised values in it are refused, not asked about."""
+    spec = ImageSpec(28)
+    values = preprocess(load_image(PIXELS), spec)
+    view = np.asfortranarray(values)
+    for given in (values, view):
+        got = pixel_values(given, spec)
+        assert got.flags.c_contiguous
+        np.testing.assert_array_equal(got, values)
+    np.testing.assert_array_equal(pixel_values(PIXELS, spec), values)
+    for other in (values[..., :20], values.astype(np.float64)):
+        with pytest.raises(ImageError, match="neither 0..1 nor 0..255"):
+            pixel_values(other, spec)
