@@ -81,7 +81,7 @@ def pixel_values(image: Any, spec: ImageSpec, max_pixels: int | None = None) -> 
     """Loads and preprocesses an image, unless it is preprocessed already.
 
     Args:
-        image: what `load_image` takes, or float32 of exactly (1, 3, image_size, image_size), which is returned as it is.
+        image: what `load_image` takes, or float32 of exactly (1, 3, image_size, image_size), returned as it is.
         spec: of the vision tower.
         max_pixels: see `load_image`.
 
