@@ -1,4 +1,4 @@
-"""Loads an image file and preprocesses it into `pixel_values`, as the vision stage was trained on.
+"""Preprocesses an image into `pixel_values`, as the vision stage was trained on; `load_image` reads it.
 
 Needs numpy and Pillow only. `preprocess` gives exactly the pixels of `CLIPImageProcessor` (after LLaVA's
 `expand2square` where the checkpoint pads), in bounded memory for images of every shape.
@@ -6,44 +6,24 @@ Needs numpy and Pillow only. `preprocess` gives exactly the pixels of `CLIPImage
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from .checkpoint.config import ModelConfig
-from .errors import UserError
+from .images.costs import MAX_PIXELS
+from .images.image_error import ImageError
+from .images.load import load_image
 
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses, twice its `Image.MAX_IMAGE_PIXELS`
+__all__ = ["MAX_PIXELS", "ImageError", "ImageSpec", "as_list", "load_image", "pixel_values", "preprocess"]
+
 _STRIP_PIXELS = 1 << 23  # 32 MiB: what one strip of a resize pass may hold
 # Up to here `preprocess` is exact. Its time grows with edge**2 (tall, padded) and with the ratio (cropped); beyond, it
 # approximates, see `_tame`.
 _LONGEST_EXACT_EDGE = 24_000
 _LARGEST_EXACT_RATIO = 2_000
-# Pillow's readers raise any of these on a damaged file; a user needs one kind of error.
-_PILLOW_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError),
-    *(RuntimeError, ImportError, MemoryError, struct.error, zlib.error),
-)
-_TO_UPRIGHT = {  # by EXIF orientation; 1 is upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class ImageError(UserError):
-    """An image that cannot be used; the message names it, the problem and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -97,37 +77,24 @@ def as_list(image: Any) -> list[Any]:
     return list(image) if isinstance(image, (list, tuple)) else [image]
 
 
-def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Read an image as a viewer shows it: first frame, upright, transparency on white, RGB.
-
-    16-bit gray is scaled to 8 bit. Float gray is taken as 0..1 if all of it lies there, else as 0..255, clipped.
+def pixel_values(image: Any, spec: ImageSpec, max_pixels: int | None = None) -> np.ndarray:
+    """Loads and preprocesses an image, unless it is preprocessed already.
 
     Args:
-        source: a file, the bytes of a file, or an opened image; of the last, the current frame counts.
+        image: what `load_image` takes, or float32 of exactly (1, 3, image_size, image_size), returned as it is.
+        spec: of the vision tower.
+        max_pixels: see `load_image`.
 
     Returns:
-        A decoded image of mode RGB; `source` itself where nothing had to change.
+        (1, 3, image_size, image_size) float32, C-contiguous.
 
     Raises:
-        ImageError: missing, empty, damaged, not an image, or more than MAX_PIXELS (found before decoding).
+        ImageError: the image cannot be read.
     """
-    name = str(source) if isinstance(source, (str, Path)) else f"The given {type(source).__name__}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata: both are handled here
-        try:
-            if isinstance(source, Image.Image):
-                return _decode(source, name)
-            with Image.open(_openable(source, name)) as image:
-                return _decode(image, name)
-        except ImageError:
-            raise
-        except Image.DecompressionBombError as error:
-            problem = str(error).split(",")[0]  # "Image size (N pixels) exceeds limit of M pixels"
-            raise ImageError(f"{name} is too large: {problem}. Shrink it first.") from error
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{name} is no image that Pillow can read. Convert it to JPEG or PNG.") from error
-        except _PILLOW_ERRORS as error:
-            raise ImageError(f"{name} cannot be read: {error}. Copy it again or save it anew as PNG.") from error
+    read = (1, 3, spec.image_size, spec.image_size)
+    if isinstance(image, np.ndarray) and image.dtype == np.float32 and image.shape == read:
+        return np.ascontiguousarray(image)
+    return preprocess(load_image(image, max_pixels=max_pixels), spec)
 
 
 def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:
@@ -148,59 +115,6 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     pixels = np.asarray(_resize_and_crop(_tame(image, spec), spec), dtype=np.float32) / 255
     normalised = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
-
-
-def _openable(source: str | Path | bytes, name: str) -> Path | BytesIO:
-    """Argument for `Image.open`, once the mistakes are ruled out whose messages in Pillow do not help."""
-    opened: Path | BytesIO = BytesIO(source) if isinstance(source, bytes) else Path(source)
-    if isinstance(opened, Path) and opened.is_dir():
-        raise ImageError(f"{name} is a directory. Name one image in it.")
-    if isinstance(opened, Path) and not opened.exists():
-        raise ImageError(f"{name} does not exist. Check the path, it starts from {Path.cwd()}.")
-    if (opened.stat().st_size if isinstance(opened, Path) else opened.getbuffer().nbytes) == 0:
-        raise ImageError(f"{name} is empty (0 bytes). Copy or download it again.")
-    return opened
-
-
-def _decode(image: Image.Image, name: str) -> Image.Image:
-    """Load all pixels, then bring them upright and to RGB; raises ImageError for no pixels or too many."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{name} has {width} x {height} pixels, the limit is {MAX_PIXELS}. Shrink it first.")
-    if width * height == 0:
-        raise ImageError(f"{name} has {width} x {height} pixels. Give an image with at least one.")
-    image.load()
-    # Not ImageOps.exif_transpose: it also rewrites the EXIF block, which fails where an unrelated tag is damaged.
-    try:
-        turn = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _PILLOW_ERRORS:
-        turn = None
-    image = _to_rgb(image)
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to mode RGB; where the image is transparent, white shows through."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _deep_gray_to_8_bit(image).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB") if image.mode != "RGB" else image
-    image = image.convert("RGBA")
-    canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(image, mask=image.getchannel("A"))
-    return canvas
-
-
-def _deep_gray_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit or float gray to mode L, because Pillow's own conversion clips it to white."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32))
-    if image.mode == "F":
-        values *= 255 if values.min() >= 0 and values.max() <= 1 else 1
-    else:
-        if (transparent := image.info.get("transparency")) is not None:
-            values[values == transparent] = 65535
-        values /= 257
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
 def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:

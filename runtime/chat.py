@@ -40,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
     add_trust(self)
     self.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; give it again for more")
+    self.add_argument(
+        "--max-pixels", type=int, metavar="N",
+        help="largest picture; without it, those are refused that take more than some 2 s or 400 MB to decode",
+    )  # fmt: skip
     self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
     self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
     self.add_argument(
@@ -86,6 +90,8 @@ def chat(arguments: argparse.Namespace) -> None:
         raise UserError("--json-schema needs --prompt: a conversation is held in words")
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise UserError("--prompt is empty: say what you want to know")
+    if arguments.max_pixels is not None and arguments.max_pixels < 1:
+        raise UserError(f"--max-pixels is {arguments.max_pixels}; it has to be at least 1")
     if arguments.choices is not None and arguments.prompt is None:
         raise UserError("--choices needs --prompt: they are the answers to one question")
     if arguments.abstain is not None and arguments.choices is None:
@@ -105,8 +111,8 @@ def chat(arguments: argparse.Namespace) -> None:
 
     _status(f"opening {arguments.engine}")
     size = PREFIX_CACHE_BYTES if arguments.prefix else 0
-    options = {"on_cpu": arguments.on_cpu, "check": not arguments.no_check, "prefix_cache_bytes": size}
-    with Session(arguments.engine, trust=arguments.trust, **options) as session:
+    limits = {"trust": arguments.trust, "max_pixels": arguments.max_pixels, "prefix_cache_bytes": size}
+    with Session(arguments.engine, on_cpu=arguments.on_cpu, check=not arguments.no_check, **limits) as session:
         _status("")
         if arguments.prefix:
             _load_or_save(session, arguments)

@@ -19,7 +19,7 @@ from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import read_choice_calibration
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError, require, user_path
-from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
+from mobilevlm.image import ImageSpec, as_list, pixel_values
 from mobilevlm.text.prompt import Conversation, StopRule, template
 from mobilevlm.text.tokenizer import Tokenizer
 
@@ -57,6 +57,7 @@ class Session:
         check: bool = True,
         prefix_cache_bytes: int = 0,
         trust: Trust = (),
+        max_pixels: int | None = None,
     ):
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
@@ -67,6 +68,7 @@ class Session:
             prefix_cache_bytes: most memory that kept prefixes take; prompts then run in pieces, so that answers are the
                 same with and without a kept prefix. 0 keeps none: a prompt shares with the latest one alone.
             trust: public keys of minisign, of which one has to have signed the bundle; empty opens any.
+            max_pixels: most pixels of an image, whatever its decoding costs; None for `load_image`'s own limits.
 
         Raises:
             BundleError: it is missing, incomplete, altered, not trusted, not for this machine, or computes something
@@ -74,6 +76,7 @@ class Session:
         """
         size_ok = is_integer(prefix_cache_bytes) and prefix_cache_bytes >= 0
         require(size_ok, "prefix_cache_bytes", prefix_cache_bytes, "a number of bytes, or 0 for none")
+        self._max_pixels = max_pixels
         self.bundle = Bundle.open(engine, trust=trust)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
@@ -121,7 +124,7 @@ class Session:
 
         Args:
             prompt: what the user says, taken literally.
-            image: a path, bytes or PIL image, a list of those, or None.
+            image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
             conv_mode: the conversation template.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
@@ -140,14 +143,16 @@ class Session:
         return [self.read_image(item) for item in as_list(image)]
 
     def read_image(self, image: Any) -> np.ndarray:
-        """Returns an image as the vision stage takes it: (1, 3, H, H) float32; an array is taken for one already read.
+        """Returns an image as the vision stage takes it: (1, 3, H, H) float32.
+
+        An array of exactly this shape and dtype is one already read; all others are images, see `load_image`.
 
         Raises:
             UserError: the image cannot be read, or this is a text-only bundle.
         """
         if not self.bundle.has_vision:
             raise UserError(f"{self.bundle.directory} is a text-only model: it takes no image")
-        return image if isinstance(image, np.ndarray) else preprocess(load_image(image), ImageSpec.of(self.config))
+        return pixel_values(image, ImageSpec.of(self.config), self._max_pixels)
 
     def reply(
         self,
@@ -188,7 +193,7 @@ class Session:
         Args:
             prompt: as of `chat`, like image and conv_mode.
             choices: the answers to choose from, in the model's own words: at least two.
-            image: a path, bytes or PIL image, a list of those, or None.
+            image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
             conv_mode: the conversation template.
             abstain: probability below which there is no answer, 0 to 1; None for the bundle's own threshold.
 

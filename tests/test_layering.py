@@ -21,6 +21,7 @@ DEVICE_MODULES |= {
     f"mobilevlm.text.{name}" for name in ("fast_tokenizer", "prompt", "templates", "tokenizer", "tokenizer_files")
 }
 DEVICE_MODULES |= {f"mobilevlm.checkpoint.{name}" for name in ("config", "config_types", "vision_config")}
+DEVICE_MODULES |= {f"mobilevlm.images.{path.stem}" for path in (ROOT / "mobilevlm" / "images").glob("[!_]*.py")}
 # Their facts are for devices, their PyTorch modules are not: nothing heavy is imported but in functions.
 PROJECTORS = "mobilevlm.model.projectors"
 DEVICE_MODULES |= {PROJECTORS}

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
+from mobilevlm.image import MAX_PIXELS
 
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, Opened
 from .engine_process import serve_engine
@@ -78,6 +79,7 @@ class Engine:
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
         trust: see `Session`.
+        max_pixels: most pixels of an image.
 
     Attributes:
         opened: what the process said about the bundle; None before `start`.
@@ -92,8 +94,10 @@ class Engine:
         check: bool = True,
         prefix_cache_bytes: int = 0,
         trust: Trust = (),
+        max_pixels: int = MAX_PIXELS,
     ):
-        self.name, self.directory, self._options = name, directory, (on_cpu, check, prefix_cache_bytes, trust)
+        self.name, self.directory = name, directory
+        self._options = (on_cpu, check, prefix_cache_bytes, trust, max_pixels)
         self.opened: Opened | None = None
         self.restarts = -1
         self._running: _Running | None = None

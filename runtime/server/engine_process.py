@@ -16,19 +16,25 @@ import numpy as np
 
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
-from mobilevlm.image import load_image
 from mobilevlm.text.prompt import Conversation, template
 
 from ..answer_options import AnswerOptions
 from ..generate import Reply
 from ..session import Session
 from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, NamedLogprob, Opened, Piece
+from .image_process import ImageProcess
 
 IDLE_SECONDS = 0.3  # without a request: whoever asks now is a person, who reads and types
 
 
 def serve_engine(
-    connection: Connection, engine: str, on_cpu: bool, check: bool, prefix_cache_bytes: int, trust: Trust = ()
+    connection: Connection,
+    engine: str,
+    on_cpu: bool,
+    check: bool,
+    prefix_cache_bytes: int,
+    trust: Trust,
+    max_pixels: int,
 ) -> None:
     """Entry point of the process; ends when the other end of the pipe is closed.
 
@@ -39,6 +45,7 @@ def serve_engine(
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
         trust: see `Session`.
+        max_pixels: most pixels of an image.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the server ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -47,14 +54,14 @@ def serve_engine(
     except UserError as error:
         connection.send((0, Failed(str(error))))
         return
-    with session:
+    with session, ImageProcess(session.config, max_pixels) as images:
         connection.send((0, _opened(session)))
         with suppress(EOFError, BrokenPipeError):  # the server has ended
             while True:
                 message = connection.recv()
                 if not isinstance(message, Cancel):  # of an answer that has ended already
                     number, request = message
-                    talk = _answer(session, request, _Pipe(connection, number))
+                    talk = _answer(session, images, request, _Pipe(connection, number))
                     if talk and prefix_cache_bytes and not connection.poll(IDLE_SECONDS):
                         talk.keep(session)
 
@@ -103,12 +110,14 @@ def _opened(session: Session) -> Opened:
     )
 
 
-def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk | None:
+def _answer(session: Session, reader: ImageProcess, request: AnswerRequest, pipe: _Pipe) -> _Talk | None:
     """Answers a request; returns what a next turn would begin with."""
     try:
+        begin = time.perf_counter()
+        images = _images(session, reader, request)
         if not request.choices:
-            return _stream(session, request, pipe)
-        pipe.send(_choose(session, request))
+            return _stream(session, images, request, pipe, begin)
+        pipe.send(_choose(session, images, request, begin))
     except _SchemaError as error:
         pipe.send(Failed(str(error), "response_format"))
     except UserError as error:
@@ -120,9 +129,8 @@ def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk | No
     return None
 
 
-def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk:
-    begin = time.perf_counter()
-    talk = _Talk(_conversation(request), _images(session, request))
+def _stream(session: Session, images: list[np.ndarray], request: AnswerRequest, pipe: _Pipe, begin: float) -> _Talk:
+    talk = _Talk(_conversation(request), images)
     options = _options(session, request)
     reply, named = session.reply(talk.conversation, talk.images, options, begin, talk.conversation.answer), 0
     pieces = iter(reply)
@@ -146,14 +154,15 @@ def _options(session: Session, request: AnswerRequest) -> AnswerOptions:
     return AnswerOptions(request.sampling, request.max_new_tokens, request.stop, request.top_logprobs, constraint)
 
 
-def _choose(session: Session, request: AnswerRequest) -> Chosen:
-    begin = time.perf_counter()
-    choice = session.choice(_conversation(request), _images(session, request), request.choices, begin)
+def _choose(session: Session, images: list[np.ndarray], request: AnswerRequest, begin: float) -> Chosen:
+    choice = session.choice(_conversation(request), images, request.choices, begin)
     return Chosen(choice.choices, choice.probabilities, choice.answer)
 
 
-def _images(session: Session, request: AnswerRequest) -> list[np.ndarray]:
-    return session.read_images([load_image(image) for image in request.images])
+def _images(session: Session, reader: ImageProcess, request: AnswerRequest) -> list[np.ndarray]:
+    if request.images and not session.bundle.has_vision:
+        raise UserError(f"{session.bundle.directory} is a text-only model: it takes no image")
+    return [reader.read(image) for image in request.images]
 
 
 def _conversation(request: AnswerRequest) -> Conversation:

@@ -43,7 +43,8 @@ async def run(arguments: argparse.Namespace, directories: Mapping[str, str], key
         hosts=arguments.host_name,
         origins=arguments.allow_origin,
     )
-    words = (arguments.on_cpu, not arguments.no_check, int(arguments.prefix_cache_mb * 2**20), arguments.trust)
+    prefix_bytes = int(arguments.prefix_cache_mb * 2**20)
+    words = (arguments.on_cpu, not arguments.no_check, prefix_bytes, arguments.trust, arguments.max_pixels)
     engines = [Engine(name, directory, *words) for name, directory in directories.items()]
     service = Service(engines, options.max_queue, options.strict)
     listening = _listen(arguments.host, arguments.port)

@@ -240,7 +240,8 @@ def test_full_finds_pictures_that_do_not_open(tree):
     image = f"{tree}/pretrain_data/images/1.jpg"
     assert lines[0] == "v1_stage1: 1 image broken (2 rows, 2 images)"
     assert "1 of the 2 images cannot be opened. Get them from images.zip of LLaVA-Pretrain" in lines[1]
-    assert lines[2] == f"    row 1 (id -1): 1.jpg: {image} is no image that Pillow can read. Convert it to JPEG or PNG."
+    remedy = "Convert what was meant to JPEG or PNG, or give another file."
+    assert lines[2] == f"    row 1 (id -1): 1.jpg: {image} is no image but text ('no picture'). {remedy}"
     assert "    row 2 (id 8): its picture: The given bytes is no image" in done.stdout
     assert "2 of 7 data sets not ready: v1_stage1, benchmark/mmbench" in done.stderr
 

@@ -1,0 +1,52 @@
+"""The process that decodes images for the server: same pixels, sentences, and an end for what takes too long."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.engines.bundle import Bundle
+from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.runtime.server.image_process import ImageProcess
+from tests.conftest import ROOT
+
+PICTURE = (ROOT / "assets" / "shapes.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def config(demo_fp32) -> ModelConfig:
+    return Bundle.open(demo_fp32).config
+
+
+def test_pixels_are_those_of_this_process(config):
+    with ImageProcess(config, 25_000_000) as images:
+        expected = preprocess(load_image(PICTURE), ImageSpec.of(config))
+        for _ in range(2):
+            np.testing.assert_array_equal(images.read(PICTURE), expected)
+        with pytest.raises(ImageError, match="no image"):
+            images.read(b"no picture")
+        np.testing.assert_array_equal(images.read(PICTURE), expected)
+
+
+def test_slow_image_is_ended_and_the_next_is_read(config):
+    """A plain PPM of 9 million pixels takes Pillow some 10 s."""
+    slow = b"P3 3000 3000 255\n" + b"1 2 3 " * 9_000_000
+    with ImageProcess(config, 25_000_000, seconds=4.0) as images:
+        images.read(PICTURE)
+        begin = time.perf_counter()
+        with pytest.raises(ImageError, match="took more than"):
+            images.read(slow)
+        assert time.perf_counter() - begin < 8
+        images.read(PICTURE)
+
+
+def test_crash_is_an_error_of_this_image_alone(config):
+    with ImageProcess(config, 25_000_000) as images:
+        images.read(PICTURE)
+        os.kill(images.pid, signal.SIGKILL)
+        with pytest.raises(ImageError, match="to decode"):
+            images.read(PICTURE)
+        images.read(PICTURE)
