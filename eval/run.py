@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--num-shards", type=int, default=1, metavar="K", help="divide the questions over K processes")
     self.add_argument("--shard", type=int, default=1, metavar="I", help="this process's part, from 1 to K")
     self.add_argument("--batch-size", type=int, default=1, metavar="B", help="questions at a time, for --model")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help="for --model; default fp32, on a GPU fp16")
     return self
 
@@ -72,7 +72,7 @@ def evaluate(args: argparse.Namespace) -> None:
         _check_vision(engine, task, asked[task.name])
         _rehearse(task, data, asked[task.name])
     out = user_path(args.out or f"artifacts/eval/{name}")
-    claim(out, engine, args.conv_mode, data)
+    claim(out, engine, engine.conv_mode, data)
     finished = [
         _answer(engine, task, asked[task.name], out / task.name, name, args) for task in tasks.values()
     ]  # every benchmark, also after one whose other shards are missing

@@ -24,7 +24,7 @@ from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.json_files import read_json
 from mobilevlm.runtime.sampling import Sampling
-from mobilevlm.text.prompt import TEMPLATES, Conversation, template
+from mobilevlm.text.prompt import TEMPLATES
 
 if TYPE_CHECKING:  # ONNX Runtime, which `--help` should not wait for
     from mobilevlm.runtime.session import Session
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--engine", required=True, metavar="DIR", help=f"the bundle, made by {build}")
     self.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; give it again for more")
     self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default)"
     )
@@ -151,7 +151,7 @@ def _load_or_save(session: Session, arguments: argparse.Namespace) -> None:
         return
     _status("computing the prefix")
     images = session.read_images(arguments.image)
-    conversation = Conversation(template(arguments.conv_mode))
+    conversation = session.conversation(arguments.conv_mode)
     conversation.ask("", len(images))
     tokens = session.save_prefix(path, conversation, images)
     _status("")

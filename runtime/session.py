@@ -100,7 +100,7 @@ class Session:
         prompt: str,
         image: Any = None,
         *,
-        conv_mode: str = "v1",
+        conv_mode: str | None = None,
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
         schema: Mapping[str, Any] | None = None,
@@ -110,7 +110,7 @@ class Session:
         Args:
             prompt: what the user says, taken literally.
             image: a path, bytes or PIL image, a list of those, or None.
-            conv_mode: the conversation template.
+            conv_mode: the conversation template; None for the model's own.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
             schema: JSON schema that the answer follows; None for an answer in words.
@@ -122,10 +122,14 @@ class Session:
         start = time.perf_counter()
         constraint = None if schema is None else self.json_constraint(schema)
         options = AnswerOptions(sampling or Sampling(), max_new_tokens, constraint=constraint)
-        conversation = Conversation(template(conv_mode))
+        conversation = self.conversation(conv_mode)
         images = self.read_images(image)
         conversation.ask(prompt, len(images))
         return self.reply(conversation, images, options, start)
+
+    def conversation(self, conv_mode: str | None = None) -> Conversation:
+        """Returns a conversation in which nothing was said, in a template; None is the model's own."""
+        return Conversation(template(conv_mode or self.config.conv_mode))
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""
@@ -171,7 +175,7 @@ class Session:
         choices: Sequence[str],
         image: Any = None,
         *,
-        conv_mode: str = "v1",
+        conv_mode: str | None = None,
         abstain: float | None = None,
     ) -> Choice:
         """Answers a closed question with a probability for each of its choices, from one prefill.
@@ -180,14 +184,14 @@ class Session:
             prompt: as of `chat`, like image and conv_mode.
             choices: the answers to choose from, in the model's own words: at least two.
             image: a path, bytes or PIL image, a list of those, or None.
-            conv_mode: the conversation template.
+            conv_mode: the conversation template; None for the model's own.
             abstain: probability below which there is no answer, 0 to 1; None for the bundle's own threshold.
 
         Raises:
             UserError: as of `chat`; or the choices are too few, empty, the same, too long, or cannot be written.
         """
         start = time.perf_counter()
-        conversation = Conversation(template(conv_mode))
+        conversation = self.conversation(conv_mode)
         images = self.read_images(image)
         conversation.ask(prompt, len(images))
         return self.choice(conversation, images, choices, start, abstain)

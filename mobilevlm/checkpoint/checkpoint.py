@@ -17,6 +17,7 @@ from ..commands import command
 from ..errors import user_path
 from ..text.tokenizer import Tokenizer
 from .config import ModelConfig, read_json
+from .families import Layout, read_layout
 from .hub import download, is_hub_id
 from .lora import is_lora, merged
 from .tensors import CheckpointError, Entry, Tensors, open_directory
@@ -78,18 +79,30 @@ def open_checkpoint(
         return _open_lora(directory, base)
     if base is not None:
         raise CheckpointError(f"{model} is no LoRA (it has no adapter_config.json): it takes no base model")
-    raw = read_json(directory / "config.json") | changes
-    config, tower = read_configuration(raw, directory)
-    tensors = open_directory(directory)
+    layout = read_layout(read_json(directory / "config.json"), directory)
+    config, tower = read_configuration(layout.config | changes, directory, layout.vision)
+    tensors = _open_weights(directory, layout)
     keep_own = config.uses_checkpoint_tower and "mm_vision_tower" not in changes
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own)
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory, tower))
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, directory / layout.tokenizer, tower))
+
+
+def _open_weights(directory: Path, layout: Layout) -> Tensors:
+    """A checkpoint's tensors by MobileVLM's names, from all of its folders."""
+    parts = {prefix: open_directory(directory / folder) for folder, prefix in layout.folders.items()}
+    entries = {f"{prefix}{name}": part.entry(name) for prefix, part in parts.items() for name in part}
+    return Tensors(entries).renamed(layout.rename)
 
 
 def _directory(model: str | Path) -> Path:
     path = user_path(model)
     if path.is_dir():
         return path.resolve()
+    if path.suffix == ".gguf":
+        raise CheckpointError(
+            f"{model} is a GGUF file, whose weights are quantised already: give the directory or hub id of the float16 "
+            "checkpoint that it was made of"
+        )
     if path.exists():
         raise CheckpointError(f"{model} is a file; give the directory of the checkpoint (it holds config.json)")
     if is_hub_id(str(model)):
@@ -113,13 +126,17 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
             f"(base= in Python), or put it at {beside}"
         )
     source = _directory(found or named)
-    # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
-    config, tower = read_configuration(read_json(directory / "config.json"), directory)
-    tensors = merged(open_directory(source), directory, adapter)
+    layout = base_layout = read_layout(read_json(source / "config.json"), source)
+    if (directory / "config.json").is_file():
+        # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
+        layout = read_layout(read_json(directory / "config.json"), directory)
+    config, tower = read_configuration(layout.config, directory, layout.vision)
+    tensors = merged(_open_weights(source, base_layout), directory, adapter, layout.rename)
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own=False)
     # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
     tensors = tensors.converted(torch.float16)
-    return _with_control_tokens(Checkpoint(directory.name, config, tensors, source, tower, source))
+    tokenizer = source / base_layout.tokenizer
+    return _with_control_tokens(Checkpoint(directory.name, config, tensors, tokenizer, tower, source))
 
 
 def _with_control_tokens(checkpoint: Checkpoint) -> Checkpoint:

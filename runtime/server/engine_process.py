@@ -16,7 +16,7 @@ import numpy as np
 
 from mobilevlm.errors import UserError
 from mobilevlm.image import load_image
-from mobilevlm.text.prompt import Conversation, template
+from mobilevlm.text.prompt import Conversation
 
 from ..answer_options import AnswerOptions
 from ..generate import Reply
@@ -118,7 +118,7 @@ def _answer(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk | No
 
 def _stream(session: Session, request: AnswerRequest, pipe: _Pipe) -> _Talk:
     begin = time.perf_counter()
-    talk = _Talk(_conversation(request), _images(session, request))
+    talk = _Talk(_conversation(session, request), _images(session, request))
     options = _options(session, request)
     reply, named = session.reply(talk.conversation, talk.images, options, begin, talk.conversation.answer), 0
     pieces = iter(reply)
@@ -144,7 +144,7 @@ def _options(session: Session, request: AnswerRequest) -> AnswerOptions:
 
 def _choose(session: Session, request: AnswerRequest) -> Chosen:
     begin = time.perf_counter()
-    choice = session.choice(_conversation(request), _images(session, request), request.choices, begin)
+    choice = session.choice(_conversation(session, request), _images(session, request), request.choices, begin)
     return Chosen(choice.choices, choice.probabilities, choice.answer)
 
 
@@ -152,8 +152,8 @@ def _images(session: Session, request: AnswerRequest) -> list[np.ndarray]:
     return session.read_images([load_image(image) for image in request.images])
 
 
-def _conversation(request: AnswerRequest) -> Conversation:
-    layout = template(request.conv_mode)
+def _conversation(session: Session, request: AnswerRequest) -> Conversation:
+    layout = session.conversation(request.conv_mode).template
     if request.system:
         layout = replace(layout, system=f"{layout.system} {request.system}".strip())
     conversation = Conversation(layout)
