@@ -96,13 +96,14 @@ def _open_weights(directory: Path, layout: Layout) -> Tensors:
 
 def _directory(model: str | Path) -> Path:
     path = user_path(model)
+    is_gguf = path.suffix == ".gguf"
+    if is_gguf or (path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.gguf"))):
+        raise CheckpointError(
+            f"{model} {'is a GGUF file' if is_gguf else 'holds GGUF files'}, whose weights are quantised already: give "
+            "the directory or hub id of the float16 checkpoint that was quantised"
+        )
     if path.is_dir():
         return path.resolve()
-    if path.suffix == ".gguf":
-        raise CheckpointError(
-            f"{model} is a GGUF file, whose weights are quantised already: give the directory or hub id of the float16 "
-            "checkpoint that it was made of"
-        )
     if path.exists():
         raise CheckpointError(f"{model} is a file; give the directory of the checkpoint (it holds config.json)")
     if is_hub_id(str(model)):

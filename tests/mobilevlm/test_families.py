@@ -66,7 +66,7 @@ def hf_llava(model, ids: list[int], pixels: torch.Tensor, tokens_per_image: int,
 
 
 def compare(directory, out, reference, precision: str = "fp32", tolerance: float = 2e-4) -> None:
-    """PyTorch's logits and tokens, and the bundle's tokens, with those of a reference (ids, pixels) -> (logits, tokens)."""
+    """PyTorch's logits and tokens, and the bundle's tokens, with a reference's: (ids, pixels) to (logits, tokens)."""
     model = MobileVLM.from_pretrained(directory)
     config = model.config.model_config
     ids = prompt_ids(model, QUESTION, 1, None)
