@@ -78,7 +78,7 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
     torch.manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():
-            scale = 0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
             parameter.copy_(scale * torch.randn_like(parameter) + (parameter.ndim == 1))
     return model.eval()
 

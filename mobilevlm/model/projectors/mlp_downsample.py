@@ -63,8 +63,9 @@ def to_onnx(graph: Graph, x: str, config: ModelConfig) -> str:
     """
     grid, side, width = config.tower.grid, _side(config), config.mm_hidden_size
     if grid % 2:
-        image = graph.op("Reshape", x, graph.constant(np.array([grid, grid, width])))
-        x = graph.op("Pad", image, graph.constant(np.array([0, 0, 0, 1, 1, 0])))
+        x = graph.op("Reshape", x, graph.constant(np.array([grid, grid, width])))
+        for axis, shape in enumerate(((1, grid, width), (grid + 1, 1, width))):  # not all runtimes have Pad
+            x = graph.op("Concat", x, graph.constant(np.zeros(shape, np.float32)), axis=axis)
     pairs = graph.op("Reshape", x, graph.constant(np.array([2 * side, side, 2 * width])))
     columns = graph.op("Transpose", pairs, perm=[1, 0, 2])
     x = graph.op("Reshape", columns, graph.constant(np.array([1, side * side, 4 * width])))
