@@ -24,12 +24,12 @@ class Dialogue:
     """
 
     def __init__(self, session: Session, conv_mode: str | None = None):
-        self._session, self._conv_mode = session, conv_mode
+        self._session, self._template = session, session.conversation(conv_mode).template
         self.reset()
 
     def reset(self) -> None:
         """Forgets what was said and shown."""
-        self._conversation = self._session.conversation(self._conv_mode)
+        self._conversation = Conversation(self._template)
         self._images: list[np.ndarray] = []
 
     def ask(

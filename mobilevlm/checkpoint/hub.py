@@ -10,10 +10,12 @@ from .tensors import CheckpointError
 
 # Owners whose ids the originals accept as a vision tower.
 HUB_TOWER_OWNERS = ("openai/", "laion/", "google/", "bczhou/")
-MODEL_FILES = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-# What families besides have: an image processor, and folders of their own.
-MODEL_FILES += ("preprocessor_config.json", "processor_config.json", "*/config.json", "*/preprocessor_config.json")
-MODEL_FILES += ("*/tokenizer*", "*/special_tokens_map.json", "*/added_tokens.json")
+MODEL_FILES: tuple[str, ...] = (
+    *("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    # What some families besides have: an image processor, and folders of their own.
+    *("preprocessor_config.json", "processor_config.json", "*/config.json", "*/preprocessor_config.json"),
+    *("*/tokenizer*", "*/special_tokens_map.json", "*/added_tokens.json"),
+)
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 

@@ -110,8 +110,9 @@ def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
         if raw.get(key) not in (None, value):
             raise ConfigError(f"preprocessor_config.json has {key} {raw[key]!r}; only {value!r} is supported")
     crop, size = raw.get("crop_size"), raw.get("size")
-    is_square = isinstance(size, dict) and "height" in size  # of the whole image, whatever its shape
-    if is_square:
+    is_square = False
+    if isinstance(size, dict) and "height" in size:  # of the whole image, whatever its shape
+        is_square = True
         if size["height"] != size.get("width"):
             raise ConfigError(f"preprocessor_config.json has size {size!r}; only squares are supported")
         crop, size = size["height"], None

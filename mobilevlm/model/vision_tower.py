@@ -25,7 +25,8 @@ class VisionTower(nn.Module):
         tower = self.vision_tower["vision_model"]
         weights = next(tower.parameters())
         hidden = tower(pixel_values.to(weights.dtype), output_hidden_states=True).hidden_states[self.select_layer]
-        hidden = tower.post_layernorm(hidden) if self.use_post_layernorm else hidden
+        if self.use_post_layernorm:
+            hidden = tower.get_submodule("post_layernorm")(hidden)
         return (hidden if self.keep_all else hidden[:, 1:]).to(pixel_values.dtype)
 
     def train(self, mode: bool = True) -> VisionTower:

@@ -77,8 +77,9 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
     """A model whose weights are large enough that a difference shows, its norms and biases not those of the start."""
     torch.manual_seed(7)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            scale = 1.0 if "embed_tokens" in name else scale
             parameter.copy_(scale * torch.randn_like(parameter) + (parameter.ndim == 1))
     return model.eval()
 
@@ -172,7 +173,7 @@ def vila(directory: Path) -> tuple[LlamaForCausalLM, SiglipVisionModel, dict[str
     shapes |= {"layers.2.weight": (64, wide), "layers.2.bias": (64,)}
     shapes |= {"layers.4.weight": (64, 64), "layers.4.bias": (64,)}
     torch.manual_seed(3)
-    projector = {name: torch.randn(shape) * (0.1 if len(shape) == 2 else 0.5) for name, shape in shapes.items()}
+    projector = {name: torch.randn(shape) * 0.1 + (name == "layers.1.weight") for name, shape in shapes.items()}
     decoder.save_pretrained(directory / "llm")
     copy_tokenizer(directory / "llm")
     tower.save_pretrained(directory / "vision_tower")

@@ -12,7 +12,7 @@ from mobilevlm import MobileVLM
 from mobilevlm.image import ImageSpec, preprocess
 from mobilevlm.model.answer import prompt_ids
 from mobilevlm.runtime import Session
-from tests.conftest import ROOT, build_here
+from tests.conftest import BUILD, ROOT, build_here, run
 from tests.mobilevlm import neighbours
 from tests.mobilevlm.neighbours import IMAGE_ID, SIGLIP_CONFIG
 
@@ -142,3 +142,25 @@ def test_the_downsampled_tokens_number_196_of_27_patches():
     assert num_image_tokens(PRESETS["vila_1.5_3b"]) == 196
     assert num_image_tokens(PRESETS["llava_1.5_7b"]) == 576
     assert np.prod(PRESETS["vila_1.5_3b"].tower.grid) == 27
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("family", ["llava", "vila"])
+def test_quantised_bundles_are_verified_and_answer(family, precision, tmp_path):
+    """The build compares every stage with PyTorch; what it lets through is opened and asked."""
+    write = neighbours.llava_hf if family == "llava" else neighbours.vila
+    write(tmp_path / "model")
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle", precision=precision)
+    with Session(tmp_path / "bundle") as session:
+        assert session.config.conv_mode == ("llava_hf" if family == "llava" else "vicuna_v1")
+        assert "".join(session.chat(QUESTION, [PHOTO, PHOTO.rotate(90)], max_new_tokens=8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target, precision", [("orin", "fp16"), ("snapdragon-cpu", "int8")])
+def test_bundles_for_boards_are_verified(target, precision, tmp_path):
+    """VILA for devices that are not here: graphs that keep TensorRT's rules, and weights in a phone's form."""
+    neighbours.vila(tmp_path / "model")
+    words = ["--model", tmp_path / "model", "--target", target, "--precision", precision, "--out", tmp_path / "bundle"]
+    done = run(BUILD, *words)
+    assert done.returncode == 0, done.stderr

@@ -85,8 +85,9 @@ def read_layout(raw: dict[str, Any], directory: Path) -> Layout:
     model_type = raw.get("model_type", "mobilevlm")
     for known, key, file in ROWS:
         if model_type == known and (key is None or raw.get(key)):
-            family: Family = import_module(f".{file}", __package__)  # type: ignore[assignment]  # a module is one
-            return family.layout(raw, directory)
+            family: Any = import_module(f".{file}", __package__)
+            described: Layout = family.layout(raw, directory)
+            return described
     raise ConfigError(
         f"config.json has model_type {model_type!r}; {', '.join(dict.fromkeys(row[0] for row in ROWS))} are supported: "
         "choose a checkpoint of one of these, or add a family (docs/extending/family.md)"
