@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--dry-run", action="store_true", help="store nothing in the bundle")
     self.add_argument("--against", metavar="DIR", help="another bundle of the model: how many rankings are the same")
     self.add_argument("--time", type=int, metavar="N", help="also time N questions against generated answers")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     return self
 

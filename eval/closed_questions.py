@@ -61,13 +61,13 @@ def closed_questions(data: Path, limit: int | None) -> list[Asked]:
     return asked
 
 
-def ask_all(session: Session, asked: Sequence[Asked], conv_mode: str) -> list[list[float]]:
+def ask_all(session: Session, asked: Sequence[Asked], conv_mode: str | None) -> list[list[float]]:
     """Returns the scores of each question's choices, mean log-probabilities of their tokens.
 
     Args:
         session: answers the questions.
         asked: all of them.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
 
     Raises:
         UserError: a question cannot be asked.
@@ -150,7 +150,7 @@ class Times:
     generated: np.ndarray
 
 
-def time_both(session: Session, asked: Sequence[Asked], conv_mode: str) -> Times:
+def time_both(session: Session, asked: Sequence[Asked], conv_mode: str | None) -> Times:
     """Times closed questions against generated answers: each question in both ways, in turn the one or the other first.
 
     Before each, a question without image takes the kv cache: what is reused is the template's beginning.
@@ -158,7 +158,7 @@ def time_both(session: Session, asked: Sequence[Asked], conv_mode: str) -> Times
     Args:
         session: answers the questions.
         asked: all of them.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
     """
     times = np.zeros((2, len(asked)))
     for number, one in enumerate(asked):

@@ -31,10 +31,12 @@ class Engine(Protocol):
 
     Attributes:
         config: of the model.
+        conv_mode: name of the conversation template.
         identity: what its answers depend on: answers of the same identity can be in one run.
     """
 
     config: ModelConfig
+    conv_mode: str
     identity: dict[str, str]
 
     def open(self) -> None:
@@ -59,12 +61,12 @@ class Engine(Protocol):
 class PyTorchEngine:
     """A checkpoint, run by PyTorch."""
 
-    def __init__(self, model: str, conv_mode: str, dtype: str | None = None, base: str | None = None):
+    def __init__(self, model: str, conv_mode: str | None, dtype: str | None = None, base: str | None = None):
         """Read a checkpoint's headers; its weights are loaded by `open`, onto a GPU where there is one.
 
         Args:
             model: directory or hub id.
-            conv_mode: name of the conversation template.
+            conv_mode: name of the conversation template; None for the model's own.
             dtype: `fp32`, `fp16` or `bf16`; None for float16 on a GPU and float32 elsewhere.
             base: the model a LoRA directory was trained on, when not where it says.
 
@@ -76,10 +78,11 @@ class PyTorchEngine:
 
         from mobilevlm.checkpoint.checkpoint import open_checkpoint
 
-        self.conv_mode, self.device = conv_mode, "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = dtype or ("fp16" if self.device == "cuda" else "fp32")
         checkpoint = open_checkpoint(model, base)
         self.config, self._base = checkpoint.config, base
+        self.conv_mode = conv_mode or self.config.conv_mode
         path = user_path(model)
         named = str(path.resolve()) if path.is_dir() else model
         self.identity = {"model": named, "files": _files_digest(path), "dtype": self.dtype, "device": self.device}
@@ -115,19 +118,20 @@ class PyTorchEngine:
 class BundleEngine:
     """An engine bundle for any target, run by the runtime."""
 
-    def __init__(self, directory: str, conv_mode: str, on_cpu: bool = False):
+    def __init__(self, directory: str, conv_mode: str | None, on_cpu: bool = False):
         """Read a bundle's manifest; its engines are loaded by `open`.
 
         Args:
             directory: of the bundle.
-            conv_mode: name of the conversation template.
+            conv_mode: name of the conversation template; None for the model's own.
             on_cpu: run a bundle for another device on this CPU, see `Session`.
 
         Raises:
             BundleError: see `Bundle.open`.
         """
         bundle = Bundle.open(directory)
-        self.conv_mode, self.config, self._on_cpu = conv_mode, bundle.config, on_cpu
+        self.config, self._on_cpu = bundle.config, on_cpu
+        self.conv_mode = conv_mode or self.config.conv_mode
         precision = ",".join(f"{stage}={name}" for stage, name in sorted(bundle.manifest.precision.items()))
         self.identity = {
             "engine": str(bundle.directory.resolve()),
@@ -168,7 +172,7 @@ class BundleEngine:
 def open_engine(
     model: str | None,
     engine: str | None,
-    conv_mode: str,
+    conv_mode: str | None,
     dtype: str | None,
     on_cpu: bool = False,
     base: str | None = None,
@@ -178,7 +182,7 @@ def open_engine(
     Args:
         model: checkpoint, by directory or hub id.
         engine: directory of a bundle.
-        conv_mode: name of the conversation template.
+        conv_mode: name of the conversation template; None for the model's own.
         dtype: for a checkpoint, see `PyTorchEngine`.
         on_cpu: for a bundle, see `BundleEngine`.
         base: for a LoRA, see `PyTorchEngine`.

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--out", default="artifacts/questions", metavar="DIR", help="for answers (default: %(default)s)")
     self.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
     self.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="longest answer (default: 128)")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--on-cpu", action="store_true", help="run bundles for another device on this CPU: slow")
     return self
 
@@ -109,7 +109,7 @@ def _answers(directory: str, questions: Sequence[OwnQuestion], args: argparse.Na
     if engine.config.vision is None and any(one.question.image for one in questions):
         raise UserError(f"--questions has images, and {directory} is of a text-only model")
     identity = {key: value for key, value in engine.identity.items() if key != "engine"}  # a bundle may move
-    known = json.dumps([identity, args.conv_mode, digest(questions)])
+    known = json.dumps([identity, engine.conv_mode, digest(questions)])
     name = Path(engine.identity["engine"]).name
     path = user_path(args.out) / f"{name}-{hashlib.sha256(known.encode()).hexdigest()[:DIGITS]}.jsonl"
     asked = [one.question for one in questions]

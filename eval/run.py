@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--num-shards", type=int, default=1, metavar="K", help="divide the questions over K processes")
     self.add_argument("--shard", type=int, default=1, metavar="I", help="this process's part, from 1 to K")
     self.add_argument("--batch-size", type=int, default=1, metavar="B", help="questions at a time, for --model")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help="for --model; default fp32, on a GPU fp16")
     return self
 
@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace) -> None:
             said = f"{task.title} lacks {lacking} questions that have an answer: the score is of the others"
             print(said, file=sys.stderr)
     out = user_path(args.out or f"artifacts/eval/{name}")
-    claim(out, engine, args.conv_mode, data)
+    claim(out, engine, engine.conv_mode, data)
     finished = [
         _answer(engine, task, asked[task.name], out / task.name, name, args) for task in tasks.values()
     ]  # every benchmark, also after one whose other shards are missing

@@ -109,7 +109,7 @@ class Hardware:
             counted: kernels and bytes that a builder made of it; None for the least that can be.
         """
         vision = config.tower
-        attention = config.num_vision_layers * 4 * (vision.grid**2 + 1) ** 2 * vision.hidden_size
+        attention = config.num_vision_layers * 4 * vision.num_rows**2 * vision.hidden_size
         linears = vision_operations(config) - attention
         least = config.num_vision_layers * VISION_LAYER_KERNELS + PROJECTOR_KERNELS, vision_bytes(config, form)
         kernels, size = counted or least

@@ -34,7 +34,8 @@ class ImageSpec:
         image_size: edge of the square the tower sees, in pixels.
         mean: per channel, of values in 0..1; also the padding colour, as int(mean * 255).
         std: per channel, of values in 0..1.
-        aspect_ratio: "pad" expands to a square of the longer edge; anything else crops the centre, losing borders.
+        aspect_ratio: "pad" expands to a square of the longer edge; "resize" makes the whole image a square, whatever
+            its shape; anything else crops the centre, losing borders.
         shortest_edge: resize target of the shorter edge where it differs from the crop; None means image_size.
 
     Raises:
@@ -50,12 +51,12 @@ class ImageSpec:
     @classmethod
     def of(cls, config: ModelConfig) -> ImageSpec:
         """Preprocessing of a model; ConfigError for one without a vision tower."""
-        vision = config.tower
+        vision, aspect_ratio = config.tower, config.image_aspect_ratio
         return cls(
             image_size=vision.image_size,
             mean=vision.image_mean,
             std=vision.image_std,
-            aspect_ratio=config.image_aspect_ratio,
+            aspect_ratio=aspect_ratio if aspect_ratio == "pad" or vision.do_center_crop else "resize",
             shortest_edge=vision.shortest_edge,
         )
 
@@ -126,6 +127,8 @@ def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:
     short, long = sorted(image.size)
     if spec.aspect_ratio == "pad":
         return image.reduce(-(-long // _LONGEST_EXACT_EDGE)) if long > _LONGEST_EXACT_EDGE else image
+    if spec.aspect_ratio == "resize":
+        return image
     cut = max(0, long // short - _LARGEST_EXACT_RATIO) // 2 * short
     left, top = (cut, 0) if image.width == long else (0, cut)
     return image.crop((left, top, image.width - left, image.height - top)) if cut else image
@@ -133,13 +136,15 @@ def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """Expand to a square if the spec says so, resize bicubically, crop the centre (black where there is too little)."""
-    edge = spec.shortest_edge or spec.image_size
+    edge = spec.image_size if spec.aspect_ratio == "resize" else spec.shortest_edge or spec.image_size
     short, long = sorted(image.size)
     fill = tuple(int(value * 255) for value in spec.mean)
     # The width first, rounded to 8 bits, then the height: Pillow's order when the checkpoints were trained. Newer ones
     # (seen: 12.3, 13.0) swap it for some tall images, over 20 gray levels apart on noise.
     for side in image.size:
-        padded, resized = (long, edge) if spec.aspect_ratio == "pad" else (side, int(edge * side / short))
+        padded, resized = long if spec.aspect_ratio == "pad" else side, edge
+        if spec.aspect_ratio not in ("pad", "resize"):
+            resized = int(edge * side / short)
         image = _resize_width(image, padded, resized, min(resized, spec.image_size), fill)
         image = image.transpose(Image.Transpose.TRANSPOSE)
     left, top = ((side - spec.image_size) // 2 for side in image.size)

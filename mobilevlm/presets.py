@@ -1,6 +1,6 @@
 """Sizes by name, for `--random-weights` and training from nothing: the published ones, and the demo's.
 
-Values: upstream's config files. The demo's grid of 12 x 12 patches is what LDPv2 pools to, its head is CLIP's and
+Values: the published config files. The demo's grid of 12 x 12 patches is what LDPv2 pools to, its head is CLIP's and
 LLaMA's usual 64, its widths are multiples of the 128 that int4 blocks have.
 """
 
@@ -54,6 +54,21 @@ PRESETS: dict[str, ModelConfig] = {
         mm_vision_tower="vision_tower",
         mm_use_im_patch_token=False,
         vision=VisionConfig(256, 1024, num_hidden_layers=7, num_attention_heads=4, image_size=144, patch_size=12),
+    ),
+    "llava_1.5_7b": _vlm(4096, mm_projector_type="mlp2x_gelu", max_position_embeddings=4096, conv_mode="vicuna_v1"),
+    "vila_1.5_3b": _vlm(
+        2560,
+        num_attention_heads=20,
+        num_key_value_heads=20,
+        rms_norm_eps=1e-5,
+        max_position_embeddings=4096,
+        conv_mode="vicuna_v1",
+        image_aspect_ratio="resize",
+        mm_projector_type="mlp_downsample",
+        mm_hidden_size=1152,
+        mm_vision_tower=None,
+        mm_vision_select_feature="cls_patch",
+        vision=KNOWN_TOWERS["siglip-so400m-patch14-384"],
     ),
     "mobilellama_1.4b": text_only(_vlm(2048)),
     "mobilellama_2.7b": text_only(_vlm(2560)),

@@ -25,7 +25,7 @@ from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.json_files import read_json
 from mobilevlm.runtime.sampling import Sampling
-from mobilevlm.text.prompt import TEMPLATES, Conversation, template
+from mobilevlm.text.prompt import TEMPLATES
 
 if TYPE_CHECKING:  # ONNX Runtime, which `--help` should not wait for
     from mobilevlm.runtime.session import Session
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         help="largest picture; without it, those are refused that take more than some 2 s or 400 MB to decode",
     )  # fmt: skip
     self.add_argument("--prompt", metavar="TEXT", help="the question; without it a conversation begins")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default)"
     )
@@ -159,7 +159,7 @@ def _load_or_save(session: Session, arguments: argparse.Namespace) -> None:
         return
     _status("computing the prefix")
     images = session.read_images(arguments.image)
-    conversation = Conversation(template(arguments.conv_mode))
+    conversation = session.conversation(arguments.conv_mode)
     conversation.ask("", len(images))
     tokens = session.save_prefix(path, conversation, images)
     _status("")

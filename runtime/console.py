@@ -37,14 +37,19 @@ class Console:
 
     Args:
         session: answers the questions.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
         sampling: how tokens are chosen.
         max_new_tokens: upper bound on an answer's length.
         images: names of files that go with the first question.
     """
 
     def __init__(
-        self, session: Session, conv_mode: str, sampling: Sampling, max_new_tokens: int, images: Sequence[str] = ()
+        self,
+        session: Session,
+        conv_mode: str | None,
+        sampling: Sampling,
+        max_new_tokens: int,
+        images: Sequence[str] = (),
     ):
         self._dialogue, self._read_image = Dialogue(session, conv_mode), session.read_image
         self._sampling, self._max_new_tokens = sampling, max_new_tokens

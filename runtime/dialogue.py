@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilevlm.text.prompt import Conversation, template
+from mobilevlm.text.prompt import Conversation
 
 from .answer_options import answer_options
 from .generate import Reply
@@ -20,11 +20,11 @@ class Dialogue:
 
     Args:
         session: answers the questions.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
     """
 
-    def __init__(self, session: Session, conv_mode: str = "v1"):
-        self._session, self._template = session, template(conv_mode)
+    def __init__(self, session: Session, conv_mode: str | None = None):
+        self._session, self._template = session, session.conversation(conv_mode).template
         self.reset()
 
     def reset(self) -> None:

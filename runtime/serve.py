@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "--prefix-cache-mb", type=float, default=256, metavar="MB",
         help="memory for what prompts begin with: system prompts, images, earlier turns (default: 256; 0 keeps none)",
     )  # fmt: skip
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--strict", action="store_true", help="404 for a model that is not served, as OpenAI does")
     self.add_argument("--on-cpu", action="store_true", help="run bundles for another device on this CPU: slow")
     self.add_argument(

@@ -115,7 +115,7 @@ class Session:
         prompt: str,
         image: Any = None,
         *,
-        conv_mode: str = "v1",
+        conv_mode: str | None = None,
         sampling: Sampling | None = None,
         max_new_tokens: int = 512,
         schema: Mapping[str, Any] | None = None,
@@ -125,7 +125,7 @@ class Session:
         Args:
             prompt: what the user says, taken literally.
             image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
-            conv_mode: the conversation template.
+            conv_mode: the conversation template; None for the model's own.
             sampling: greedy when None.
             max_new_tokens: upper bound on the answer's length.
             schema: JSON schema that the answer follows; None for an answer in words.
@@ -137,6 +137,10 @@ class Session:
         constraint = None if schema is None else self.json_constraint(schema)
         options = answer_options(sampling, max_new_tokens, constraint)
         return self.reply(*self._asked(prompt, image, conv_mode), options, start)
+
+    def conversation(self, conv_mode: str | None = None) -> Conversation:
+        """Returns a conversation in which nothing was said, in a template; None is the model's own."""
+        return Conversation(template(self.config.conv_mode if conv_mode is None else conv_mode))
 
     def read_images(self, image: Any) -> list[np.ndarray]:
         """Reads one image, a list of images or None, each as `read_image` does."""
@@ -185,7 +189,7 @@ class Session:
         choices: Sequence[str],
         image: Any = None,
         *,
-        conv_mode: str = "v1",
+        conv_mode: str | None = None,
         abstain: float | None = None,
     ) -> Choice:
         """Answers a closed question with a probability for each of its choices, from one prefill.
@@ -194,7 +198,7 @@ class Session:
             prompt: as of `chat`, like image and conv_mode.
             choices: the answers to choose from, in the model's own words: at least two.
             image: a path, bytes, an open file, a PIL image or an array (`load_image`), a list of those, or None.
-            conv_mode: the conversation template.
+            conv_mode: the conversation template; None for the model's own.
             abstain: probability below which there is no answer, 0 to 1; None for the bundle's own threshold.
 
         Raises:
@@ -270,7 +274,7 @@ class Session:
             self._grammars = JsonGrammars(self.tokenizer, self.config.vocab_size)
         return self._grammars.constraint(schema)
 
-    def _asked(self, prompt: str, image: Any, conv_mode: str) -> tuple[Conversation, list[np.ndarray]]:
-        conversation, images = Conversation(template(conv_mode)), self.read_images(image)
+    def _asked(self, prompt: str, image: Any, conv_mode: str | None) -> tuple[Conversation, list[np.ndarray]]:
+        conversation, images = self.conversation(conv_mode), self.read_images(image)
         conversation.ask(prompt, len(images))
         return conversation, images

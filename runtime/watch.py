@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--out", metavar="FILE", help="append events to this file instead of stdout")
     self.add_argument("--webhook", metavar="URL", help="POST events to this address, too")
     self.add_argument("--mqtt", metavar="mqtt://HOST/TOPIC", help="publish events there, too")
-    self.add_argument("--conv-mode", default="v1", choices=TEMPLATES, help="conversation template (default: v1)")
+    self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--max-new-tokens", type=int, default=48, metavar="N", help="longest free answer (default: 48)")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
     return self

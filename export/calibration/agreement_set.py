@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mobilevlm.checkpoint.checkpoint import Checkpoint
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.model.splice import splice
@@ -62,7 +63,7 @@ def make_check(checkpoint: Checkpoint, conversations: Conversations) -> dict[str
     talks, pixels = [], []
     for row in conversations.rows:
         names = as_list(row.get("image")) if config.vision else []
-        talks.append(_talk(row, len(names), tokenizer, bool(names) and config.mm_use_im_start_end))
+        talks.append(_talk(row, len(names), tokenizer, config))
         pixels += [preprocess(load_image(conversations.path.parent / name), ImageSpec.of(config)) for name in names]
     table, rows, tokens = checkpoint.tensors["model.embed_tokens.weight"], [], []
     per_image = num_image_tokens(config) if pixels else 1
@@ -87,8 +88,9 @@ def make_check(checkpoint: Checkpoint, conversations: Conversations) -> dict[str
     }
 
 
-def _talk(row: dict, num_images: int, tokenizer: Tokenizer, start_end: bool) -> Talk:
-    talk = Conversation(template("v1"))
+def _talk(row: dict, num_images: int, tokenizer: Tokenizer, config: ModelConfig) -> Talk:
+    talk = Conversation(template(config.conv_mode))
+    start_end = num_images > 0 and config.mm_use_im_start_end
     asked: list[int] = []
     answers: list[int] = []
     for number, turn in enumerate(row["conversations"]):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mobilevlm.checkpoint.checkpoint import Checkpoint
+from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, as_list, load_image, preprocess
 from mobilevlm.model.splice import splice
@@ -120,7 +121,7 @@ def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch
     ids, images = [], []
     for row in conversations.rows:
         names = as_list(row.get("image")) if config.vision else []
-        segments = _conversation(row, len(names)).segments(bool(names) and config.mm_use_im_start_end)
+        segments = _conversation(row, len(names), config).segments(bool(names) and config.mm_use_im_start_end)
         ids.append(torch.tensor([tokenizer.encode(segments)]))
         images += [load_image(conversations.path.parent / name) for name in names]
     model = streamed_model(checkpoint)
@@ -138,8 +139,8 @@ def embedded(checkpoint: Checkpoint, conversations: Conversations) -> list[torch
     return found
 
 
-def _conversation(row: dict[str, Any], num_images: int) -> Conversation:
-    talk = Conversation(template("v1"))
+def _conversation(row: dict[str, Any], num_images: int, config: ModelConfig) -> Conversation:
+    talk = Conversation(template(config.conv_mode))
     for number, turn in enumerate(row["conversations"]):
         text = turn["value"].replace(IMAGE.name, "").strip()
         if number % 2:

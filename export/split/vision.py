@@ -1,4 +1,4 @@
-"""Vision stage: CLIP's blocks up to the selected one and the projector, from pixel_values to image_embeds."""
+"""Vision stage: CLIP or SigLIP up to the selected block, and the projector, from pixel_values to image_embeds."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType, output
     if vision is None:
         raise ConfigError("a text-only model has no vision stage")
     x = _embeddings(graph, vision)
-    x = _norm(graph, x, "pre_layrnorm", vision)
+    if vision.has_class_token:
+        x = _norm(graph, x, "pre_layrnorm", vision)
     for layer in range(config.num_vision_layers):
         x = _block(graph, x, f"encoder.layers.{layer}.", vision, lowering)
         graph.blocks[f"{CLIP}encoder.layers.{layer}"] = x
-    if config.mm_vision_select_feature == "patch":
+    if vision.use_post_layernorm:
+        x = _norm(graph, x, "post_layernorm", vision)
+    if config.mm_vision_select_feature == "patch" and vision.has_class_token:
         bounds = [graph.constant(np.array([value])) for value in (1, config.num_patches + 1, 1)]
         x = graph.op("Slice", x, *bounds)
     x = projector_of(config).to_onnx(graph, x, config)
@@ -46,7 +49,7 @@ def write_vision(graph: Graph, config: ModelConfig, lowering: ModuleType, output
 
 
 def _embeddings(graph: Graph, vision: VisionConfig) -> str:
-    """Patches plus positions behind the class token, whose sum with its own position is a constant."""
+    """Patches plus positions, behind the class token where there is one; what is added to the same rows is summed."""
     size, patch = vision.image_size, vision.patch_size
     pixels = graph.narrow(graph.input(PIXEL_VALUES, TensorProto.FLOAT, [1, 3, size, size]))
     kernel = graph.weight(f"{CLIP}embeddings.patch_embedding.weight")
@@ -54,6 +57,10 @@ def _embeddings(graph: Graph, vision: VisionConfig) -> str:
     x = graph.op("Reshape", x, graph.constant(np.array([1, vision.hidden_size, vision.grid**2])))
     x = graph.op("Transpose", x, perm=[0, 2, 1])
     positions = to_numpy(graph.tensors[f"{CLIP}embeddings.position_embedding.weight"])
+    if not vision.has_class_token:  # a bias of the patches instead
+        table = positions[None] + to_numpy(graph.tensors[f"{CLIP}embeddings.patch_embedding.bias"])
+        name = "position_embedding.patches"
+        return graph.op("Add", x, graph.initializer(name, graph.narrowed(name, table)))
     first = to_numpy(graph.tensors[f"{CLIP}embeddings.class_embedding"]) + positions[0]
     tables = {"position_embedding.patches": positions[None, 1:], "class_embedding": first[None, None]}
     patches, first = (graph.initializer(name, graph.narrowed(name, table)) for name, table in tables.items())
@@ -79,4 +86,8 @@ def _activation(graph: Graph, x: str, name: str, lowering: ModuleType) -> str:
         return lowering.quick_gelu(graph, x)
     if name == "gelu":
         return graph.op("Gelu", x)
-    raise ConfigError(f"the vision tower's hidden_act is {name!r}; quick_gelu and gelu are supported")
+    if name == "gelu_pytorch_tanh":
+        return graph.op("Gelu", x, approximate="tanh")
+    raise ConfigError(
+        f"the vision tower's hidden_act is {name!r}; quick_gelu, gelu and gelu_pytorch_tanh are supported"
+    )

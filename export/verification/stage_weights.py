@@ -20,8 +20,9 @@ from .written_weights import Written
 MOST_FAULTS = 5  # that a message names
 TABLE_ROWS = 4096  # compared at a time
 EMBEDDING = "model.embed_tokens.weight"
-# Of a vision tower, what no stage needs: the class token and positions are in other tables, the last norm is not used.
-NOT_WRITTEN = ("embeddings.class_embedding", "embeddings.position_embedding.weight", "post_layernorm")
+# Of a vision tower, what is in tables of other names: the class token, positions, a bias of the patches.
+IN_TABLES = ("class_embedding", "position_embedding.weight", "patch_embedding.bias")
+LAST_NORM = "post_layernorm"
 
 
 def check_stages(
@@ -67,14 +68,16 @@ def _expected(checkpoint: Checkpoint, stage: str) -> list[str]:
         is_vision = name.startswith(("model.vision_tower.", "model.mm_projector."))
         if is_vision != (stage == stages.VISION) or name == EMBEDDING:
             continue
-        if any(part in name for part in NOT_WRITTEN) or _is_unused(name, config):
+        if any(name.endswith(f"embeddings.{part}") for part in IN_TABLES) or _is_unused(name, config):
             continue
         names.append(name)
     return names
 
 
 def _is_unused(name: str, config: ModelConfig) -> bool:
-    """Whether a weight is of a layer behind the last that the projector reads."""
+    """Whether a weight is of a layer behind the last that the projector reads, or of a norm that it does not."""
+    if LAST_NORM in name:
+        return config.vision is None or not config.vision.use_post_layernorm
     where = name.partition(".encoder.layers.")[2]
     return bool(where) and int(where.split(".")[0]) >= config.num_vision_layers
 

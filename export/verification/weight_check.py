@@ -120,8 +120,12 @@ def tables_of(config: ModelConfig, source: Mapping[str, torch.Tensor], rows: int
     tables = {"rope.cos": np.cos(angles), "rope.sin": np.sin(angles)}
     if config.vision is not None:
         positions = to_numpy(source[f"{CLIP}embeddings.position_embedding.weight"])
-        tables["position_embedding.patches"] = positions[1:]
-        tables["class_embedding"] = to_numpy(source[f"{CLIP}embeddings.class_embedding"]) + positions[0]
+        if config.vision.has_class_token:
+            tables["position_embedding.patches"] = positions[1:]
+            tables["class_embedding"] = to_numpy(source[f"{CLIP}embeddings.class_embedding"]) + positions[0]
+        else:
+            bias = to_numpy(source[f"{CLIP}embeddings.patch_embedding.bias"])
+            tables["position_embedding.patches"] = positions + bias
     return tables
 
 

@@ -18,6 +18,7 @@ from ..errors import user_path
 from ..text.tokenizer import Tokenizer
 from ..text.tokenizer_files import FAST, MODEL
 from .config import ConfigError, ModelConfig, read_json
+from .families import Layout, read_layout
 from .fast_check import check_converted
 from .hub import download, is_hub_id
 from .lora import check_whole, is_lora, merged
@@ -80,16 +81,29 @@ def open_checkpoint(
         return _open_lora(directory, base)
     if base is not None:
         raise CheckpointError(f"{model} is no LoRA (it has no adapter_config.json): it takes no base model")
-    raw = read_json(directory / "config.json") | changes
-    config, tower = read_configuration(raw, directory)
-    tensors = open_directory(directory)
+    layout = read_layout(read_json(directory / "config.json"), directory)
+    config, tower = read_configuration(layout.config | changes, directory, layout.vision)
+    tensors = _open_weights(directory, layout)
     keep_own = config.uses_checkpoint_tower and "mm_vision_tower" not in changes
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own)
-    return _fitted(Checkpoint(directory.name, config, tensors, directory, tower))
+    return _fitted(Checkpoint(directory.name, config, tensors, directory / layout.tokenizer, tower))
+
+
+def _open_weights(directory: Path, layout: Layout) -> Tensors:
+    """A checkpoint's tensors by MobileVLM's names, from all of its folders."""
+    parts = {prefix: open_directory(directory / folder) for folder, prefix in layout.folders.items()}
+    entries = {f"{prefix}{name}": part.entry(name) for prefix, part in parts.items() for name in part}
+    return Tensors(entries).renamed(layout.rename)
 
 
 def _directory(model: str | Path) -> Path:
     path = user_path(model)
+    is_gguf = path.suffix == ".gguf"
+    if is_gguf or (path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.gguf"))):
+        raise CheckpointError(
+            f"{model} {'is a GGUF file' if is_gguf else 'holds GGUF files'}, whose weights are quantised already: give "
+            "the directory or hub id of the float16 checkpoint that was quantised"
+        )
     if path.is_dir():
         return path.resolve()
     if path.exists():
@@ -113,12 +127,14 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
     raw = read_json(directory / "config.json")
     check_whole(directory, raw)
-    config, tower = read_configuration(raw, directory)
-    tensors = merged(open_directory(source), directory, adapter)
+    layout, base_layout = read_layout(raw, directory), read_layout(read_json(source / "config.json"), source)
+    config, tower = read_configuration(layout.config, directory, layout.vision)
+    tensors = merged(_open_weights(source, base_layout), directory, adapter, layout.rename)
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own=False)
     # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.
     tensors = tensors.converted(torch.float16)
-    return _fitted(Checkpoint(directory.name, config, tensors, source, tower, source))
+    tokenizer = source / base_layout.tokenizer
+    return _fitted(Checkpoint(directory.name, config, tensors, tokenizer, tower, source))
 
 
 def _base(directory: Path, base: str | Path | None, adapter: dict[str, Any]) -> Path:

@@ -17,12 +17,20 @@ from .vision_config import KNOWN_TOWERS, VisionConfig
 __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projector_family", "read_json"]
 
 LONGEST_TEXT = 1000
+# Fields that the published `config.json` lacks where they have these values.
+_LEFT_OUT = {"unfreeze_mm_vision_tower": False, "conv_mode": "v1"}
+SQUARE = ("ldpnet", "ldpnetv2", "mlp_downsample")  # projectors that need patches alone
 PROJECTORS = Path(__file__).resolve().parents[1] / "model" / "projectors"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One MobileVLM, or one MobileLLaMA when `vision` is None. Field names are the published ones."""
+    """One MobileVLM, or one MobileLLaMA when `vision` is None. Field names are the published ones.
+
+    Attributes:
+        conv_mode: conversation template that the model was trained with, where nobody asks for another.
+        unfreeze_mm_vision_tower: whether the tower was trained along, so that the checkpoint's own weights count.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -50,6 +58,8 @@ class ModelConfig:
     mm_vision_select_feature: str = "patch"
     mm_use_im_start_end: bool = False
     mm_use_im_patch_token: bool = True
+    unfreeze_mm_vision_tower: bool = False
+    conv_mode: str = "v1"
     vision: VisionConfig | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +84,7 @@ class ModelConfig:
     @property
     def uses_checkpoint_tower(self) -> bool:
         """Whether the vision weights inside the checkpoint count, rather than those `mm_vision_tower` names."""
-        return "v2" in self.mm_projector_type
+        return "v2" in self.mm_projector_type or self.unfreeze_mm_vision_tower or not self.mm_vision_tower
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
@@ -86,7 +96,7 @@ class ModelConfig:
 
     @property
     def num_vision_layers(self) -> int:
-        """Number of CLIP blocks that are needed: those up to the hidden state `mm_vision_select_layer` points at."""
+        """Number of tower blocks that are needed: those up to the hidden state `mm_vision_select_layer` points at."""
         layers = self.tower.num_hidden_layers
         select = self.mm_vision_select_layer
         return select if select >= 0 else layers + 1 + select
@@ -94,7 +104,7 @@ class ModelConfig:
     @property
     def num_patches(self) -> int:
         """Number of patch features per image that the projector receives."""
-        return self.tower.grid**2 + (self.mm_vision_select_feature == "cls_patch")
+        return self.tower.num_rows if self.mm_vision_select_feature == "cls_patch" else self.tower.grid**2
 
     def to_published(self) -> dict[str, Any]:
         """The `config.json` of the published layout."""
@@ -106,6 +116,9 @@ class ModelConfig:
             del values["head_dim"]
         if self.max_sequence_length is None:
             del values["max_sequence_length"]
+        for name, usual in _LEFT_OUT.items():
+            if values.get(name) == usual:
+                del values[name]
         values |= {
             "architectures": ["LlamaForCausalLM" if text else "MobileLlamaForCausalLM"],
             "model_type": "llama" if text else "mobilevlm",
@@ -118,6 +131,8 @@ class ModelConfig:
         if not text:
             values |= {"image_grid_pinpoints": None, "use_mm_proj": True}
             values |= {"freeze_mm_mlp_adapter": False, "tune_mm_mlp_adapter": False}
+            if not self.mm_vision_tower:  # no other file says what the tower is
+                values["vision"] = asdict(self.tower)
         return dict(sorted(values.items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +219,8 @@ def projector_family(mm_projector_type: str) -> str:
     if mm_projector_type in others:
         return mm_projector_type
     raise ConfigError(
-        f"config.json has mm_projector_type {mm_projector_type!r}; known are linear, mlp<N>x_gelu, ldpnet, ldpnetv2. "
+        f"config.json has mm_projector_type {mm_projector_type!r}; known are linear, mlp<N>x_gelu, "
+        "mlp_downsample, ldpnet, ldpnetv2. "
         "A new projector is one file in mobilevlm/model/projectors/."
     )
 
@@ -227,7 +243,7 @@ def _check(config: ModelConfig) -> None:
     feature = config.mm_vision_select_feature
     if feature not in ("patch", "cls_patch"):
         raise ConfigError(f"mm_vision_select_feature is {feature!r}; patch and cls_patch are supported")
-    if feature == "cls_patch" and family.startswith("ldpnet"):
+    if feature == "cls_patch" and config.vision.has_class_token and family in SQUARE:
         raise ConfigError(f"mm_vision_select_feature cls_patch does not fit {family}, which needs a square grid")
     if not 0 <= config.num_vision_layers <= config.vision.num_hidden_layers:
         layer, layers = config.mm_vision_select_layer, config.vision.num_hidden_layers

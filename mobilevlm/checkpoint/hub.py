@@ -8,9 +8,14 @@ from pathlib import Path
 
 from .tensors import CheckpointError
 
-# Owners whose ids the original accepts as a vision tower.
-HUB_TOWER_OWNERS = ("openai/", "laion/")
-MODEL_FILES = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
+# Owners whose ids the originals accept as a vision tower.
+HUB_TOWER_OWNERS = ("openai/", "laion/", "google/", "bczhou/")
+MODEL_FILES: tuple[str, ...] = (
+    *("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    # What some families besides have: an image processor, and folders of their own.
+    *("preprocessor_config.json", "processor_config.json", "*/config.json", "*/preprocessor_config.json"),
+    *("*/tokenizer*", "*/special_tokens_map.json", "*/added_tokens.json"),
+)
 WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 

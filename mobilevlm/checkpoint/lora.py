@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ def is_lora(directory: Path) -> bool:
     return (directory / "adapter_config.json").is_file()
 
 
-def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
+def merged(
+    base: Tensors, directory: Path, adapter: dict[str, Any], rename: Callable[[str], str | None] = lambda name: name
+) -> Tensors:
     """Merge a LoRA: each tensor is computed when it is read, as base + scale * (B @ A) in float32.
 
     Args:
         base: tensors of the model that the LoRA was trained on.
         directory: holds the adapter's weights and perhaps `non_lora_trainables.bin`, whose tensors replace the base's.
         adapter: the parsed `adapter_config.json`.
+        rename: published name of a weight to the base's (see `families.Layout`).
 
     Returns:
         The base's tensors with the LoRA in them; the changed ones are float32.
@@ -34,7 +38,7 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
         CheckpointError: the adapter is of a kind the original does not write, or does not fit the base.
     """
     scale = _scale(directory, adapter)
-    factors = _adapter_factors(directory)
+    factors = {rename(name) or name: pair for name, pair in _adapter_factors(directory).items()}
     _check_rank(directory, adapter, factors)
     absent = sorted(name for name in factors if name not in base)
     if absent:
@@ -55,7 +59,7 @@ def merged(base: Tensors, directory: Path, adapter: dict[str, Any]) -> Tensors:
         return Entry(base.entry(name).shape, read)
 
     changes = {name: entry(name) for name in factors}
-    return base.replaced(changes | _non_lora_entries(directory))
+    return base.replaced(changes | _non_lora_entries(directory, rename))
 
 
 # Settings of peft that change what an adapter means, and that the original never uses.
@@ -136,7 +140,7 @@ def _adapter_factors(directory: Path) -> dict[str, list[tuple[Tensors, str]]]:
     return factors
 
 
-def _non_lora_entries(directory: Path) -> dict[str, Entry]:
+def _non_lora_entries(directory: Path, rename: Callable[[str], str | None]) -> dict[str, Entry]:
     """Tensors that were trained whole beside the adapter, by their published names."""
     path = directory / NON_LORA
     if not path.is_file():
@@ -148,4 +152,5 @@ def _non_lora_entries(directory: Path) -> dict[str, Entry]:
         name = names[name].removeprefix("base_model.")
         return name.removeprefix("model.") if name.startswith("model.model.") else name
 
-    return {published(name): file.entry(name) for name in file}
+    renamed = file.renamed(lambda name: rename(published(name)))
+    return {name: renamed.entry(name) for name in renamed}

@@ -50,12 +50,15 @@ def last_part(name: str) -> str:
     return PureWindowsPath(name).name
 
 
-def read_configuration(raw: dict[str, Any], directory: Path) -> tuple[ModelConfig, Path | None]:
+def read_configuration(
+    raw: dict[str, Any], directory: Path, vision: VisionConfig | None = None
+) -> tuple[ModelConfig, Path | None]:
     """Read a checkpoint's `config.json` together with the files of its vision tower.
 
     Args:
         raw: the parsed `config.json`.
         directory: the checkpoint's.
+        vision: the tower where no `mm_vision_tower` names one; None for a text-only model.
 
     Returns:
         The configuration and, where the tower is a directory on this machine, that directory.
@@ -68,7 +71,7 @@ def read_configuration(raw: dict[str, Any], directory: Path) -> tuple[ModelConfi
     if name is not None and not isinstance(name, str):
         raise ConfigError(f"config.json has mm_vision_tower {name!r}; a directory or hub id is needed")
     if not name:
-        return ModelConfig.from_published(raw, vision=None), None
+        return ModelConfig.from_published(raw, vision), None
     tower = find_beside(name, directory)
     if tower is not None and (tower / "config.json").is_file():
         preprocessor = tower / "preprocessor_config.json"
@@ -126,9 +129,8 @@ def _with_tower(tensors: Tensors, tower: Path) -> Tensors:
     """The tensors with the vision tower replaced by that of a directory."""
 
     def published(name: str) -> str | None:
-        if name.startswith("vision_model."):
-            return TOWER_PREFIX + name
-        # transformers 5 saves a bare CLIP vision model without the prefix; a full CLIP also holds its text half.
+        name = name.removeprefix("vision_model.")
+        # transformers 5 saves a bare vision model without the prefix; a full one also holds its text half and a head.
         bare = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
         return f"{TOWER_PREFIX}vision_model.{name}" if name.startswith(bare) else None
 

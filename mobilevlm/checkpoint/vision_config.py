@@ -1,4 +1,4 @@
-"""A CLIP vision tower's sizes and preprocessing, read from its own files or known by its name."""
+"""Sizes and preprocessing of a vision tower, CLIP or SigLIP, read from its own files or known by its name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,33 @@ from .config_types import ConfigError, check_types
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
+# What a tower's own `config.json` means where it leaves these out, by `model_type`; CLIP's are the class's.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    CLIP: {},
+    SIGLIP: {
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.5, 0.5, 0.5),
+        "do_center_crop": False,
+    },
+}
+# The only values that `image.preprocess` computes.
+COMPUTED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}
 
 WHERE = "the vision tower's configuration"
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A CLIP vision tower and the preprocessing that belongs to it (the names are those of its own files)."""
+    """A vision tower and the preprocessing that belongs to it (the names are those of its own files).
+
+    Attributes:
+        do_center_crop: what becomes of an image that is not padded to a square: its centre, or all of it, resized.
+        model_type: `clip_vision_model`, or `siglip_vision_model`, which has neither class token nor first norm.
+        use_post_layernorm: whether the features pass the tower's last norm, which is trained for the last layer's.
+    """
 
     hidden_size: int = 1024
     intermediate_size: int = 4096
@@ -28,27 +48,44 @@ class VisionConfig:
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
     shortest_edge: int | None = None
+    do_center_crop: bool = True
+    model_type: str = CLIP
+    use_post_layernorm: bool = False
 
     @property
     def grid(self) -> int:
         """Patches per side."""
         return self.image_size // self.patch_size
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether a token of no patch comes first."""
+        return self.model_type == CLIP
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the tower's blocks compute: patches, and the class token where there is one."""
+        return self.grid**2 + self.has_class_token
+
     @classmethod
     def from_files(cls, config: dict[str, Any], preprocessor: dict[str, Any] | None = None) -> VisionConfig:
         """Read a tower's own files.
 
         Args:
-            config: the parsed `config.json`, of a CLIP vision model or of a whole CLIP (its `vision_config` counts).
+            config: the parsed `config.json`, of a vision model or of a whole CLIP (its `vision_config` counts).
             preprocessor: the parsed `preprocessor_config.json`, if the tower has one.
 
         Raises:
-            ConfigError: a value has another type than its field, or is a size that cannot be.
+            ConfigError: a value has another type than its field, is a size that cannot be, or the tower is no CLIP or
+                SigLIP.
         """
         known = {f.name for f in fields(cls)}
-        config = config.get("vision_config") or config
         check_types(cls, config, WHERE)  # or what is no object
+        whole, config = config, config.get("vision_config") or config
+        check_types(cls, config, WHERE)
+        kind = _kind(config.get("model_type") or whole.get("model_type") or CLIP)
         values = {key: value for key, value in config.items() if key in known and value is not None}
+        values = DEFAULTS[kind] | values | {"model_type": kind}
         if preprocessor:
             values |= _preprocessing(preprocessor)
         return cls.from_dict(values)
@@ -74,10 +111,28 @@ class VisionConfig:
             raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
 
 
+def _kind(model_type: object) -> str:
+    """`model_type` of a vision model, also of one that has a text half; ConfigError where it is not implemented."""
+    kinds = {"clip": CLIP, "siglip": SIGLIP, CLIP: CLIP, SIGLIP: SIGLIP}
+    if not isinstance(model_type, str) or model_type not in kinds:
+        raise ConfigError(f"the vision tower's model_type is {model_type!r}; {CLIP} and {SIGLIP} are supported")
+    return kinds[model_type]
+
+
 def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
     """Fields of a `VisionConfig` that a `preprocessor_config.json` sets."""
+    for key, value in COMPUTED.items():
+        if raw.get(key) not in (None, value):
+            raise ConfigError(f"preprocessor_config.json has {key} {raw[key]!r}; only {value!r} is supported")
     crop, size = raw.get("crop_size"), raw.get("size")
+    is_square = False
+    if isinstance(size, dict) and "height" in size:  # of the whole image, whatever its shape
+        is_square = True
+        if size["height"] != size.get("width"):
+            raise ConfigError(f"preprocessor_config.json has size {size!r}; only squares are supported")
+        crop, size = size["height"], None
     values = {
+        "do_center_crop": not is_square,
         "image_mean": raw.get("image_mean"),
         "image_std": raw.get("image_std"),
         "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
@@ -86,9 +141,12 @@ def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-# What the files of these hub ids say (https://huggingface.co/openai/clip-vit-large-patch14-336), so that a checkpoint
-# that names one of them loads with no network.
+# What the files of these hub ids say (https://huggingface.co/openai/clip-vit-large-patch14-336 and google/siglip-…), so
+# that a checkpoint that names one of them loads with no network.
 KNOWN_TOWERS = {
     "clip-vit-large-patch14-336": VisionConfig(),
     "clip-vit-large-patch14": VisionConfig(image_size=224),
+    "siglip-so400m-patch14-384": VisionConfig(
+        1152, 4304, 27, 16, image_size=384, model_type=SIGLIP, **DEFAULTS[SIGLIP]
+    ),
 }

@@ -10,7 +10,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ..errors import UserError
 from ..image import ImageSpec, as_list, load_image, preprocess
-from ..text.prompt import Conversation, StopRule, template
+from ..text.prompt import Conversation, StopRule, Template, template
 from ..text.tokenizer import Tokenizer
 from .configuration import MobileVLMConfig
 from .projectors import num_image_tokens
@@ -66,14 +66,27 @@ class StopAtKeyword(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
 
-def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str) -> torch.Tensor:
+def template_of(model: ChatModel, conv_mode: str | None) -> Template:
+    """Conversation template of a name.
+
+    Args:
+        model: whose own it is without a name.
+        conv_mode: the name, or None.
+
+    Raises:
+        UserError: there is no such template.
+    """
+    return template(conv_mode or model.config.model_config.conv_mode)
+
+
+def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str | None) -> torch.Tensor:
     """Token ids of a conversation of one question, up to where the answer begins.
 
     Args:
         model: whose tokenizer and device.
         prompt: what the user says, taken literally.
         num_images: how many images the question is about; they come first.
-        conv_mode: name of the conversation template.
+        conv_mode: name of the conversation template; None for the model's own.
 
     Returns:
         (1, T) int64 on the model's device, -200 where an image goes.
@@ -81,7 +94,7 @@ def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str) -
     Raises:
         UserError: there is no such template, or the prompt is no UTF-8 text.
     """
-    conversation = Conversation(template(conv_mode))
+    conversation = Conversation(template_of(model, conv_mode))
     conversation.ask(prompt, num_images)
     segments = conversation.segments(start_end=model.config.model_config.mm_use_im_start_end)
     return torch.tensor([model.tokenizer.encode(segments)], device=model.device)
@@ -112,7 +125,7 @@ def answer(
     prompt: str,
     image: Any = None,
     *,
-    conv_mode: str = "v1",
+    conv_mode: str | None = None,
     temperature: float = 0.0,
     top_p: float | None = None,
     num_beams: int = 1,
@@ -124,7 +137,7 @@ def answer(
         model: a loaded model.
         prompt: what the user says, without template; taken literally.
         image: a path, bytes or PIL image, a list of those, or None.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
         temperature: 0 is greedy (or plain beam search).
         top_p: nucleus sampling.
         num_beams: beam search width.
@@ -140,7 +153,7 @@ def answer(
     options = _generation_options(temperature, top_p, num_beams, max_new_tokens)
     input_ids = prompt_ids(model, prompt, len(images), conv_mode)
     check_prompt(model, input_ids, len(images))
-    rule = StopRule(model.tokenizer, template(conv_mode))
+    rule = StopRule(model.tokenizer, template_of(model, conv_mode))
     new_from = 0 if images else input_ids.shape[1]
     output = model.generate(
         input_ids,

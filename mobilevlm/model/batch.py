@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transformers import StoppingCriteriaList
 
-from ..text.prompt import StopRule, template
-from .answer import StopAtKeyword, check_prompt, prompt_ids
+from ..text.prompt import StopRule
+from .answer import StopAtKeyword, check_prompt, prompt_ids, template_of
 from .model import MobileVLM
 from .splice import splice
 
@@ -18,7 +18,7 @@ Asked = tuple[str, np.ndarray | None]
 
 @torch.no_grad()
 def answer_batch(
-    model: MobileVLM, asked: Sequence[Asked], *, conv_mode: str = "v1", max_new_tokens: int = 512
+    model: MobileVLM, asked: Sequence[Asked], *, conv_mode: str | None = None, max_new_tokens: int = 512
 ) -> list[str]:
     """Answer independent questions greedily.
 
@@ -27,7 +27,7 @@ def answer_batch(
     Args:
         model: a loaded model.
         asked: what the user says, taken literally, and an image (1, 3, H, W) float32 from `image.preprocess` or None.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
         max_new_tokens: upper bound on the length of each answer.
 
     Raises:
@@ -45,7 +45,7 @@ def answer_batch(
     longest = max(map(len, rows))
     padded = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
     mask = torch.stack([torch.arange(longest, device=model.device) >= longest - len(row) for row in rows]).long()
-    rule = StopRule(model.tokenizer, template(conv_mode))
+    rule = StopRule(model.tokenizer, template_of(model, conv_mode))
     output = model.generate(
         inputs_embeds=padded,
         attention_mask=mask,

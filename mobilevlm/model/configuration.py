@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import CLIPVisionConfig, LlamaConfig
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    PreTrainedModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from ..checkpoint.config import ModelConfig, VisionConfig
+from ..checkpoint.vision_config import SIGLIP
 
 _SHARED = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("vocab_size", "head_dim", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings"),
     *("bos_token_id", "eos_token_id", "pad_token_id"),
+)
+
+
+_VISION = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"),
+    *("layer_norm_eps", "hidden_act"),
 )
 
 
@@ -35,15 +49,16 @@ class MobileVLMConfig(LlamaConfig):
 
 
 def clip_config(vision: VisionConfig) -> CLIPVisionConfig:
-    """transformers' configuration of a vision tower."""
-    return CLIPVisionConfig(
-        hidden_size=vision.hidden_size,
-        intermediate_size=vision.intermediate_size,
-        num_hidden_layers=vision.num_hidden_layers,
-        num_attention_heads=vision.num_attention_heads,
-        image_size=vision.image_size,
-        patch_size=vision.patch_size,
-        layer_norm_eps=vision.layer_norm_eps,
-        hidden_act=vision.hidden_act,
-        projection_dim=min(768, vision.hidden_size),
-    )
+    """transformers' configuration of a CLIP vision tower."""
+    return CLIPVisionConfig(**_vision_sizes(vision), projection_dim=min(768, vision.hidden_size))
+
+
+def vision_model(vision: VisionConfig) -> PreTrainedModel:
+    """transformers' model of a vision tower, with fresh weights; SigLIP's without the head that pools its features."""
+    if vision.model_type == SIGLIP:
+        return SiglipVisionModel(SiglipVisionConfig(**_vision_sizes(vision), vision_use_head=False))
+    return CLIPVisionModel(clip_config(vision))
+
+
+def _vision_sizes(vision: VisionConfig) -> dict[str, Any]:
+    return {name: getattr(vision, name) for name in _VISION}

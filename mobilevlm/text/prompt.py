@@ -165,9 +165,20 @@ def _in_brackets(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
     return segments
 
 
+def _spaced(layout: Template, turns: list[list[Segment]]) -> list[Segment]:
+    """Segments in the style SPACED: without a system prompt, nothing comes before the first role."""
+    end = _separator(layout.sep)
+    segments: list[Segment] = [layout.system, end] if layout.system else []
+    for number, turn in enumerate(turns):
+        segments.append(layout.roles[number % 2] + ":")
+        segments += [" ", *turn, end] if turn else []
+    return segments
+
+
 _LAYOUTS: dict[Style, Callable[[Template, list[list[Segment]]], list[Segment]]] = {
     Style.PLAIN: _without_roles,
     Style.LLAMA_2: _in_brackets,
+    Style.SPACED: _spaced,
 }
 
 
@@ -179,11 +190,11 @@ class StopRule:
         template: of the conversation.
 
     Attributes:
-        keyword: the template's stop string: what ends an answer in TWO, what ends any turn otherwise.
+        keyword: the template's stop string: what ends an answer in TWO and SPACED, what ends any turn otherwise.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: Template):
-        self.keyword = (template.style is Style.TWO and template.sep2) or template.sep
+        self.keyword = (template.style in (Style.TWO, Style.SPACED) and template.sep2) or template.sep
         self._tokenizer = tokenizer
         ids = tokenizer.encode(tokenizer.parse(self.keyword))
         self._ids = ids[1:] if len(ids) > 1 and ids[0] == tokenizer.bos_id else ids

@@ -1,4 +1,4 @@
-"""The original's prompt templates, word for word: a model answers well only in the wording it was trained on."""
+"""Prompt templates, word for word: a model answers well only in the wording it was trained on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Style(Enum):
     MPT = "mpt"  # the roles bring their own markup
     PLAIN = "plain"  # no roles
     LLAMA_2 = "llama_2"  # [INST] question [/INST] answer
+    SPACED = "spaced"  # every turn behind its role, with one separator after it, and `sep2` in generated text alone
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Template:
         system: what precedes the dialogue.
         roles: names of who asks and who answers.
         sep: what ends a turn.
-        sep2: what ends an answer, where that differs.
+        sep2: what ends an answer, where that differs; in SPACED only while it is generated.
         version: the original's name for the way it masks training labels.
         offset: how many example turns the original has built into the template; they are not reproduced here.
     """
@@ -96,6 +97,11 @@ MORE_TEMPLATES: dict[str, Template] = {
     "vicuna_extra": Template(Style.TWO, _USER, _CAPITALS, "<ques_end>", "</s>", "extra"),
 }
 
+# Those of checkpoints in other layouts, by the names that a family gives them (`checkpoint/families/`).
+FAMILY_TEMPLATES: dict[str, Template] = {
+    "llava_hf": Template(Style.SPACED, "", _CAPITALS, " ", "</s>", "v1"),
+}
+
 
 def template(name: str) -> Template:
     """Prompt template of a name.
@@ -103,7 +109,7 @@ def template(name: str) -> Template:
     Raises:
         UserError: there is no such template; the message lists those there are.
     """
-    known = TEMPLATES | MORE_TEMPLATES
+    known = TEMPLATES | MORE_TEMPLATES | FAMILY_TEMPLATES
     if not isinstance(name, str) or name not in known:
         raise UserError(f"there is no prompt template {shown(name)}; choose one of {', '.join(known)} (usually v1)")
     return known[name]

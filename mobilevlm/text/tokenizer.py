@@ -116,7 +116,8 @@ class Tokenizer:
     def encode(self, segments: Sequence[Segment], image_token_id: int = IMAGE_TOKEN_INDEX) -> list[int]:
         """Token ids of a prompt, with one BOS in front.
 
-        What stands between two images is tokenised on its own, so each stretch begins like a sentence.
+        What stands between two images is tokenised on its own, so each stretch begins like a sentence; unless the
+        vocabulary has a token for images, behind which a text goes on as behind any other.
 
         Args:
             segments: text and control tokens; neighbouring texts are one text.
@@ -125,7 +126,11 @@ class Tokenizer:
         Raises:
             TokenizerError: a `Token` that this tokenizer does not have.
         """
-        chunks = [self._encode_chunk(chunk) for chunk in _between_images(segments)]
+        texts = _between_images(segments)
+        if (own := self._added.get(IMAGE.name)) is not None:
+            ids = self._encode_chunk(texts[0] + [segment for chunk in texts[1:] for segment in (IMAGE, *chunk)])
+            return [image_token_id if index == own else index for index in ids]
+        chunks = [self._encode_chunk(chunk) for chunk in texts]
         shared = 1 if chunks[0][:1] == [self.bos_id] else 0
         ids = chunks[0][:shared]
         for number, chunk in enumerate(chunks):
@@ -206,7 +211,7 @@ class Tokenizer:
         """Drop the whitespace that control tokens take away from the text beside them."""
         chunk = list(chunk)
         for number, segment in enumerate(chunk):
-            if not isinstance(segment, Token):
+            if not isinstance(segment, Token) or segment == IMAGE:
                 continue
             left, right = self._strips[segment.name]
             if left and number and isinstance(before := chunk[number - 1], str):

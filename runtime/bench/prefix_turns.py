@@ -14,7 +14,7 @@ import numpy as np
 
 from mobilevlm.engines.tables import markdown_table
 from mobilevlm.errors import UserError
-from mobilevlm.text.prompt import Conversation, template
+from mobilevlm.text.prompt import Conversation
 
 from ..answer_options import AnswerOptions
 from ..prefix_cache import PREFIX_CACHE_BYTES
@@ -131,7 +131,7 @@ class Turns:
 
     def _conversation(self, questions: tuple[str, ...]) -> Conversation:
         """Makes a conversation whose questions but the last are answered."""
-        conversation = Conversation(template("v1"))
+        conversation = self._session.conversation()
         for number, question in enumerate(questions):
             if number:
                 conversation.answer(ANSWER)

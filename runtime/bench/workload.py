@@ -23,7 +23,7 @@ def vision_operations(config: ModelConfig) -> int:
         ConfigError: a text-only model.
     """
     vision = config.tower
-    width, patches, rows = vision.hidden_size, vision.grid**2, vision.grid**2 + 1  # the class token
+    width, patches, rows = vision.hidden_size, vision.grid**2, vision.num_rows
     embedding = 2 * patches * 3 * vision.patch_size**2 * width
     linears = 2 * rows * (4 * width**2 + 2 * width * vision.intermediate_size)
     attention = 4 * rows**2 * width

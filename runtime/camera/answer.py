@@ -42,7 +42,7 @@ def ask(
     image: Image.Image,
     choices: Sequence[str] = (),
     *,
-    conv_mode: str = "v1",
+    conv_mode: str | None = None,
     max_new_tokens: int = 48,
 ) -> Answer:
     """Asks a session about an image.
@@ -52,7 +52,7 @@ def ask(
         question: what to ask.
         image: what to ask about.
         choices: the answers that are possible; none for any.
-        conv_mode: the conversation template.
+        conv_mode: the conversation template; None for the model's own.
         max_new_tokens: upper bound on a free answer's length.
     """
     prompt = question + _BRIEFLY if choices else question

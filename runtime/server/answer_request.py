@@ -34,7 +34,7 @@ class AnswerRequest:
         turns: the conversation, which ends in a question.
         images: files of the images that its turns show, in their order.
         system: text that follows the template's system prompt; empty for none.
-        conv_mode: name of the conversation template.
+        conv_mode: name of the conversation template; None for the model's own.
         sampling: how tokens are chosen.
         max_new_tokens: upper bound on the answer's length.
         stop: strings that end the answer.
@@ -46,7 +46,7 @@ class AnswerRequest:
     turns: Sequence[Turn]
     images: Sequence[bytes] = ()
     system: str = ""
-    conv_mode: str = "v1"
+    conv_mode: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 512
     stop: Sequence[str] = ()

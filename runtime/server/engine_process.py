@@ -16,7 +16,7 @@ import numpy as np
 
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
-from mobilevlm.text.prompt import Conversation, template
+from mobilevlm.text.prompt import Conversation
 
 from ..answer_options import AnswerOptions
 from ..generate import Reply
@@ -130,7 +130,7 @@ def _answer(session: Session, reader: ImageProcess, request: AnswerRequest, pipe
 
 
 def _stream(session: Session, images: list[np.ndarray], request: AnswerRequest, pipe: _Pipe, begin: float) -> _Talk:
-    talk = _Talk(_conversation(request), images)
+    talk = _Talk(_conversation(session, request), images)
     options = _options(session, request)
     reply, named = session.reply(talk.conversation, talk.images, options, begin, talk.conversation.answer), 0
     pieces = iter(reply)
@@ -155,7 +155,7 @@ def _options(session: Session, request: AnswerRequest) -> AnswerOptions:
 
 
 def _choose(session: Session, images: list[np.ndarray], request: AnswerRequest, begin: float) -> Chosen:
-    choice = session.choice(_conversation(request), images, request.choices, begin)
+    choice = session.choice(_conversation(session, request), images, request.choices, begin)
     return Chosen(choice.choices, choice.probabilities, choice.answer)
 
 
@@ -165,8 +165,8 @@ def _images(session: Session, reader: ImageProcess, request: AnswerRequest) -> l
     return [reader.read(image) for image in request.images]
 
 
-def _conversation(request: AnswerRequest) -> Conversation:
-    layout = template(request.conv_mode)
+def _conversation(session: Session, request: AnswerRequest) -> Conversation:
+    layout = session.conversation(request.conv_mode).template
     if request.system:
         layout = replace(layout, system=f"{layout.system} {request.system}".strip())
     conversation = Conversation(layout)

@@ -11,7 +11,7 @@ class ServerOptions:
     """Options of a server.
 
     Attributes:
-        conv_mode: conversation template of all questions.
+        conv_mode: conversation template of all questions; None for the model's own.
         max_bytes: largest body of a request, and largest remote image.
         max_pixels: most pixels of an image.
         max_queue: most requests that wait.
@@ -23,7 +23,7 @@ class ServerOptions:
         origins: origins of pages that may ask, besides local ones.
     """
 
-    conv_mode: str = "v1"
+    conv_mode: str | None = None
     max_bytes: int = 20 << 20
     max_pixels: int = 25_000_000
     max_queue: int = 32

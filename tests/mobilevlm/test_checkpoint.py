@@ -295,6 +295,9 @@ def test_presets_have_the_published_sizes():
         "mobilevlm_v2_3b": 3_014_273_536,
         "mobilevlm_3b": 3_033_981_696,
         "mobilevlm_v2_7b": 7_062_943_744,
+        "llava_1.5_7b": 7_063_427_072
+        - 2 * 64 * 4096,  # as transformers has it, without the rows that pad its vocabulary
+        "vila_1.5_3b": 2_701_560_320 + 18_364_416 + 412_987_248,  # Sheared-LLaMA, projector, SigLIP without its head
         "mobilellama_1.4b": 1_364_297_728,
         "mobilellama_2.7b": 2_701_560_320,
     }
