@@ -119,16 +119,19 @@ def _open_lora(directory: Path, base: str | Path | None) -> Checkpoint:
     """Open a LoRA directory as the model that it makes of its base."""
     adapter = read_json(directory / "adapter_config.json")
     source = _base(directory, base, adapter)
-    if not (directory / "config.json").is_file():
+    base_layout = read_layout(read_json(source / "config.json"), source)
+    layout, described = base_layout, source
+    if (directory / "config.json").is_file():
+        # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
+        raw = read_json(directory / "config.json")
+        check_whole(directory, raw)
+        layout, described = read_layout(raw, directory), directory
+    elif not base_layout.adapter_alone:
         raise CheckpointError(
             f"{directory} lacks config.json, the whole model's: training writes it, and non_lora_trainables.bin, "
             "beside the adapter at its end, not into a Trainer's checkpoint-N. Copy both there (from OUT of the run)"
         )
-    # The adapter's config.json describes the whole model: a V1 LoRA starts from a language model without vision.
-    raw = read_json(directory / "config.json")
-    check_whole(directory, raw)
-    layout, base_layout = read_layout(raw, directory), read_layout(read_json(source / "config.json"), source)
-    config, tower = read_configuration(layout.config, directory, layout.vision)
+    config, tower = read_configuration(layout.config, described, layout.vision)
     tensors = merged(_open_weights(source, base_layout), directory, adapter, layout.rename)
     tensors, tower = choose_tower(config, tensors, tower, directory, keep_own=False)
     # The original's merge is a float16 checkpoint: rounding as it does gives its model, to the bit.

@@ -35,6 +35,7 @@ class Layout:
         rename: published name of a tensor to MobileVLM's; None for a tensor that the model does without.
         folders: folders that hold weights, below the checkpoint's own, each with what its tensors' names get in front.
         tokenizer: folder of the tokenizer's files.
+        adapter_alone: whether a LoRA on it is an adapter with nothing beside it, as PEFT saves one.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class Layout:
     rename: Callable[[str], str | None] = _same
     folders: Mapping[str, str] = field(default_factory=lambda: {".": ""})
     tokenizer: str = "."
+    adapter_alone: bool = False
 
 
 class Family(Protocol):

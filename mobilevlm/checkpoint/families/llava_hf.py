@@ -59,6 +59,7 @@ def layout(raw: dict[str, Any], directory: Path) -> Layout:
         },
         vision,
         rename,
+        adapter_alone=True,
     )
 
 
