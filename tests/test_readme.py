@@ -44,9 +44,26 @@ MADE = {
         "polygraphy.sh",
     ),
     *(".seen.json", ".checked.json", "data/benchmark_data"),
+    *("export.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json"),
 }
 # What a line may begin with besides a program of ours.
-OTHERS = ("git", "cd", "pip", "source", "docker", "mkdocs", "polygraphy", "grep", "sudo", "pre-commit", "ln", "ros2")
+OTHERS = (
+    "git",
+    "cd",
+    "pip",
+    "source",
+    "docker",
+    "mkdocs",
+    "polygraphy",
+    "grep",
+    "sudo",
+    "pre-commit",
+    "ln",
+    "ros2",
+    "cp",
+    "npm",
+    "minisign",
+)
 
 
 def parser_of(script):
