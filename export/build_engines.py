@@ -74,9 +74,8 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--layout",
         choices=(BUNDLE, HF),
-        default=BUNDLE,
         help="hf: the Hugging Face hub's files for transformers.js and ONNX Runtime, with --target host; --precision "
-        "names fp32, fp16, int8 (q8) and int4 (q4) of them, with commas between (default: all)",
+        "names fp32, fp16, int8 (q8) and int4 (q4) of them, with commas between (default: all). Without it, a bundle",
     )
     self.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
     add_sign(self)
@@ -189,7 +188,7 @@ def _opened(arguments: argparse.Namespace, stack: ExitStack) -> tuple[Checkpoint
 
 def _asked_of_layout(arguments: argparse.Namespace, target: Target, backend: Backend) -> dict[str, dict[str, str]]:
     """A precision for every stage, by a name for the whole: several where a device is to choose, or a library."""
-    if arguments.layout == BUNDLE:
+    if arguments.layout != HF:
         return _asked(arguments.precision, target, backend)
     if target.name != "host":
         raise UserError(f"--layout {HF} goes with --target host, and this is --target {target.name}")

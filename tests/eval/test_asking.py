@@ -31,7 +31,7 @@ class Stub:
     def __init__(self, problem: str = "", vision: bool = True, while_asked: Callable[[], object] = lambda: None):
         config = PRESETS["mobilevlm_v2_1.7b"]
         self.config = config if vision else replace(config, vision=None)
-        self.identity = {"model": "/models/stub", "files": "1"}
+        self.identity, self.conv_mode = {"model": "/models/stub", "files": "1"}, "v1"
         self.problem, self.while_asked = problem, while_asked
         self.batches: list[list[str]] = []
 

@@ -132,7 +132,7 @@ def test_a_finished_run_asks_nothing_again(data, bundle, by_engine, tmp_path, mo
     def refuse(*_, **__):
         raise BundleError("the stages cannot be opened")
 
-    monkeypatch.setattr("mobilevlm.runtime.decoder.open_runner", refuse)
+    monkeypatch.setattr("mobilevlm.runtime.open_decoder.open_runner", refuse)
     out, first = by_engine
     before = {path: path.stat().st_mtime_ns for path in out.rglob(WHOLE)}
     evaluate("--engine", bundle, "--data", data, "--out", out)
@@ -153,7 +153,8 @@ def test_a_path_typed_otherwise_is_the_same_run(bundle, monkeypatch):
     assert BundleEngine(f"../{bundle.parent.name}/{bundle.name}/", "v1").identity == engine
     monkeypatch.chdir(DEMO.parent)
     assert PyTorchEngine(f"{DEMO.name}/", "v1").identity == model
-    monkeypatch.setattr("mobilevlm.checkpoint.checkpoint.open_checkpoint", lambda name: SimpleNamespace(config=None))
+    known = SimpleNamespace(config=SimpleNamespace(conv_mode="v1"))
+    monkeypatch.setattr("mobilevlm.checkpoint.checkpoint.open_checkpoint", lambda *_: known)
     assert PyTorchEngine("mtgv/MobileVLM_V2-1.7B", "v1").identity["model"] == "mtgv/MobileVLM_V2-1.7B"
 
 

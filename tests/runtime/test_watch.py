@@ -116,7 +116,7 @@ def test_choices_are_offered_as_the_model_says_them():
     assert ask(Choosing(), "Is it?", "image", ["YES", "no"]) == Answer("no", {"YES": 0.2, "no": 0.8})
     assert ask(Choosing(), "Is it?", "image", ["green", "maybe"]).text is None
     briefly = "Is it?\nAnswer the question using a single word or phrase."
-    assert asked[0] == (briefly, ["Yes", "No"], "image", "v1") and asked[1][1] == ["green", "maybe"]
+    assert asked[0] == (briefly, ["Yes", "No"], "image", None) and asked[1][1] == ["green", "maybe"]
 
 
 def test_memory_stays_flat(session, clip):

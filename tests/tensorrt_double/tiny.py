@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.checkpoint.config import ModelConfig, VisionConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.manifest import Manifest
@@ -24,11 +25,15 @@ KINDS = {"fp16": (TensorProto.FLOAT16, np.float16), "fp32": (TensorProto.FLOAT, 
 
 
 def config() -> ModelConfig:
-    """Of the tiny model; what is about pictures is a golden's."""
+    """Of the tiny model; what is not said here is a golden's."""
     raw = json.loads((GOLDEN / "v2_ldpnetv2_336" / "ckpt_safetensors" / "config.json").read_text())
     raw |= {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "vocab_size": VOCABULARY}
     raw |= {"num_key_value_heads": HEADS, "intermediate_size": INNER, "max_position_embeddings": 2048}
-    return raw
+    # Two by two patches of 4 px, one row for each: what `vision` computes.
+    tower = VisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    return raw | {"mm_projector_type": "linear", "mm_hidden_size": 16, "vision": asdict(tower)}
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:
