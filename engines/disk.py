@@ -39,9 +39,7 @@ def read_from_disk(path: Path) -> Iterator[memoryview]:
     with open_regular(path) as file, mmap.mmap(-1, SLICE_BYTES) as buffer, memoryview(buffer) as view:  # aligned
         is_direct, offset, size = _set_direct(file, True), 0, os.fstat(file.fileno()).st_size
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(
-                file.fileno(), 0, 0, os.POSIX_FADV_RANDOM
-            )  # or a slice would bring the next into the cache
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead into the cache
         while offset < size:
             was_there = is_direct or _is_cached(file, offset)
             try:

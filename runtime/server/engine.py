@@ -170,7 +170,7 @@ class Engine:
             EngineDamaged: a file of the bundle has rotted; the next request starts a process that hashes it.
             UserError: it could not be started again.
         """
-        if not self.is_alive:
+        if not self.is_alive or self.damage is not None:  # a damaged one is about to end
             await self.start()
         running = self._running
         assert running is not None
@@ -179,7 +179,8 @@ class Engine:
         hung = _Alarm(running.process)
         hung.set()
         try:
-            await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer still ends
+            with suppress(OSError):  # it has ended, and the last that it said is still to be read
+                await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer ends
             while not ended:
                 of, event = await running.events.get()
                 hung.set()
@@ -191,8 +192,6 @@ class Engine:
                 if of == number:  # not of a request that was left
                     ended = isinstance(event, ENDS)
                     yield event
-        except OSError:
-            raise EngineCrashed(self._crashed()) from None
         finally:
             hung.clear()
             if not ended:

@@ -56,7 +56,7 @@ class Metrics:
         self._memory = memory
         for name, engine in engines.items():
             restarts.labels(name).set_function(partial(getattr, engine, "restarts"))
-            damaged.labels(name).set_function(lambda engine=engine: float(engine.damage is not None))
+            damaged.labels(name).set_function(partial(_is_damaged, engine))
             memory.labels(name)
 
     def responded(self, path: str, status: int) -> None:
@@ -101,3 +101,7 @@ class Metrics:
     def text(self) -> bytes:
         """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _is_damaged(engine: Engine) -> float:
+    return float(engine.damage is not None)
