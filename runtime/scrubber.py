@@ -1,8 +1,9 @@
 """Reads an open bundle's files again and again in a thread, and says when one of them has rotted.
 
-The thread keeps to a share of one core, measured by its own clock, and so costs an answer no more than that share on
-any machine. Its priority stays that of the others: a thread of low priority that holds Python's lock, or that is
-waited for to take it, would hold up an answer wherever other programs want the cores.
+The thread works for a share of the time, and so costs an answer no more than that share on any machine: at worst all
+threads of a stage wait as long as this one has a core. On a busy machine it takes longer for each slice, and rests the
+longer. Its priority stays that of the others: a thread of low priority that holds Python's lock, or that is waited for
+to take it, would hold up an answer wherever other programs want the cores.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from mobilevlm.engines.scrub import DamageError, distrust_file, is_replaced, scr
 
 FIRST_AFTER_S = 5.0  # a single question has been answered by then
 PERIOD_S = 3600.0  # from the end of one reading to the begin of the next
-CORE_SHARE = 0.005  # of one core, for hashing
-DISK_SHARE = 0.25  # of the disk's time
+TIME_SHARE = 0.005  # for reading and hashing
 SECONDS_TO_LEAVE = 1.0  # for a read that is in progress: a disk may not answer
 
 
@@ -75,15 +75,15 @@ def _scrub_on(directory: Path, manifest: Manifest, stop: threading.Event, proble
 
 
 def _paced(slices: Iterable[None], stop: threading.Event) -> None:
-    """Takes slices of work so slowly that they keep to their shares of core and disk.
+    """Takes slices of work so slowly that they keep to their share of the time.
 
     Args:
         slices: yields after each.
         stop: ends the work.
     """
-    core, clock = time.thread_time(), time.perf_counter()
+    begin = time.perf_counter()
     for _ in slices:
-        used, passed = time.thread_time() - core, time.perf_counter() - clock
-        if stop.wait(max(used / CORE_SHARE - passed, passed / DISK_SHARE - passed)):
+        worked = time.perf_counter() - begin
+        if stop.wait(worked / TIME_SHARE - worked):
             return
-        core, clock = time.thread_time(), time.perf_counter()
+        begin = time.perf_counter()

@@ -11,7 +11,9 @@ programs decide about the clock.
 from __future__ import annotations
 
 import argparse
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from mobilevlm.runtime import Session, scrubber
 from mobilevlm.runtime.bench.intervals import interval
 
 KINDS = ("without", "with", "without again")
+SCRUBBED: list[tuple[float, float, int]] = []  # seconds of the clock, of its CPU time, and bytes
 
 
 def seconds(session: Session, kind: str, tokens: int, context: int) -> tuple[float, float]:
@@ -38,6 +41,10 @@ def seconds(session: Session, kind: str, tokens: int, context: int) -> tuple[flo
         session.decoder.decode(row, context + number)
     took = time.perf_counter() - clock, time.process_time() - core
     if running is not None:
+        [thread] = [one for one in threading.enumerate() if one.name == "scrub" and one.ident is not None]
+        read = Path(f"/proc/self/task/{thread.native_id}/io").read_text()
+        core = time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+        SCRUBBED.append((took[0], core, int(read.split("rchar: ")[1].split()[0])))
         running.stop()
         if running.problem:
             raise SystemExit(running.problem)
@@ -63,6 +70,8 @@ def main() -> None:
             found.append(turns)
     took = np.array(found)  # (rounds, kinds, clock and CPU time)
     print(f"{arguments.tokens / np.median(took[:, 0, 0]):.2f} tokens/s without (median of {len(took)} turns)")
+    clock, core, size = (sum(column) for column in zip(*SCRUBBED, strict=True))
+    print(f"the scrubber took {100 * core / clock:.2f} % of a core, and read {size / clock / 1e6:.2f} MB/s")
     for kind in (1, 2):
         for what, name in enumerate(("clock", "CPU time")):
             logs = np.log(took[:, 0, what] / took[:, kind, what])

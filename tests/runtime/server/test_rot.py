@@ -13,7 +13,7 @@ from tests.faults.test_rot import rot
 
 from .conftest import engine_pids, serving, slowed
 
-SOON = 60.0  # seconds until a demo bundle was read at its usual pace, on a busy machine
+SOON = 300.0  # seconds until a demo bundle was read at its usual pace, on a busy machine
 
 
 @pytest.fixture
