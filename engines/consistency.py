@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mobilevlm.checkpoint.config import ModelConfig
 
+from .integrity import BLOCK_BYTES
 from .manifest import FileEntry, Manifest
 from .stages import VISION, engine_file
 
@@ -56,6 +57,9 @@ def check_manifest(manifest: Manifest, config: ModelConfig) -> None:
     ends = [end for part in manifest.parts.values() for end in part]
     if ends and (ends[0] != 0 or ends[-1] != layers or ends[1:-1:2] != ends[2:-1:2] or ends != sorted(ends)):
         raise ValueError(f"parts are {manifest.parts}, the model has {layers} layers")
+    for name, record in manifest.files.items():
+        if (blocks := record.get("blocks")) is not None and len(blocks) != -(-record["size"] // BLOCK_BYTES):
+            raise ValueError(f"{name} has {record['size']} bytes and hashes of {len(blocks)} blocks")
     if strange := set(manifest.spare) - set(manifest.files):
         raise ValueError(f"spare has {_names(strange)}, which files has not")
     _check_compiled(manifest)

@@ -24,7 +24,8 @@ SEEN_FILE = ".seen.json"
 CHECKED_FILE = ".checked.json"
 # Not hashed: the report is for people, nothing runs from it, and an evaluation adds to it.
 UNRECORDED = (MANIFEST_FILE, SIGNATURE_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
-BLOCK_BYTES = 1 << 22
+READ_BYTES = 1 << 22  # at a time
+BLOCK_BYTES = 1 << 24  # of a file that have a hash of their own; a multiple of what is read at a time
 Seen = dict[str, Annotated[list[int], Length(3)]]
 
 
@@ -68,7 +69,7 @@ def check_files(
         Exception: `error(problem)`, naming every file that is missing, of another size, no regular file or a link out
             of the bundle, or the first altered one.
     """
-    problems = [problem for name in files if (problem := _problem(directory / name, files[name]["size"]))]
+    problems = [problem for name in files if (problem := problem_of(directory / name, files[name]["size"]))]
     if problems:
         raise error("; ".join(problems))
     modified = {name: _modified(directory / name) for name in files}
@@ -95,8 +96,12 @@ def hashed(directory: Path, files: Mapping[str, FileEntry]) -> Iterator[tuple[st
         yield name, _sha256(directory / name) == record["sha256"]
 
 
-def hash_in_blocks(path: Path) -> Generator[int, None, str]:
+def hash_in_blocks(path: Path, on_read: Callable[[bytes], object] = lambda content: None) -> Generator[int, None, str]:
     """Hashes a file; yields after each block the bytes of it, so that the caller can wait in between.
+
+    Args:
+        path: of the file.
+        on_read: called with the bytes of each block.
 
     Returns:
         Its sha256.
@@ -106,13 +111,20 @@ def hash_in_blocks(path: Path) -> Generator[int, None, str]:
     """
     digest = hashlib.sha256()
     with open_regular(path) as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(READ_BYTES):
             digest.update(block)
+            on_read(block)
             yield len(block)
     return digest.hexdigest()
 
 
-def _problem(path: Path, size: int) -> str | None:
+def problem_of(path: Path, size: int) -> str | None:
+    """Returns what is wrong with a file before it is read; None where nothing is.
+
+    Args:
+        path: of a file of a bundle.
+        size: number of bytes that it should have.
+    """
     try:
         if path.is_symlink() and not path.resolve(strict=True).is_relative_to(path.parent.resolve()):
             return f"{path.name} is a link out of the bundle (cp -rL copies what links lead to)"
@@ -124,6 +136,18 @@ def _problem(path: Path, size: int) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return f"{path.name} is no regular file"
     return f"{path.name} has {found.st_size} bytes instead of {size}" if found.st_size != size else None
+
+
+def distrust(directory: Path, name: str) -> None:
+    """Forgets that a file was seen unaltered: it is hashed when the bundle is opened again.
+
+    Args:
+        directory: of the bundle.
+        name: of the file.
+    """
+    seen = _seen(directory)
+    if seen.pop(name, None):
+        _remember(directory, seen)
 
 
 def _modified(path: Path) -> list[int]:
@@ -145,13 +169,37 @@ def _remember(directory: Path, modified: dict[str, list[int]]) -> None:
 
 
 def _entry(path: Path) -> FileEntry:
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+    blocks = _Blocks()
+    entry: FileEntry = {"size": path.stat().st_size, "sha256": _sha256(path, blocks.update)}
+    if entry["size"] > BLOCK_BYTES:
+        entry["blocks"] = blocks.digests()
+    return entry
 
 
-def _sha256(path: Path) -> str:
+class _Blocks:
+    """Hashes of a file's blocks, computed while it is read."""
+
+    def __init__(self) -> None:
+        self._open, self._bytes = hashlib.sha256(), 0
+        self._done: list[str] = []
+
+    def update(self, content: bytes) -> None:
+        """Takes the next bytes, which do not go beyond the end of a block."""
+        self._open.update(content)
+        self._bytes += len(content)
+        if self._bytes == BLOCK_BYTES:
+            self._done.append(self._open.hexdigest())
+            self._open, self._bytes = hashlib.sha256(), 0
+
+    def digests(self) -> list[str]:
+        """Returns the hashes of all blocks, the last of which may be shorter."""
+        return self._done + [self._open.hexdigest()] * (self._bytes > 0)
+
+
+def _sha256(path: Path, on_read: Callable[[bytes], object] = lambda content: None) -> str:
     if path.suffix == weights_file(""):  # which are mapped and read whole
         read_in_large_pages(path)
-    blocks = hash_in_blocks(path)
+    blocks = hash_in_blocks(path, on_read)
     while True:
         try:
             next(blocks)

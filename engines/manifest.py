@@ -28,11 +28,20 @@ Rows = Annotated[int, Between(1, 2**20)]
 Count = Annotated[int, Between(0, 2**20)]
 
 
-class FileEntry(TypedDict):
+class WholeFile(TypedDict):
     """Size in bytes and sha256 of a file."""
 
     size: Size
     sha256: Sha256
+
+
+class FileEntry(WholeFile, total=False):
+    """Record of a file.
+
+    blocks: sha256 of each 16 MiB; only of files that are longer, and not in bundles of older versions
+    """
+
+    blocks: list[Sha256]
 
 
 class Comparison(TypedDict, total=False):

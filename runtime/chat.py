@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
+from mobilevlm.engines.scrub import add_scrub
 from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.json_files import read_json
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--no-check", action="store_true", help="do not run the bundle's sample when it is new on this machine"
     )
+    add_scrub(self)
     self.add_argument("--verbose", action="store_true", help="say what this CPU is and how the stages compare here")
     self.add_argument("--json-schema", metavar="FILE", help="answer with a JSON document that follows this schema")
     self.add_argument("--json", action="store_true", help="print the answer as JSON, with its tokens and statistics")
@@ -112,6 +114,7 @@ def chat(arguments: argparse.Namespace) -> None:
     _status(f"opening {arguments.engine}")
     size = PREFIX_CACHE_BYTES if arguments.prefix else 0
     limits = {"trust": arguments.trust, "max_pixels": arguments.max_pixels, "prefix_cache_bytes": size}
+    limits["scrub"] = not arguments.no_scrub
     with Session(arguments.engine, on_cpu=arguments.on_cpu, check=not arguments.no_check, **limits) as session:
         _status("")
         if arguments.prefix:

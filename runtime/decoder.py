@@ -25,6 +25,7 @@ from .pieces import Piece, cut
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, PromptImage
 from .runner import Runner
+from .scrubber import Scrubber
 from .top_logits import Logits
 
 
@@ -38,6 +39,7 @@ class Decoder:
         table: its embedding table.
         runner: runs its stages; closed with the decoder.
         prefixes: prefix cache of the runner, None for none.
+        scrubber: looks for rot in the bundle's files, None for nobody; stopped with the decoder.
 
     Attributes:
         bundle: as above.
@@ -47,11 +49,18 @@ class Decoder:
         full_logits: whether to hand out all logits, also where a device returns the largest alone: to compare the two.
     """
 
-    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner, prefixes: PrefixCache | None = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        table: EmbedTokens,
+        runner: Runner,
+        prefixes: PrefixCache | None = None,
+        scrubber: Scrubber | None = None,
+    ):
         self.bundle, self.max_context, self.prompts_by = bundle, runner.max_context, runner.prompts_by
         self.prefixes = prefixes
         self.full_logits = False
-        self._stages = OpenStages(bundle, table, runner)
+        self._stages = OpenStages(bundle, table, runner, scrubber)
         self._cached = CachedPrefix()
         self._running: Prompt | None = None
         width = bundle.config.hidden_size
@@ -66,6 +75,11 @@ class Decoder:
     def runner(self) -> Runner:
         """Backend's runner of the stages; `UserError` after `close`."""
         return self._stages.runner
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with a file of the bundle since it was opened, see `OpenStages.damage`."""
+        return self._stages.damage
 
     def close(self) -> None:
         """Frees engines, kv cache, image embeddings and kept prefixes, when the call in progress has ended."""
@@ -160,6 +174,7 @@ class Decoder:
             Logits of the prompt's last token, valid until the next call, and how many tokens were reused.
 
         Raises:
+            BundleError: a file of the bundle has rotted.
             NotFiniteError: a stage computed NaN or infinity.
         """
         with self.lock:
@@ -214,6 +229,7 @@ class Decoder:
 
         Raises:
             UserError: another answer was begun since, so that the cache holds its prompt.
+            BundleError: a file of the bundle has rotted.
             NotFiniteError: the decoder computed NaN or infinity.
         """
         with self.lock:

@@ -10,6 +10,7 @@ from mobilevlm.engines.stages import EMBED_TOKENS_FILE
 from .decoder import Decoder
 from .prefix_cache import PrefixCache
 from .runner import open_runner
+from .scrubber import Scrubber
 
 
 def open_table(bundle: Bundle) -> EmbedTokens:
@@ -30,17 +31,19 @@ def open_table(bundle: Bundle) -> EmbedTokens:
     return table
 
 
-def open_decoder(bundle: Bundle, on_cpu: bool = False, prefix_cache_bytes: int = 0) -> Decoder:
+def open_decoder(bundle: Bundle, on_cpu: bool = False, prefix_cache_bytes: int = 0, scrub: bool = False) -> Decoder:
     """Opens a bundle's stages.
 
     Args:
         bundle: what to run.
         on_cpu: whether graphs for an NPU or TensorRT run on the CPU; those for a CPU do anyhow.
         prefix_cache_bytes: most memory of the prefix cache; 0 for none.
+        scrub: whether to look for rot in its files while it is open.
 
     Raises:
         BundleError: it is damaged, or not for this machine.
     """
     table = open_table(bundle)  # before the engines, which take longer to open
     prefixes = PrefixCache(prefix_cache_bytes) if prefix_cache_bytes else None
-    return Decoder(bundle, table, open_runner(bundle, on_cpu=on_cpu), prefixes)
+    runner = open_runner(bundle, on_cpu=on_cpu)
+    return Decoder(bundle, table, runner, prefixes, Scrubber(bundle) if scrub else None)

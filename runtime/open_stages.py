@@ -16,6 +16,7 @@ from .embeddings import EmbeddingBlock
 from .finite import require_finite_image, require_finite_tokens
 from .one_process import OneProcess
 from .runner import Runner
+from .scrubber import Scrubber
 
 
 class OpenStages:
@@ -25,10 +26,11 @@ class OpenStages:
         bundle: what was opened.
         table: its embedding table.
         runner: runs its stages.
+        scrubber: looks for rot in the bundle's files, until they are closed; None for nobody.
     """
 
-    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner):
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, table: EmbedTokens, runner: Runner, scrubber: Scrubber | None = None):
+        self._bundle, self._scrubber = bundle, scrubber
         self._opened: tuple[EmbedTokens, Runner] | None = (table, runner)
         self._lock, self._process = threading.RLock(), OneProcess(runner)
 
@@ -47,7 +49,7 @@ class OpenStages:
         """Runner of the stages.
 
         Raises:
-            UserError: they are closed.
+            UserError: they are closed, or a file of the bundle has rotted.
         """
         return self.require_open()[1]
 
@@ -55,7 +57,8 @@ class OpenStages:
         """Returns the embeddings of S text tokens: (S, D) float32.
 
         Raises:
-            UserError: the stages are closed, or the table holds NaN or infinity for a token.
+            UserError: the stages are closed, a file of the bundle has rotted, or the table holds NaN or infinity for a
+                token.
         """
         with self.lock:  # the table is a file with one position
             rows = self.require_open()[0].rows(token_ids)
@@ -74,12 +77,19 @@ class OpenStages:
         return embeds
 
     @property
+    def damage(self) -> str | None:
+        """What is wrong with a file of the bundle since it was opened; None where nothing was noticed."""
+        return None if self._scrubber is None else self._scrubber.problem
+
+    @property
     def is_mine(self) -> bool:
         """Whether this process opened them, not one that it was forked from."""
         return self._process.is_this
 
     def close(self) -> None:
         """Frees engines and memory."""
+        if self._scrubber is not None:
+            self._scrubber.stop()
         if self._opened is not None:
             self._opened[1].close()
         self._opened = None  # a runner's graphs go with the last reference to it
@@ -89,7 +99,10 @@ class OpenStages:
 
         Raises:
             UserError: they are closed.
+            BundleError: a file of the bundle has rotted: whether what is in memory was read before that, nobody knows.
         """
         if self._opened is None:
             raise UserError("this session is closed: open a new one")
+        if (problem := self.damage) is not None:
+            raise self._bundle.damaged(problem)
         return self._opened

@@ -21,6 +21,7 @@ import math
 import os
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.scrub import add_scrub
 from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError
 from mobilevlm.text.prompt import TEMPLATES
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument(
         "--no-check", action="store_true", help="do not run a bundle's sample when it is new on this machine"
     )
+    add_scrub(self)
     return self
 
 

@@ -58,6 +58,7 @@ class Session:
         prefix_cache_bytes: int = 0,
         trust: Trust = (),
         max_pixels: int | None = None,
+        scrub: bool = True,
     ):
         """Opens a bundle; the first time on a machine, runs its sample (`self_check.py`).
 
@@ -69,6 +70,8 @@ class Session:
                 same with and without a kept prefix. 0 keeps none: a prompt shares with the latest one alone.
             trust: public keys of minisign, of which one has to have signed the bundle; empty opens any.
             max_pixels: most pixels of an image, whatever its decoding costs; None for `load_image`'s own limits.
+            scrub: whether to read the bundle's files again while it is open: where one has rotted, every answer ends in
+                a `BundleError` (docs/reliability.md).
 
         Raises:
             BundleError: it is missing, incomplete, altered, not trusted, not for this machine, or computes something
@@ -81,7 +84,7 @@ class Session:
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
         self.tokenizer = Tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
-        self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes)
+        self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes, scrub)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
         self._grammars: JsonGrammars | None = None
         try:
@@ -97,6 +100,11 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with a file of the bundle since it was opened; None where nothing was noticed."""
+        return self.decoder.damage
 
     def close(self) -> None:
         """Frees the engines and their memory, once the step that another thread may be at has ended."""

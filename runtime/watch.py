@@ -21,6 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from mobilevlm.commands import command, run_command
+from mobilevlm.engines.scrub import add_scrub
 from mobilevlm.engines.trust import add_trust
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.text.prompt import TEMPLATES
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--conv-mode", choices=TEMPLATES, help="conversation template (default: the model's own)")
     self.add_argument("--max-new-tokens", type=int, default=48, metavar="N", help="longest free answer (default: 48)")
     self.add_argument("--on-cpu", action="store_true", help="run a bundle for another device on this CPU: slow")
+    add_scrub(self)
     return self
 
 
@@ -87,7 +89,8 @@ def watch(arguments: argparse.Namespace) -> None:
 
     with ExitStack() as stack:
         sinks = stack.enter_context(sinks_of(arguments))
-        session = stack.enter_context(Session(arguments.engine, on_cpu=arguments.on_cpu, trust=arguments.trust))
+        options = {"on_cpu": arguments.on_cpu, "trust": arguments.trust, "scrub": not arguments.no_scrub}
+        session = stack.enter_context(Session(arguments.engine, **options))
         watcher = watcher_of(arguments, session, choices, sinks)
         stack.callback(_summarise, watcher)
         for frame in stack.enter_context(frames_of(source, arguments.every_frame)):

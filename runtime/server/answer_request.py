@@ -82,6 +82,17 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """Last message of an engine process: a file of its bundle has rotted, and the process ends.
+
+    Attributes:
+        message: for the client, with the remedy.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Piece:
     """A piece of an answer.
 

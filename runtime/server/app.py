@@ -19,6 +19,7 @@ import mobilevlm
 from . import chat_route, neighbours
 from .access import Access
 from .answer_request import Chosen
+from .engine import Engine
 from .errors import ERRORS, ApiError
 from .guard import Guard
 from .limits import BodyLimit
@@ -29,6 +30,7 @@ from .responses import error_response, to_json
 from .service import Service
 from .sse import HungUp
 
+DAMAGED = "damaged"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE = (
     *("index.html", "page.css", "icon.svg", "page.js", "api.js", "conversation.js", "figures.js", "image.js"),
@@ -135,11 +137,10 @@ def _add_facts(app: FastAPI, service: Service, asks: Any) -> None:
 
     @app.get("/health", responses=ERRORS)
     async def health() -> Response:
-        """Says whether the engines run."""
-        states = {
-            name: "ok" if engine.is_alive else "restarts with the next request" for name, engine in engines.items()
-        }
-        return json_response({"status": "ok", "engines": states})
+        """Says whether the engines run; 503 where a bundle has rotted."""
+        states = {name: _state_of(engine) for name, engine in engines.items()}
+        damaged = DAMAGED in states.values()
+        return json_response({"status": DAMAGED if damaged else "ok", "engines": states}, 503 if damaged else 200)
 
     @app.get("/metrics", responses=ERRORS | {200: _kinds("text/plain")})
     async def metrics(_: str = asks) -> Response:
@@ -159,6 +160,13 @@ def _add_facts(app: FastAPI, service: Service, asks: Any) -> None:
     for name in PAGE:
         path = "/" if name == "index.html" else f"/{name}"
         app.add_api_route(path, _page(name), include_in_schema=False)
+
+
+def _state_of(engine: Engine) -> str:
+    """Returns what anybody may know of an engine: no path of a file."""
+    if engine.damage is not None:
+        return DAMAGED
+    return "ok" if engine.is_alive else "restarts with the next request"
 
 
 def _page(name: str) -> Callable[[], Awaitable[Response]]:

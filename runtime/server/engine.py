@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import TypeAlias
 
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError
 from mobilevlm.image import MAX_PIXELS
 
-from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, Opened
+from .answer_request import AnswerRequest, Cancel, Chosen, Damaged, Event, Failed, Finished, Opened
 from .engine_process import serve_engine
 
+Message: TypeAlias = Opened | Event | Damaged | None  # None: the process has ended
 ENDS = (Finished, Failed, Chosen)
 SECONDS_TO_LEAVE = 5.0  # for a process that was told to end
 # Without a word of an answer: longer than a small board takes for the longest prompt of a 7B model.
@@ -28,13 +31,17 @@ class EngineCrashed(Exception):
     """The engine's process ended during an answer, or before the waiting ones."""
 
 
+class EngineDamaged(Exception):
+    """A file of the bundle has rotted, and the engine's process has ended; the message names file and remedy."""
+
+
 @dataclass
 class _Running:
     """A started process with its end of the pipe, and what comes out of it."""
 
     process: BaseProcess
     connection: Connection
-    events: asyncio.Queue[tuple[int, Opened | Event | None]] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[tuple[int, Message]] = field(default_factory=asyncio.Queue)
     sending: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, message: tuple[int, AnswerRequest] | Cancel) -> None:
@@ -80,9 +87,12 @@ class Engine:
         prefix_cache_bytes: see `Session`.
         trust: see `Session`.
         max_pixels: most pixels of an image.
+        scrub: see `Session`.
 
     Attributes:
         opened: what the process said about the bundle; None before `start`.
+        damage: why the bundle cannot be believed since it was opened; None until a file of it has rotted, and again
+            after a start that found it whole.
         restarts: how often the process was started again.
     """
 
@@ -95,10 +105,12 @@ class Engine:
         prefix_cache_bytes: int = 0,
         trust: Trust = (),
         max_pixels: int = MAX_PIXELS,
+        scrub: bool = True,
     ):
         self.name, self.directory = name, directory
-        self._options = (on_cpu, check, prefix_cache_bytes, trust, max_pixels)
+        self._options = (on_cpu, check, prefix_cache_bytes, trust, max_pixels, scrub)
         self.opened: Opened | None = None
+        self.damage: str | None = None
         self.restarts = -1
         self._running: _Running | None = None
         self._number = 0
@@ -122,18 +134,19 @@ class Engine:
         self.stop()
         context = multiprocessing.get_context("spawn")  # a fork would share locks of the server's threads
         ours, theirs = context.Pipe()
-        words = (theirs, self.directory, *self._options)
-        process = context.Process(target=serve_engine, args=words, name=f"engine {self.name}", daemon=True)
+        options = (theirs, self.directory, *self._options)
+        process = context.Process(target=serve_engine, args=options, name=f"engine {self.name}", daemon=True)
         process.start()
         theirs.close()
         running = _Running(process, ours)
         self._running = running
-        threading.Thread(target=_read, args=(running, asyncio.get_running_loop()), daemon=True).start()
+        words = (running, asyncio.get_running_loop(), self._note)
+        threading.Thread(target=_read, args=words, daemon=True).start()
         _, first = await running.events.get()
         if not isinstance(first, Opened):
             self.stop()
             raise UserError(first.message if isinstance(first, Failed) else _ended(self.directory, process))
-        self.opened, self.restarts = first, self.restarts + 1
+        self.opened, self.damage, self.restarts = first, None, self.restarts + 1
 
     def stop(self) -> None:
         """Ends the process; an answer in progress is lost."""
@@ -154,9 +167,10 @@ class Engine:
 
         Raises:
             EngineCrashed: the process ended; the next request starts a new one.
+            EngineDamaged: a file of the bundle has rotted; the next request starts a process that hashes it.
             UserError: it could not be started again.
         """
-        if not self.is_alive:
+        if not self.is_alive or self.damage is not None:  # a damaged one is about to end
             await self.start()
         running = self._running
         assert running is not None
@@ -165,33 +179,48 @@ class Engine:
         hung = _Alarm(running.process)
         hung.set()
         try:
-            await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer still ends
+            with suppress(OSError):  # it has ended, and the last that it said is still to be read
+                await asyncio.to_thread(running.send, (number, request))  # megabytes, while a cancelled answer ends
             while not ended:
                 of, event = await running.events.get()
                 hung.set()
+                if isinstance(event, Damaged):
+                    self.stop()
+                    raise EngineDamaged(event.message)
                 if event is None or isinstance(event, Opened):
                     raise EngineCrashed(self._crashed())
                 if of == number:  # not of a request that was left
                     ended = isinstance(event, ENDS)
                     yield event
-        except OSError:
-            raise EngineCrashed(self._crashed()) from None
         finally:
             hung.clear()
             if not ended:
                 with suppress(OSError):
                     running.send(Cancel())
 
+    def _note(self, damaged: Damaged) -> None:
+        """Notes what a process said that ends, also where nobody asks it."""
+        self.damage = damaged.message
+        print(f"{self.name}: {damaged.message}", file=sys.stderr, flush=True)
+
     def _crashed(self) -> str:
         self.stop()
         return f"the engine of {self.name} crashed during an answer; ask again, and it is started again"
 
 
-def _read(running: _Running, loop: asyncio.AbstractEventLoop) -> None:
-    """Hands on what comes out of a process, in a thread: pipes have no asyncio reader on every system."""
+def _read(running: _Running, loop: asyncio.AbstractEventLoop, note: Callable[[Damaged], None]) -> None:
+    """Hands on what comes out of a process, in a thread: pipes have no asyncio reader on every system.
 
-    def put(number: int, event: Opened | Event | None) -> None:
+    Args:
+        running: the process.
+        loop: of the server.
+        note: called in the loop when the bundle has rotted.
+    """
+
+    def put(number: int, event: Message) -> None:
         with suppress(RuntimeError):  # the loop is closed: the server has ended
+            if isinstance(event, Damaged):
+                loop.call_soon_threadsafe(note, event)
             loop.call_soon_threadsafe(running.events.put_nowait, (number, event))
 
     try:

@@ -21,10 +21,11 @@ from mobilevlm.text.prompt import Conversation
 from ..answer_options import AnswerOptions
 from ..generate import Reply
 from ..session import Session
-from .answer_request import AnswerRequest, Cancel, Chosen, Event, Failed, Finished, NamedLogprob, Opened, Piece
+from .answer_request import AnswerRequest, Cancel, Chosen, Damaged, Event, Failed, Finished, NamedLogprob, Opened, Piece
 from .image_process import ImageProcess
 
 IDLE_SECONDS = 0.3  # without a request: whoever asks now is a person, who reads and types
+DAMAGE_SECONDS = 1.0  # between two looks at whether the bundle has rotted, while nobody asks
 
 
 def serve_engine(
@@ -35,35 +36,42 @@ def serve_engine(
     prefix_cache_bytes: int,
     trust: Trust,
     max_pixels: int,
+    scrub: bool,
 ) -> None:
-    """Entry point of the process; ends when the other end of the pipe is closed.
+    """Entry point of the process; ends when the other end of the pipe is closed, or the bundle rots.
 
     Args:
-        connection: carries `AnswerRequest` and `Cancel` in, `Opened` and events out.
+        connection: carries `AnswerRequest` and `Cancel` in, `Opened`, events and `Damaged` out.
         engine: directory of the bundle.
         on_cpu: see `Session`.
         check: see `Session`.
         prefix_cache_bytes: see `Session`.
         trust: see `Session`.
         max_pixels: most pixels of an image.
+        scrub: see `Session`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the server ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        session = Session(engine, on_cpu=on_cpu, check=check, prefix_cache_bytes=prefix_cache_bytes, trust=trust)
+        session = Session(
+            engine, on_cpu=on_cpu, check=check, prefix_cache_bytes=prefix_cache_bytes, trust=trust, scrub=scrub
+        )
     except UserError as error:
         connection.send((0, Failed(str(error))))
         return
     with session, ImageProcess(session.config, max_pixels) as images:
         connection.send((0, _opened(session)))
         with suppress(EOFError, BrokenPipeError):  # the server has ended
-            while True:
+            while session.damage is None:
+                if not connection.poll(DAMAGE_SECONDS):
+                    continue
                 message = connection.recv()
                 if not isinstance(message, Cancel):  # of an answer that has ended already
                     number, request = message
                     talk = _answer(session, images, request, _Pipe(connection, number))
                     if talk and prefix_cache_bytes and not connection.poll(IDLE_SECONDS):
                         talk.keep(session)
+            connection.send((0, Damaged(str(session.bundle.damaged(session.damage)))))
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,8 @@ def _answer(session: Session, reader: ImageProcess, request: AnswerRequest, pipe
     except _SchemaError as error:
         pipe.send(Failed(str(error), "response_format"))
     except UserError as error:
+        if session.damage is not None:
+            return None  # and the process ends with a word of its own
         pipe.send(Failed(str(error), "choices" if request.choices else "messages"))
     except (EOFError, BrokenPipeError):
         raise

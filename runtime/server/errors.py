@@ -36,7 +36,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "The request is too large",
         429: "The queue is full, or the client asks too often; Retry-After says when to come again",
         500: "The engine failed",
-        503: "The engine crashed or the server shuts down; Retry-After says when to come again",
+        503: "The engine crashed, its bundle is damaged or the server shuts down; Retry-After says when to come again",
     }.items()
 }
 

@@ -49,10 +49,14 @@ class Metrics:
             lambda: turns.waiting
         )
         restarts = Gauge("mobilevlm_engine_restarts", "Starts after a crash", ["model"], registry=self.registry)
+        damaged = Gauge(
+            "mobilevlm_engine_damaged", "1 where a file of the bundle has rotted", ["model"], registry=self.registry
+        )
         memory = Gauge("mobilevlm_engine_peak_rss_bytes", "Peak memory", ["model"], registry=self.registry)
         self._memory = memory
         for name, engine in engines.items():
             restarts.labels(name).set_function(partial(getattr, engine, "restarts"))
+            damaged.labels(name).set_function(partial(_is_damaged, engine))
             memory.labels(name)
 
     def responded(self, path: str, status: int) -> None:
@@ -97,3 +101,7 @@ class Metrics:
     def text(self) -> bytes:
         """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _is_damaged(engine: Engine) -> float:
+    return float(engine.damage is not None)

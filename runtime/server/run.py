@@ -45,7 +45,8 @@ async def run(arguments: argparse.Namespace, directories: Mapping[str, str], key
     )
     prefix_bytes = int(arguments.prefix_cache_mb * 2**20)
     words = (arguments.on_cpu, not arguments.no_check, prefix_bytes, arguments.trust, arguments.max_pixels)
-    engines = [Engine(name, directory, *words) for name, directory in directories.items()]
+    scrub = not arguments.no_scrub
+    engines = [Engine(name, directory, *words, scrub=scrub) for name, directory in directories.items()]
     service = Service(engines, options.max_queue, options.strict)
     listening = _listen(arguments.host, arguments.port)
     try:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from mobilevlm.errors import UserError
 
 from .answer_request import AnswerRequest, Event, Failed, Finished
-from .engine import Engine, EngineCrashed
+from .engine import Engine, EngineCrashed, EngineDamaged
 from .errors import ApiError
 from .metrics import Metrics
 from .turns import QueueFull, Turns
@@ -90,6 +90,8 @@ class Service:
                     async with aclosing(engine.answer(request)) as events:  # closed now, before the turn goes on
                         async for event in events:
                             yield self._counted(engine, event)
+                except EngineDamaged as error:
+                    raise ApiError(503, str(error), code="bundle_damaged") from None
                 except EngineCrashed as error:
                     crashed = ApiError(503, str(error), code="engine_crashed", retry_after=RETRY_SECONDS)
                     self.turns.refuse_all(crashed)
@@ -99,7 +101,8 @@ class Service:
                 429, "the queue is full: try again later", code="queue_full", retry_after=RETRY_SECONDS
             ) from None
         except UserError as error:  # it could not be started again
-            raise ApiError(503, str(error), code="engine_unavailable", retry_after=RETRY_SECONDS) from None
+            code = "engine_unavailable" if engine.damage is None else "bundle_damaged"
+            raise ApiError(503, str(error), code=code, retry_after=RETRY_SECONDS) from None
 
     def _counted(self, engine: Engine, event: Event) -> Event:
         if isinstance(event, Failed):
