@@ -124,9 +124,9 @@ def commands() -> Iterator[Command]:
     yield Command("serve", serving, "", "fp32/bundle.json", around=SERVED)
     tower = ("--model", LORA / "base", "--vision-tower", LORA / "openai_clip_tiny")
     rows = ("--data", "rows.json", "--images", PICTURE.parent, "--no-bf16", "--parallel", "none", "--out", "out")
-    steps = ("--warmup-steps", 1, "--save-steps", 2, "--dataloader-num-workers", 0, "--max-steps")
+    steps = ("--warmup-steps", 1, "--save-steps", 2, "--dataloader-num-workers", 0, "--max-steps", 4)
     training = (ROOT / "train" / "finetune.py", "--recipe", "v1_stage1", *tower, *rows, *BATCH, *steps)
-    yield Command("finetune", (*training, 4), "out", "rows.json", before=(*training, 2))
+    yield Command("finetune", training, "out", "rows.json", before=training)
 
 
 BUILDS = ("--model", DEMO, "--target", "host", "--precision", "fp32")
@@ -165,17 +165,24 @@ def make(work: Path) -> None:
 
 
 def old_output(command: Command, work: Path) -> None:
-    """Makes the output that a command finds."""
-    shutil.rmtree(work / "out", ignore_errors=True)
-    if command.name == "compile":
-        tiny.write_bundle(work / "out")
+    """Puts the output there that a command finds; it is made once."""
+    out, kept = work / "out", work.with_name(f"old-{command.name}")
+    shutil.rmtree(out, ignore_errors=True)
+    if not kept.exists():
+        if command.name == "compile":
+            tiny.write_bundle(out)
+        elif command.name == "build":
+            shutil.copytree(work / "fp32", out)
+        else:
+            out.mkdir()
+        if command.before:
+            _require(_run(command, work, command.before))
+        if command.name == "finetune":  # as it is after the first of its two checkpoints
+            for path in [*out.glob("checkpoint-4"), *out.glob("*.safetensors"), *out.glob("*.bin")]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(out, kept)
         return
-    (work / "out").mkdir()
-    if command.name == "build":
-        shutil.rmtree(work / "out")
-        shutil.copytree(work / "fp32", work / "out")
-    if command.before:
-        _require(_run(command, work, command.before))
+    shutil.copytree(kept, out)
 
 
 def content(path: Path) -> dict[str, bytes]:
