@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilevlm.errors import utf_8_path
+
 from .bundle import BundleError, foreign_files, is_bundle
 from .leftovers import BUILDING, OLD, hidden, leftovers
 
@@ -43,8 +45,10 @@ def check_output(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> None:
         kind: of the directory.
 
     Raises:
+        UserError: its path is not UTF-8.
         BundleError: it exists and may not be replaced, holds something of the person's, or cannot be made.
     """
+    utf_8_path(utf_8_path(out).resolve())
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not kind.is_one(out):
             raise BundleError(f"{out} exists and is no {kind.name}: it is left alone. Choose another --out")

@@ -14,7 +14,7 @@ from typing import Any
 from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import command, localized
-from mobilevlm.errors import UserError, user_path
+from mobilevlm.errors import UserError, utf_8_path
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .consistency import check_manifest, is_build_command, unlisted
@@ -86,7 +86,7 @@ class Bundle:
             BundleError: there is no bundle, it was only half copied, a file was altered, it is of another format, or it
                 is not signed with a trusted key.
         """
-        directory = chosen_bundle(user_path(directory))
+        directory = chosen_bundle(utf_8_path(directory))
         manifest, is_signed = _read_manifest(directory, trust)
         try:
             config = ModelConfig.from_dict(manifest.model)

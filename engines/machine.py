@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.errors import UserError
 
+from .cores import usable_cores
 from .cpu import this_cpu
 from .stage_form import StageForm
 
@@ -100,8 +100,7 @@ def has_amx() -> bool:
 
 def fingerprint() -> dict[str, str]:
     """Returns what decides how a bundle's graphs are computed here: CPU, cores in use, versions of the runtimes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": str(this_cpu()), "cores": str(cores)}
+    found = {"cpu": str(this_cpu()), "cores": str(usable_cores())}
     for package in RUNTIMES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)

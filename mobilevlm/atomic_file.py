@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -39,8 +40,11 @@ def write_whole(path: Path, content: bytes | memoryview, like: Path | None = Non
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:  # Ctrl-C and SIGTERM (`commands.run_command`), too
-        partial.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C and SIGTERM (`commands.run_command`), too
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # the system does not say which file it could not write
         raise
     _sync_folder(path.parent)
 

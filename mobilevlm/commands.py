@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -11,9 +12,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import UserError
-from .refusals import refusal_of, refuse_garbled
+from .refusals import is_no_memory, refusal_of
 
 # Scripts of a clone, and the console scripts that pip installs for them (pyproject.toml).
 CONSOLE_SCRIPTS = {
@@ -94,6 +96,8 @@ def run_command(
         work: what the command does with the parsed options.
         arguments: the command line; None for that of the process.
     """
+    if arguments is None:
+        _read_words_as_utf_8()
     _prepare_process()
     if parser.description:
         parser.description = localized(parser.description)
@@ -102,7 +106,7 @@ def run_command(
     try:
         _work_and_flush(parser, work, arguments)
     except UserError as error:
-        sys.exit(_fail(parser.prog, str(error)))
+        _end(error, _fail(parser.prog, str(error)))
     except KeyboardInterrupt:
         _tell("\ninterrupted")
         sys.exit(130)
@@ -113,20 +117,52 @@ def run_command(
         sentence = refusal_of(error)
         if sentence is None:
             raise
-        sys.exit(_fail(parser.prog, sentence))
+        _end(error, _fail(parser.prog, sentence))
+
+
+def _end(error: Exception, status: int) -> NoReturn:
+    """Exits; at once where memory ran out: threads that packages could not start have crashed while Python ended.
+
+    Args:
+        error: that was told.
+        status: of the exit.
+    """
+    if is_no_memory(error):
+        os._exit(status)
+    sys.exit(status)
 
 
 def _work_and_flush(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
     """Does the work and writes out what was printed, where the reader that went away can still be told apart."""
-    refuse_garbled(sys.argv[1:] if arguments is None else arguments, sys.getfilesystemencoding())
-    try:
-        work(parser.parse_args(arguments))
-    except SystemExit:  # after --help, for one, whose output may be as hard to write
-        sys.stdout.flush()
-        raise
+    work(_parsed(parser, arguments))
     sys.stdout.flush()
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the command line; --help is printed here, because argparse says nothing of output that fails."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return parser.parse_args(arguments)
+    except SystemExit:
+        print(said.getvalue(), end="", flush=True)
+        raise
+
+
+def _read_words_as_utf_8() -> None:
+    """Starts this command anew in UTF-8 where the locale has no such encoding, as after `LC_ALL=C` with PYTHONUTF8=0.
+
+    Names of files, in arguments and in data, are UTF-8 on today's systems; packages cannot open what another encoding
+    made of them. What is printed keeps the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding().lower() in ("utf-8", "utf8") or os.name != "posix" or not sys.executable:
+        return
+    said = (getattr(stream, "encoding", None) for stream in (sys.stdout, sys.stderr, sys.stdin))
+    terminal = next(filter(None, said), "ascii")
+    environment = {"PYTHONIOENCODING": terminal} | os.environ | {"PYTHONUTF8": "1"}
+    os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
 
 
 def _prepare_process() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 _SHOWN = 60  # characters of a value that a message repeats
@@ -48,3 +49,21 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise UserError(f"{text} names a user this machine does not have") from None
+
+
+def utf_8_path(text: str | Path) -> Path:
+    """Path as typed, of files that packages open: their names, and those of the folders above, have to be UTF-8.
+
+    Raises:
+        UserError: see `user_path`; or it has other bytes, or this process reads names in another encoding.
+    """
+    path = user_path(text)
+    name = os.fsencode(path.absolute())
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower() not in ("utf-8", "utf8") and not name.isascii():
+        raise UserError(f"{name!r} cannot be opened while this process reads names as {encoding}: set PYTHONUTF8=1")
+    try:
+        name.decode("utf-8")
+    except UnicodeError:
+        raise UserError(f"{name!r} is no UTF-8, which packages need to open it: rename it (mv)") from None
+    return path

@@ -8,9 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
-
-from .errors import UserError
+from collections.abc import Callable
 
 # Rust's and C++'s packages put the system's error number, or its words, into their own exceptions.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -22,6 +20,7 @@ _NO_MEMORY = re.compile(
     r"|failed to map segment|Could not allocate|out of memory|allocation failed",
 )
 _NO_THREAD = re.compile(r"can't start new thread|Resource temporarily unavailable|pthread_create")
+_OUT_OF_MEMORY, _OUT_OF_THREADS = "memory ran out", "no further thread or process may be started"
 _NO_HOME = re.compile(r"Could not determine home directory|getpwuid\(\): uid not found|No username set")
 
 
@@ -43,6 +42,19 @@ def refusal_of(error: BaseException) -> str | None:
         if known.search(text):
             return sentence()
     return None
+
+
+def is_no_memory(error: BaseException) -> bool:
+    """Whether memory, or room for another thread, ran out, or an error says that it did.
+
+    Args:
+        error: that ended a command.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
+    text = str(error)
+    told = any(words in text for words in (_OUT_OF_MEMORY, _OUT_OF_THREADS))
+    return told or isinstance(error, MemoryError) or bool(_NO_MEMORY.search(text) or _NO_THREAD.search(text))
 
 
 def _of_system(error: OSError) -> str:
@@ -78,8 +90,8 @@ def _full(place: object = "while writing") -> str:
 
 def _no_memory() -> str:
     return (
-        f"memory ran out{_limit()}. Close other programs, or take less at a time: a bundle of a smaller --precision or "
-        "--max-context, a smaller batch or image"
+        f"{_OUT_OF_MEMORY}{_limit()}. Close other programs, or take less at a time: a bundle of a smaller --precision "
+        "or --max-context, a smaller batch or image"
     )
 
 
@@ -95,34 +107,13 @@ def _limit() -> str:
 
 def _no_thread() -> str:
     return (
-        f"no further thread or process may be started{_limit()}: `ulimit -u` or the container's limit on processes or "
+        f"{_OUT_OF_THREADS}{_limit()}: `ulimit -u` or the container's limit on processes or "
         "memory is reached. Raise it, or close other programs"
     )
 
 
 def _no_home() -> str:
     return "this user has no home and no entry in /etc/passwd: set HOME and USER, for example HOME=/tmp USER=robot"
-
-
-def refuse_garbled(words: Sequence[str], encoding: str) -> None:
-    """Refuses command-line words beyond ASCII that a locale without UTF-8 has garbled: packages cannot open such paths.
-
-    Args:
-        words: of the command line.
-        encoding: of file names in this process, such as `utf-8`.
-
-    Raises:
-        UserError: one of them holds bytes that the encoding does not have.
-    """
-    if encoding.lower() in ("utf-8", "utf8"):
-        return
-    for word in words:
-        if any("\udc80" <= character <= "\udcff" for character in word):
-            said = os.fsencode(word).decode("utf-8", "replace")
-            raise UserError(
-                f"{said!a} cannot be read in this locale, whose encoding is {encoding}: set LC_ALL=C.UTF-8 or "
-                "PYTHONUTF8=1"
-            )
 
 
 _KNOWN: dict[re.Pattern[str], Callable[[], str]] = {

@@ -99,7 +99,8 @@ def test_licences_are_permissive():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "python"), [("device-3.10.txt", "3.10"), ("device.txt", "3.11"), ("device.txt", "3.13")]
+    ("name", "python"),
+    [("device-3.10.txt", "3.10"), ("device.txt", "3.11"), ("device.txt", "3.12"), ("device.txt", "3.13")],
 )
 def test_a_device_installs_from_its_lock_and_answers(demo_fp32, tmp_path, name, python):
     program = shutil.which(f"python{python}") or next(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..commands import command
-from ..errors import user_path
+from ..errors import utf_8_path
 from ..text.tokenizer import Tokenizer
 from ..text.tokenizer_files import FAST, MODEL
 from .config import ConfigError, ModelConfig, read_json
@@ -97,7 +97,7 @@ def _open_weights(directory: Path, layout: Layout) -> Tensors:
 
 
 def _directory(model: str | Path) -> Path:
-    path = user_path(model)
+    path = utf_8_path(model)
     is_gguf = path.suffix == ".gguf"
     if is_gguf or (path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.gguf"))):
         raise CheckpointError(

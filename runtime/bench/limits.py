@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from mobilevlm.engines.cores import usable_cores
 from mobilevlm.engines.machine import available_bytes
 
 from .onnx_file import matmul_model
@@ -96,11 +96,6 @@ def _matmul(
         session.run_with_iobinding(binding)
 
     return run
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_gb_per_s(threads: int, size: int) -> float:

@@ -7,9 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from mobilevlm.engines.cores import usable_cores
 from mobilevlm.engines.cpu import this_cpu
-
-from .limits import usable_cores
 
 BOARD = Path("/proc/device-tree/model")  # on an Arm board
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from mobilevlm.engines.cores import allowed_cores, quota_cores, usable_cores
+
 PROVIDER, CPU_PROVIDER = "XnnpackExecutionProvider", "CPUExecutionProvider"
 CPU_DIRECTORY = Path("/sys/devices/system/cpu")
 
@@ -41,16 +43,17 @@ class Placement:
         return self.providers[0][0] == PROVIDER
 
 
-def placement(offered: bool, available: Sequence[str], cores: int) -> Placement:
+def placement(offered: bool, available: Sequence[str], cores: int, threads: int = 0) -> Placement:
     """Chooses where a stage runs.
 
     Args:
         offered: whether the bundle offers the stage to XNNPACK, see `StageForm`.
         available: the providers this ONNX Runtime has.
-        cores: physical ones of this machine.
+        cores: physical ones of this machine that may be used.
+        threads: number in ONNX Runtime's pool where XNNPACK has none; 0 for its choice.
     """
     if not offered or PROVIDER not in available:
-        return Placement()
+        return Placement(threads=threads)
     # XNNPACK has threads of its own, and ONNX Runtime's would be in their way, spinning.
     return Placement(
         ((PROVIDER, {"intra_op_num_threads": str(cores)}), (CPU_PROVIDER, {})),
@@ -64,7 +67,13 @@ def placement_here(offered: bool) -> Placement:
     available = ort.get_available_providers()
     if offered and PROVIDER not in available:
         _say_it_is_missing()
-    return placement(offered, available, physical_cores())
+    return placement(offered, available, min(physical_cores(), usable_cores()), threads_within_quota())
+
+
+def threads_within_quota() -> int:
+    """Number of threads for ONNX Runtime's pool in a container with less time than it has cores; 0 elsewhere."""
+    quota = quota_cores()
+    return quota if quota is not None and quota < allowed_cores() else 0
 
 
 @cache
