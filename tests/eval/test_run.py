@@ -153,7 +153,7 @@ def test_a_path_typed_otherwise_is_the_same_run(bundle, monkeypatch):
     assert BundleEngine(f"../{bundle.parent.name}/{bundle.name}/", "v1").identity == engine
     monkeypatch.chdir(DEMO.parent)
     assert PyTorchEngine(f"{DEMO.name}/", "v1").identity == model
-    known = SimpleNamespace(config=SimpleNamespace(conv_mode="v1"))
+    known = SimpleNamespace(config=SimpleNamespace(conv_mode="v1"), base_dir=None)
     monkeypatch.setattr("mobilevlm.checkpoint.checkpoint.open_checkpoint", lambda *_: known)
     assert PyTorchEngine("mtgv/MobileVLM_V2-1.7B", "v1").identity["model"] == "mtgv/MobileVLM_V2-1.7B"
 
