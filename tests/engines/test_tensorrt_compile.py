@@ -206,8 +206,8 @@ def test_ctrl_c_stops_a_build_at_its_next_step_and_keeps_what_is_done(directory)
         started = subprocess.Popen(
             [sys.executable, str(COMPILE), str(directory)], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        while "decoder.0: Building engine" not in started.stderr.readline():
-            pass
+        while "decoder.0: Building engine" not in (line := started.stderr.readline()):
+            assert line, "it has ended"
         os.killpg(started.pid, signal.SIGINT)  # as a terminal does
         begin = time.monotonic()
         assert "interrupted" in started.communicate(timeout=60)[1] and started.returncode == 130
