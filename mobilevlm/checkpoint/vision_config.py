@@ -24,6 +24,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # The only values that `image.preprocess` computes.
 COMPUTED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}
 
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that the tower's graph is written with
+
 WHERE = "the vision tower's configuration"
 
 
@@ -109,6 +111,9 @@ class VisionConfig:
         if self.hidden_size % self.num_attention_heads:
             heads, size = self.num_attention_heads, self.hidden_size
             raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
+        if self.hidden_act not in ACTIVATIONS:
+            known = f"{', '.join(ACTIVATIONS[:-1])} and {ACTIVATIONS[-1]}"
+            raise ConfigError(f"{WHERE} has hidden_act {repr(self.hidden_act)[:80]}; {known} are supported")
 
 
 def _kind(model_type: object) -> str:

@@ -129,7 +129,7 @@ def change_json(path: Path, drawn: random.Random) -> str:
     """Replaces, removes or adds a value somewhere in a JSON file."""
     try:
         value = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is none any more"
     at, odd = value, drawn.choice(ODD)
     while isinstance(at, dict) and at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mobilevlm.checkpoint.config import ModelConfig
+from mobilevlm.checkpoint.vision_config import VisionConfig
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import write_manifest
 from mobilevlm.engines.manifest import Manifest
@@ -24,10 +26,12 @@ KINDS = {"fp16": (TensorProto.FLOAT16, np.float16), "fp32": (TensorProto.FLOAT, 
 
 
 def config() -> ModelConfig:
-    """Of the tiny model; what is about pictures is a golden's."""
+    """Of the tiny model; what is about pictures is a golden's, but for the tower's own sizes."""
     raw = json.loads((GOLDEN / "v2_ldpnetv2_336" / "ckpt_safetensors" / "config.json").read_text())
     raw |= {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "vocab_size": VOCABULARY}
     raw |= {"num_key_value_heads": HEADS, "intermediate_size": INNER, "max_position_embeddings": 2048}
+    sizes = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 3, "num_attention_heads": HEADS}
+    raw["vision"] = asdict(VisionConfig(**sizes, image_size=8, patch_size=4))
     return raw
 
 
