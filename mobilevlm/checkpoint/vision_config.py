@@ -97,7 +97,7 @@ class VisionConfig:
         """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
         check_types(cls, values, WHERE)
         if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
-            raise ConfigError(f"{WHERE} has {unknown[0]}, which is no field of it")
+            raise ConfigError(f"{WHERE} has {_name(unknown[0])}, which is no field of it")
         converted: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in values.items()
@@ -114,6 +114,11 @@ class VisionConfig:
         if self.hidden_act not in ACTIVATIONS:
             known = f"{', '.join(ACTIVATIONS[:-1])} and {ACTIVATIONS[-1]}"
             raise ConfigError(f"{WHERE} has hidden_act {repr(self.hidden_act)[:80]}; {known} are supported")
+
+
+def _name(name: str) -> str:
+    """Name of a file's field as a message shows it."""
+    return name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]
 
 
 def _kind(model_type: object) -> str:

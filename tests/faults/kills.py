@@ -3,8 +3,9 @@
     python -m tests.faults.kills --seed 1 --minutes 10
     python -m tests.faults.kills --seed 1 --job build --count 50
 
-Every second kill comes after a random time, the others before a random one of the job's changes to files (files opened
-for writing, fsync, rename, remove, mkdir). A case is a job, a seed and a number: `--job J --seed S --case N` repeats it.
+Every second kill comes after a random time, the others before a random one of the job's changes to files (a file opened
+for writing, fsync, rename, remove, mkdir). A case is a job, a seed and a number: `--job J --seed S
+--case N` repeats it.
 
 After each kill, with no process left: the output is what it was, or what it becomes, or not there, or what the job says
 can be gone on with; anything else that is new has a name by which `leftovers.py` or the next run finds it. Then the
@@ -16,16 +17,19 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from mobilevlm.atomic_file import SUFFIX
+from mobilevlm.engines.integrity import CHECKED_FILE, SEEN_FILE
 from mobilevlm.engines.leftovers import leftovers
 from mobilevlm.runtime.bench.workers import Worker
 from tests.faults.kill_jobs import Job, ask_bundle, jobs
@@ -102,6 +106,8 @@ class Place:
         else:
             self.ends[KILLED] += 1
         wrong = [f"killed {moment}: {one}" for one in self._state(ended)]
+        for path in self._work.rglob(f"*{SUFFIX}"):
+            os.utime(path, (0, 0), follow_symlinks=False)  # as if the next run came some minutes later
         again = self._run()
         if again.status:
             wrong.append(f"killed {moment}, the same command ends with {again.status}: {again.said[-600:]}")
@@ -121,18 +127,23 @@ class Place:
         strange = sorted(path.name for path in self._work.iterdir() if path.name not in expected)
         wrong += [f"{', '.join(strange)} has no name"] * bool(strange)
         if self.job.whole is None:
-            found = contents(out)
-            known = [self._old, {}, {n.removeprefix("out/"): h for n, h in self._after.items() if n.startswith("out/")}]
-            known.append({"": self._after["out"]} if "out" in self._after else {})
-            known = [{n: h for n, h in one.items() if f"out/{n}" not in self.varying} for one in known]
-            found = {n: h for n, h in found.items() if f"out/{n}" not in self.varying and not n.endswith(".partial")}
-            wrong += [f"out is neither old nor new: {sorted(found)[:12]}"] * (found not in known)
+            found = self._lasting(contents(out))
+            new = {name.removeprefix("out/"): one for name, one in self._after.items() if name.startswith("out/")}
+            file = {"": self._after["out"]} if self._after.get("out") != "folder" else {}
+            known = [{}, file, self._lasting(self._old), self._lasting(new)]
+            other = sorted(name for name in found if found[name] != known[-1].get(name))
+            wrong += [f"out is neither old nor new: {other[:12]} differ from the new"] * (found not in known)
         else:
             try:
                 self.job.whole(out)
             except Exception:
                 wrong.append(f"out cannot be used: {traceback.format_exc(limit=-2)}")
         return wrong
+
+    def _lasting(self, found: dict[str, str]) -> dict[str, str]:
+        """Those of `out` but for what varies, temporary files, and what belongs to this copy of a bundle alone."""
+        left_out = (*self.varying, *(f"out/{name}" for name in (SEEN_FILE, CHECKED_FILE)))
+        return {n: one for n, one in found.items() if f"out/{n}" not in left_out and not n.endswith(SUFFIX)}
 
     def _compared(self) -> dict[str, str]:
         found = contents(self._work)
@@ -148,17 +159,53 @@ class Place:
         return self._warm.call(run, self.job.main, words, self._room, delay, change)
 
 
-def table(places: list[Place]) -> str:
-    """Counts of a run."""
+def table(ends: dict[str, Counter[str]]) -> str:
+    """Counts of a run, by job."""
     columns = (KILLED, ENDED, HELD, FAILED)
+    rows = ends | {"all": sum(ends.values(), Counter())}
     lines = [f"{'job':26}" + "".join(f"{name:>14}" for name in columns)]
-    lines += [f"{place.job.name:26}" + "".join(f"{place.ends[name]:>14}" for name in columns) for place in places]
-    whole = [sum(place.ends[name] for place in places) for name in columns]
-    return "\n".join([*lines, f"{'all':26}" + "".join(f"{count:>14}" for count in whole)])
+    return "\n".join(
+        lines + [f"{job:26}" + "".join(f"{one[name]:>14}" for name in columns) for job, one in rows.items()]
+    )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns 1 where something fell short."""
+def run_kills(
+    chosen: list[Job], seed: int, minutes: float, count: int | None = None, first: int = 0
+) -> dict[str, Counter[str]]:
+    """Kills jobs, prints what falls short with the command that repeats it, and counts.
+
+    Args:
+        chosen: the jobs; each gets its share of the time.
+        seed: of the moments.
+        minutes: for all of them; jobs for which there is no time are left out.
+        count: kills of each, whatever the time; None for as many as there is time for.
+        first: number of the first case.
+    """
+    found: dict[str, Counter[str]] = {}
+    end = time.monotonic() + 60 * minutes
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryDirectory() as folder, Worker("the jobs", Warm, IMPORTED) as warm:
+        for place, job in enumerate(chosen):
+            begin = time.monotonic()
+            share = (end - begin) / (len(chosen) - place)  # of which what an unbroken run makes takes a part
+            if count is None and begin >= end:
+                print(f"{job.name}: no time is left", flush=True)
+                continue
+            one = Place(job, Path(folder) / str(place), warm)
+            found[job.name] = one.ends
+            print(f"{job.name}: {one}", flush=True)
+            number = first
+            while number - first < count if count is not None else number == first or time.monotonic() < begin + share:
+                if wrong := one.case(seed, number):
+                    again = f"--job {shlex.quote(job.name)} --seed {seed} --case {number}"
+                    print(f"python -m tests.faults.kills {again}\n  {wrong}", flush=True)
+                number += 1
+            print("  " + ", ".join(f"{value} {name}" for name, value in sorted(one.ends.items())), flush=True)
+    return found
+
+
+def main() -> None:
+    """Runs the command; exit status 1 where something fell short."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,30 +214,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, metavar="N", help="kills of each job")
     parser.add_argument("--case", type=int, metavar="N", help="only this one")
     parser.add_argument("--job", action="append", metavar="NAME", help="only this one; again for more")
-    options = parser.parse_args(arguments)
-    end = time.monotonic() + 60 * options.minutes
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        warm = stack.enter_context(Worker("the jobs", Warm, IMPORTED))
-        chosen = [job for job in jobs() if not options.job or job.name in options.job]
-        places = []
-        for job in chosen:
-            places.append(Place(job, Path(folder) / job.name.replace(" ", "-").replace(":", ""), warm))
-            print(f"{job.name}: {places[-1]}", flush=True)
-        number = options.case or 0
-        while number < options.count if options.count else options.case == number or time.monotonic() < end:
-            for place in places:
-                if not options.count and options.case is None and time.monotonic() >= end:
-                    break
-                if wrong := place.case(options.seed, number):
-                    again = f"--job {place.job.name!r} --seed {options.seed} --case {number}"
-                    print(f"python -m tests.faults.kills {again}\n  {wrong}", flush=True)
-            number += 1
-            if options.case is not None:
-                break
-    print(f"seed {options.seed}\n{table(places)}")
-    return int(any(place.ends[FAILED] for place in places))
+    options = parser.parse_args()
+    chosen = [job for job in jobs() if not options.job or job.name in options.job]
+    count = options.count if options.case is None else 1
+    found = run_kills(chosen, options.seed, options.minutes, count, options.case or 0)
+    print(f"seed {options.seed}\n{table(found)}")
+    sys.exit(any(one[FAILED] for one in found.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
