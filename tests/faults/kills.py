@@ -109,7 +109,9 @@ class Place:
         for path in self._work.rglob(f"*{SUFFIX}"):
             os.utime(path, (0, 0), follow_symlinks=False)  # as if the next run came some minutes later
         again = self._run()
-        if again.status:
+        if again.status == 2 and self._lasting(contents(self._work / "out")) == self._new():
+            pass  # killed when all was done: a command that replaces nothing says that it is there
+        elif again.status:
             wrong.append(f"killed {moment}, the same command ends with {again.status}: {again.said[-600:]}")
         elif (found := self._compared()) != self._after:
             names = sorted(name for name in found | self._after if found.get(name) != self._after.get(name))
@@ -128,9 +130,8 @@ class Place:
         wrong += [f"{', '.join(strange)} has no name"] * bool(strange)
         if self.job.whole is None:
             found = self._lasting(contents(out))
-            new = {name.removeprefix("out/"): one for name, one in self._after.items() if name.startswith("out/")}
             file = {"": self._after["out"]} if self._after.get("out") != "folder" else {}
-            known = [{}, file, self._lasting(self._old), self._lasting(new)]
+            known = [{}, file, self._lasting(self._old), self._new()]
             other = sorted(name for name in found if found[name] != known[-1].get(name))
             wrong += [f"out is neither old nor new: {other[:12]} differ from the new"] * (found not in known)
         else:
@@ -140,6 +141,11 @@ class Place:
                 wrong.append(f"out cannot be used: {traceback.format_exc(limit=-2)}")
         return wrong
 
+    def _new(self) -> dict[str, str]:
+        """The result's part of `_lasting`, where it is a folder."""
+        inside = {name.removeprefix("out/"): one for name, one in self._after.items() if name.startswith("out/")}
+        return self._lasting(inside)
+
     def _lasting(self, found: dict[str, str]) -> dict[str, str]:
         """Those of `out` but for what varies, temporary files, and what belongs to this copy of a bundle alone."""
         left_out = (*self.varying, *(f"out/{name}" for name in (SEEN_FILE, CHECKED_FILE)))
@@ -147,7 +153,10 @@ class Place:
 
     def _compared(self) -> dict[str, str]:
         found = contents(self._work)
-        return {name: "varies" if name in self.varying else one for name, one in found.items()}
+        of_copies = (SEEN_FILE, CHECKED_FILE)  # a killed run's verdict is kept
+        return {
+            name: "varies" if name in self.varying or name.endswith(of_copies) else one for name, one in found.items()
+        }
 
     def _reset(self) -> None:
         for name in ("work", "tmp", "cache", "home"):

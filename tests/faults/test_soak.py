@@ -22,9 +22,9 @@ def flat(found, most_kib):
     assert not growing(found, most_kib), found
 
 
-def test_a_few_openings_and_turns_leave_all_flat(demo_fp32):
-    flat(cycles(demo_fp32, 12), 1000)  # a session that stays open takes several MiB
-    with Session(demo_fp32, prefix_cache_bytes=2**22) as session:
+def test_a_few_openings_and_turns_leave_all_flat(bundle):
+    flat(cycles(bundle, 12), 1000)  # a session that stays open takes several MiB
+    with Session(bundle, prefix_cache_bytes=2**22) as session:
         flat(turns(session, 60), 100)  # image embeddings that stay take 144 KiB
 
 
