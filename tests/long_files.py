@@ -23,7 +23,8 @@ LONG_FILES = tuple(
         runtime/server/test_security export/test_deploy runtime/test_json_answers export/test_calibration_rows
         runtime/test_session_threads runtime/test_session_process runtime/test_chat_pipe
         runtime/test_sampling_properties runtime/test_finite runtime/test_arguments faults/test_soak
-        faults/test_network faults/test_limits faults/test_kills export/hf_layout/test_layout export/hf_layout/test_clients
+        faults/test_network faults/test_limits faults/test_kills
+        export/hf_layout/test_layout export/hf_layout/test_clients
         runtime/page/test_transformers_js mobilevlm/test_image_limits runtime/server/test_image_process
     """.split()
 )
