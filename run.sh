@@ -8,6 +8,7 @@
 #   bash run.sh test --emulated   a device's install on emulated CPUs, Arm and older x86: half an hour, on Debian
 #   bash run.sh test --clients   other projects' clients, of the server and of exports: installs them (1.2 GB), Node is needed for some
 #   bash run.sh test --oldest | --newest   the fast tests with the oldest or newest version of every dependency
+#   bash run.sh faults [--minutes N]   kills, hostile files, long sessions (docs/reliability.md); half an hour without N
 #   bash run.sh types         mypy, on all folders
 #   bash run.sh ARCH TASK LANGUAGE_MODEL VISION_MODEL [OUTPUT_DIR] [--option value ...]
 #                             train by the published recipes, on the data in data/; the options go to train/finetune.py
@@ -19,7 +20,7 @@ called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . train/verbs.sh
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' run.sh; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' run.sh; }
 
 find_python() {
     local python
@@ -119,6 +120,7 @@ run_end() {
 
 case "${1:-}" in
     types) set_up; check_types ;;
+    faults) shift; set_up; .venv/bin/python -m tests.faults.run "$@" ;;
     # Not `set_up && demo`: inside a condition bash would carry on after a failed install.
     demo) set_up; demo ;;
     test) shift; set_up; run_tests "$@" ;;

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mobilevlm.atomic_file import write_whole
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import command, localized
 from mobilevlm.errors import UserError, utf_8_path
@@ -23,9 +22,9 @@ from .json_file import read_json_file
 from .leftovers import leftovers
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
-from .signature import SignatureError
+from .signature import SecretKey, SignatureError
 from .stages import MANIFEST_FILE, TIMING_CACHE_FILE, VISION, engine_file
-from .trust import Trust, remove_signature, require_trusted
+from .trust import Trust, replace_manifest, require_trusted
 from .typed_json import typed
 
 
@@ -128,6 +127,7 @@ def amend_manifest(
     tensorrt: TensorrtEntry | None = None,
     spare: list[str] | None = None,
     choices: ChoicesEntry | None = None,
+    key: SecretKey | None = None,
 ) -> Manifest:
     """Writes `bundle.json` again, for files that were compiled where the bundle runs, or for a calibration.
 
@@ -138,6 +138,7 @@ def amend_manifest(
         tensorrt: new content of the field; None for what it was.
         spare: new content of the field; None for what it was.
         choices: new content of the field; None for what it was.
+        key: to sign the bundle with; without one it has no signature any more.
 
     Returns:
         The manifest as it is now.
@@ -154,7 +155,7 @@ def amend_manifest(
         spare=manifest.spare if spare is None else spare,
         choices=manifest.choices if choices is None else choices,
     )
-    return _write(directory, amended)
+    return _write(directory, amended, key)
 
 
 def is_compiled_here(name: str) -> bool:
@@ -162,10 +163,9 @@ def is_compiled_here(name: str) -> bool:
     return name == TIMING_CACHE_FILE or name.endswith(engine_file(""))
 
 
-def _write(directory: Path, manifest: Manifest) -> Manifest:
-    remove_signature(directory)  # of the manifest that is replaced
+def _write(directory: Path, manifest: Manifest, key: SecretKey | None = None) -> Manifest:
     manifest = replace(manifest, seal=seal_of(asdict(manifest)))
-    write_whole(directory / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+    replace_manifest(directory, (json.dumps(asdict(manifest), indent=2) + "\n").encode(), key)
     return manifest
 
 

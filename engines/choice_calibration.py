@@ -12,6 +12,7 @@ from mobilevlm.errors import UserError
 
 from .bundle import Bundle, BundleError, amend_manifest
 from .manifest import ChoicesEntry
+from .signature import SecretKey
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ def read_choice_calibration(bundle: Bundle) -> ChoiceCalibration:
         raise BundleError(f"{bundle.directory} has a wrong calibration of closed questions: {error}") from None
 
 
-def store_choice_calibration(bundle: Bundle, calibration: ChoiceCalibration) -> Bundle:
+def store_choice_calibration(bundle: Bundle, calibration: ChoiceCalibration, key: SecretKey | None = None) -> Bundle:
     """Writes a calibration into a bundle's manifest, in place of an earlier one.
 
     Args:
         bundle: what was calibrated; only its own directory is written.
         calibration: to be used from now on.
+        key: to sign the bundle with; without one it has no signature any more.
 
     Returns:
         The bundle with its new manifest.
@@ -65,5 +67,5 @@ def store_choice_calibration(bundle: Bundle, calibration: ChoiceCalibration) -> 
         "abstain": calibration.abstain,
         "fitted_on": calibration.fitted_on,
     }
-    manifest = amend_manifest(bundle.directory, bundle.manifest, [], choices=entry)
+    manifest = amend_manifest(bundle.directory, bundle.manifest, [], choices=entry, key=key)
     return Bundle(bundle.directory, manifest, bundle.config)

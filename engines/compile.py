@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.bundle import Bundle, amend_manifest
 from mobilevlm.engines.manifest import EngineEntry, TensorrtEntry
+from mobilevlm.engines.signature import SecretKey
 from mobilevlm.engines.stages import TIMING_CACHE_FILE, engine_file
 from mobilevlm.engines.tensorrt.cuda_device import compute_capability, system_release
 from mobilevlm.engines.tensorrt.library import RTX, import_tensorrt, library_of
@@ -60,13 +61,16 @@ def parser() -> argparse.ArgumentParser:
     return self
 
 
-def compile_bundle(directory: str | Path, capabilities: Sequence[str] = (), trust: Trust = ()) -> Bundle:
+def compile_bundle(
+    directory: str | Path, capabilities: Sequence[str] = (), trust: Trust = (), key: SecretKey | None = None
+) -> Bundle:
     """Build what is missing or out of date, and note it in the bundle.
 
     Args:
         directory: of the bundle.
         capabilities: of the GPUs that TensorRT-RTX builds for; none for all from SM80 on.
         trust: public keys, of which one has to have signed the bundle; see `Bundle.open`.
+        key: to sign the bundle with, after each engine; without one it has no signature any more.
 
     Returns:
         The bundle, which this machine, or one with such a GPU, can run now.
@@ -96,12 +100,12 @@ def compile_bundle(directory: str | Path, capabilities: Sequence[str] = (), trus
         record = {"machine": machine, "engines": {}}
     _say(f"{library.name} {version}, compute capability {machine['capability'] or f'{PORTABLE_FROM / 10} and newer'}")
     for part in parts(bundle):
-        bundle, record = _up_to_date(bundle, part, record, capabilities)
+        bundle, record = _up_to_date(bundle, part, record, capabilities, key)
     return bundle
 
 
 def _up_to_date(
-    bundle: Bundle, part: str, record: TensorrtEntry, capabilities: Sequence[str]
+    bundle: Bundle, part: str, record: TensorrtEntry, capabilities: Sequence[str], key: SecretKey | None
 ) -> tuple[Bundle, TensorrtEntry]:
     """Bundle and record with the engine of a part: built, unless the one that is there is made from the same."""
     made_from = engine_record(bundle.manifest, part)
@@ -117,7 +121,7 @@ def _up_to_date(
     new = [file for file in (name, TIMING_CACHE_FILE) if bundle.path(file).is_file()]
     spare = spare_files(bundle.manifest)
     # After each engine: what is done stays done when the next one fails.
-    manifest = amend_manifest(bundle.directory, bundle.manifest, new, tensorrt=record, spare=spare)
+    manifest = amend_manifest(bundle.directory, bundle.manifest, new, tensorrt=record, spare=spare, key=key)
     _say(f"{name}: {bundle.path(name).stat().st_size / 1e6:.1f} MB in {seconds:.0f} s")
     return Bundle(bundle.directory, manifest, bundle.config), record
 
@@ -128,7 +132,7 @@ def _say(text: str) -> None:
 
 def _compile(options: argparse.Namespace) -> None:
     key = signing_key(options)
-    bundle = compile_bundle(options.engine, options.capability, options.trust)
+    bundle = compile_bundle(options.engine, options.capability, options.trust, key)
     if key is not None:
         sign_bundle(bundle.directory, key)
     where = " on the PC that will run it" if library_of(bundle.manifest.target) is RTX else ""

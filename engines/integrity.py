@@ -15,7 +15,7 @@ from mobilevlm.pages import read_in_large_pages
 
 from .json_file import open_regular, read_json_file
 from .manifest import FileEntry
-from .stages import MANIFEST_FILE, REPORT_FILE, SIGNATURE_FILE, weights_file
+from .stages import MANIFEST_FILE, NEXT_SIGNATURE_FILE, REPORT_FILE, SIGNATURE_FILE, weights_file
 from .typed_json import Length, typed
 
 # Beside the files, not in the manifest: times and inodes belong to this copy of the bundle.
@@ -23,7 +23,7 @@ SEEN_FILE = ".seen.json"
 # Machines that the bundle was found right on (`runtime/verdicts.py`).
 CHECKED_FILE = ".checked.json"
 # Not hashed: the report is for people, nothing runs from it, and an evaluation adds to it.
-UNRECORDED = (MANIFEST_FILE, SIGNATURE_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
+UNRECORDED = (MANIFEST_FILE, SIGNATURE_FILE, NEXT_SIGNATURE_FILE, SEEN_FILE, CHECKED_FILE, REPORT_FILE)
 READ_BYTES = 1 << 22  # at a time
 BLOCK_BYTES = 1 << 24  # of a file that have a hash of their own; a multiple of what is read at a time
 Seen = dict[str, Annotated[list[int], Length(3)]]

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilevlm.atomic_file import is_alive
+
 BUILDING, OLD = "building", "old"
 _NAME = re.compile(rf"\.(.+)\.({BUILDING}|{OLD})-(\d+)")
 
@@ -65,16 +67,6 @@ def leftovers(folder: Path, names: Iterable[str] | None = None) -> list[Leftover
         return []
     for path in paths:
         match = _NAME.fullmatch(path.name)
-        if match and path.is_dir() and (wanted is None or match[1] in wanted) and not _is_alive(int(match[3])):
+        if match and path.is_dir() and (wanted is None or match[1] in wanted) and not is_alive(int(match[3])):
             found.append(Leftover(path, match[1], match[2]))
     return found
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

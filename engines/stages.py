@@ -40,6 +40,7 @@ FIRST_LOGITS, BUILT, QUESTION_ROWS = "first_logits", "built.", 8
 REPORT_FILE = "report.md"
 MANIFEST_FILE = "bundle.json"
 SIGNATURE_FILE = f"{MANIFEST_FILE}.minisig"
+NEXT_SIGNATURE_FILE = f"{MANIFEST_FILE}.next.minisig"  # of a manifest that is about to be written
 TIMING_CACHE_FILE = "timing.cache"  # TensorRT's measurements on this machine: the next build is quicker
 
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from mobilevlm.atomic_file import write_whole
 
 from .minisign_key import read_secret_key
-from .signature import SecretKey, read_public_key, require_signed, signed
-from .stages import MANIFEST_FILE, SIGNATURE_FILE
+from .signature import SecretKey, SignatureError, read_public_key, require_signed, signed
+from .stages import MANIFEST_FILE, NEXT_SIGNATURE_FILE, SIGNATURE_FILE
 
 Trust: TypeAlias = str | Path | Sequence[str | Path]  # public keys, of which one has to have signed; empty for none
 
@@ -47,23 +47,25 @@ def sign_bundle(directory: Path, key: SecretKey) -> None:
     """
     content = (directory / MANIFEST_FILE).read_bytes()
     write_whole(directory / SIGNATURE_FILE, signed(content, key, MANIFEST_FILE))
+    (directory / NEXT_SIGNATURE_FILE).unlink(missing_ok=True)
 
 
-def sign_all(directory: Path, key: SecretKey) -> None:
-    """Signs a finished bundle, or all candidates of a folder.
+def replace_manifest(directory: Path, content: bytes, key: SecretKey | None) -> None:
+    """Writes `bundle.json` and its signature; a bundle that was signed opens with --trust at every moment in between.
 
     Args:
-        directory: of the bundle, or of its candidates.
-        key: to sign with.
+        directory: of the bundle.
+        content: of the new `bundle.json`.
+        key: to sign it with; None leaves the bundle without a signature.
     """
-    found = [path.parent for path in directory.glob(f"*/{MANIFEST_FILE}")]
-    for one in [directory] if (directory / MANIFEST_FILE).is_file() else found:
-        sign_bundle(one, key)
-
-
-def remove_signature(directory: Path) -> None:
-    """Removes the signature of a manifest that is about to be replaced."""
-    (directory / SIGNATURE_FILE).unlink(missing_ok=True)
+    if key is not None:
+        write_whole(directory / NEXT_SIGNATURE_FILE, signed(content, key, MANIFEST_FILE))
+    write_whole(directory / MANIFEST_FILE, content)
+    if key is None:
+        (directory / SIGNATURE_FILE).unlink(missing_ok=True)  # of the manifest that was replaced
+        (directory / NEXT_SIGNATURE_FILE).unlink(missing_ok=True)
+    else:
+        (directory / NEXT_SIGNATURE_FILE).replace(directory / SIGNATURE_FILE)
 
 
 def require_trusted(directory: Path, content: bytes, trust: Trust) -> bool:
@@ -82,5 +84,10 @@ def require_trusted(directory: Path, content: bytes, trust: Trust) -> bool:
     """
     keys = [read_public_key(path) for path in ([trust] if isinstance(trust, (str, Path)) else trust)]
     if keys:
-        require_signed(content, directory / SIGNATURE_FILE, keys)
+        try:
+            require_signed(content, directory / SIGNATURE_FILE, keys)
+        except SignatureError:
+            if not (directory / NEXT_SIGNATURE_FILE).exists():  # left where `replace_manifest` was killed
+                raise
+            require_signed(content, directory / NEXT_SIGNATURE_FILE, keys)
     return bool(keys)

@@ -23,7 +23,7 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.choice_calibration import ChoiceCalibration, store_choice_calibration
 from mobilevlm.engines.tables import markdown_table
-from mobilevlm.engines.trust import add_sign, add_trust, sign_bundle, signing_key
+from mobilevlm.engines.trust import add_sign, add_trust, signing_key
 from mobilevlm.errors import UserError
 from mobilevlm.eval.closed_questions import (
     CLEAR,
@@ -106,9 +106,7 @@ def calibrate(args: argparse.Namespace) -> None:
         _compare(args, asked, scores)
     if not args.dry_run:
         calibration = ChoiceCalibration(temperature, args.abstain or 0.0, len(fitted.right))
-        store_choice_calibration(session.bundle, calibration)
-        if key is not None:
-            sign_bundle(session.bundle.directory, key)
+        store_choice_calibration(session.bundle, calibration, key)
         print(f"\nstored in {session.bundle.directory}: temperature {temperature:.3f}, abstain {calibration.abstain:g}")
 
 

@@ -28,7 +28,7 @@ from mobilevlm.commands import run_command
 from mobilevlm.engines.candidates import AUTO
 from mobilevlm.engines.stages import DECODER, VISION
 from mobilevlm.engines.targets import TARGETS, Target
-from mobilevlm.engines.trust import add_sign, sign_all, sign_bundle, signing_key
+from mobilevlm.engines.trust import add_sign, sign_bundle, signing_key
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.export.backends.backend import Backend, backend_of, backends
 from mobilevlm.export.backends.results import Built
@@ -39,6 +39,7 @@ from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:
     from mobilevlm.checkpoint.checkpoint import Checkpoint
+    from mobilevlm.engines.signature import SecretKey
 
 BUNDLE, HF = "bundle", "hf"  # layouts
 
@@ -109,14 +110,14 @@ def build(arguments: argparse.Namespace) -> None:
     if arguments.layout == HF:
         print(_built_layout(arguments, backend))
         return
-    built = _built(arguments, backend, asked)
-    if key is not None:
-        sign_all(built.out, key)
+    built = _built(arguments, backend, asked, key)
     print(backend.hand_over(built), file=sys.stderr)
     print(built.out)
 
 
-def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dict[str, str]]) -> Built:
+def _built(
+    arguments: argparse.Namespace, backend: Backend, asked: dict[str, dict[str, str]], key: SecretKey | None
+) -> Built:
     """Builds a bundle, or a folder of several for a device to choose from."""
     # PyTorch takes seconds to import: only once the words are known to make sense.
     from mobilevlm.export.bundle_writer import write_bundle
@@ -146,9 +147,9 @@ def _built(arguments: argparse.Namespace, backend: Backend, asked: dict[str, dic
         _say_what_is_used(checkpoint)
         (plan, *others) = plans.values()
         if others:
-            write_all(plans)
+            write_all(plans, key)
         else:
-            for item in write_bundle(plan):
+            for item in write_bundle(plan, key):
                 if not item.is_of_form:  # those are in the report
                     print(item, file=sys.stderr)
             print(f"Details: {plan.out / 'report.md'}", file=sys.stderr)

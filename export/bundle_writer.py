@@ -21,6 +21,8 @@ from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.bundle import Bundle, amend_manifest, write_manifest
 from mobilevlm.engines.machine import fingerprint, peak_rss_bytes
 from mobilevlm.engines.manifest import Comparison, Manifest
+from mobilevlm.engines.signature import SecretKey
+from mobilevlm.engines.trust import sign_bundle
 from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.text.tokenizer_files import write_tokenizer_files
 
@@ -33,8 +35,12 @@ from .verification.verify import Difference, verify
 from .verification.written_weights import Written
 
 
-def write_bundle(plan: BuildPlan) -> list[Difference]:
+def write_bundle(plan: BuildPlan, key: SecretKey | None = None) -> list[Difference]:
     """Writes, verifies and finishes a bundle.
+
+    Args:
+        plan: the build.
+        key: to sign the bundle with; None for a bundle without a signature.
 
     Returns:
         How its tensors compare with PyTorch, as in its `report.md`.
@@ -60,6 +66,8 @@ def write_bundle(plan: BuildPlan) -> list[Difference]:
         if judgement := backend.judgement(Bundle(directory, manifest, what.checkpoint.config)):
             (directory / stages.REPORT_FILE).write_text(report + judgement, encoding="utf-8")
             amend_manifest(directory, manifest, [stages.REPORT_FILE])
+        if key is not None:
+            sign_bundle(directory, key)
     return result.differences
 
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.candidates import AUTO, CHECK_FILE, Candidates, write_candidates
+from mobilevlm.engines.signature import SecretKey
 from mobilevlm.errors import UserError
 
 from .bundle_writer import write_bundle
@@ -20,11 +21,12 @@ from .plan import BuildPlan
 from .verification.verify import VerificationError
 
 
-def write_all(plans: Mapping[str, BuildPlan]) -> Candidates:
+def write_all(plans: Mapping[str, BuildPlan], key: SecretKey | None = None) -> Candidates:
     """Writes all candidates into one folder, which appears when it is whole.
 
     Args:
         plans: candidate name to its plan, each as if it were the only one.
+        key: to sign them with; None for bundles without a signature.
 
     Raises:
         UserError: none of them is close enough to PyTorch, or see `write_bundle`.
@@ -42,7 +44,7 @@ def write_all(plans: Mapping[str, BuildPlan]) -> Candidates:
                 calibration = known
             one = replace(plan.stages, calibration=calibration)
             try:
-                write_bundle(replace(plan, out=directory / name, command=command, stages=one))
+                write_bundle(replace(plan, out=directory / name, command=command, stages=one), key)
             except VerificationError as error:
                 _say(f"{name} is left out: {error}")
                 left_out[name] = str(error)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import time
 from pathlib import Path
 
 SUFFIX = ".partial"  # of the temporary file
+ABANDONED = 60.0  # seconds from which on a temporary file is not being written any more
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that write folders on their own account
 
 
@@ -15,7 +18,7 @@ def write_whole(path: Path, content: bytes | memoryview, like: Path | None = Non
     """Writes a temporary file beside `path`, puts it on the disk, then renames it to `path`.
 
     The temporary file is removed when writing fails or is interrupted. A killed process leaves it behind, and the next
-    call writes over it, or with `shared` the next call of a process with that id.
+    call writes over it; with `shared`, calls from `ABANDONED` seconds on remove it.
 
     Args:
         path: the file to write or replace.
@@ -28,6 +31,8 @@ def write_whole(path: Path, content: bytes | memoryview, like: Path | None = Non
         OSError: the folder cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}" if shared else path.name + SUFFIX)
+    if shared:
+        _remove_abandoned(path)
     try:
         if partial.is_symlink() or partial.exists() and not partial.is_file():
             partial.unlink()  # put there by somebody else: a link would be written through, a FIFO waits for a reader
@@ -47,6 +52,28 @@ def write_whole(path: Path, content: bytes | memoryview, like: Path | None = Non
             error.filename = str(path)  # the system does not say which file it could not write
         raise
     _sync_folder(path.parent)
+
+
+def is_alive(pid: int) -> bool:
+    """Tells whether a process of this machine, or of this container, is running."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files that killed processes left of a file; a process may be one of another container."""
+    if os.name != "posix":
+        return
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*{SUFFIX}"):
+        number = left.name.removeprefix(f"{path.name}.").removesuffix(SUFFIX)
+        with contextlib.suppress(OSError):
+            if number.isdecimal() and not is_alive(int(number)) and time.time() - left.lstat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

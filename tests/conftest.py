@@ -135,12 +135,11 @@ def golden(request) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> dict[str, Path]:
-    """A host fp32 bundle of each golden model, built by the command line. Do not write into it: see `bundle_copy`."""
+    """A host fp32 bundle of each golden model. Do not write into it: see `bundle_copy`."""
 
     def make(root: Path) -> None:
         for name in GOLDEN_MODELS:
-            done = build("--model", GOLDEN / name / "ckpt_safetensors", out=root / name)
-            assert done.returncode == 0, done.stderr
+            build_here("--model", GOLDEN / name / "ckpt_safetensors", out=root / name)
 
     root = once(tmp_path_factory, "bundles", make)
     return {name: root / name for name in GOLDEN_MODELS}

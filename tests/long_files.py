@@ -24,7 +24,7 @@ LONG_FILES = tuple(
         runtime/test_session_threads runtime/test_session_process runtime/test_chat_pipe
         runtime/test_sampling_properties runtime/test_finite runtime/test_arguments faults/test_soak
         faults/test_network faults/test_limits faults/test_habits faults/test_failing_machine
-        export/hf_layout/test_layout export/hf_layout/test_clients
-        runtime/page/test_transformers_js mobilevlm/test_image_limits runtime/server/test_image_process
+        export/hf_layout/test_layout export/hf_layout/test_clients runtime/page/test_transformers_js
+        mobilevlm/test_image_limits runtime/server/test_image_process faults/test_kills
     """.split()
 )

@@ -15,7 +15,10 @@ import argparse
 from dataclasses import replace
 
 from mobilevlm.commands import run_command
+from mobilevlm.engines.atomic_dir import Kind, staged
 from mobilevlm.errors import UserError, user_path
+
+CHECKPOINT = Kind("checkpoint", "checkpoint", lambda directory: (directory / "config.json").is_file(), lambda _: [])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +47,8 @@ def merge(args: argparse.Namespace) -> None:
     if tower:  # saved beside the weights, under its own name, so that the checkpoint moves as a whole
         config = replace(model.config.model_config, mm_vision_tower=tower.name)
         model.config = MobileVLMConfig.of(config)
-    model.save_pretrained(args.out)
+    with staged(args.out, False, CHECKPOINT) as directory:  # a killed merge leaves nothing at OUT
+        model.save_pretrained(directory)
     print(f"{args.out}: {args.lora} merged into {args.base}, float16")
 
 

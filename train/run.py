@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilevlm.atomic_file import write_whole
+from mobilevlm.atomic_file import SUFFIX, write_whole
 from mobilevlm.checkpoint.config_types import read_json
 from mobilevlm.errors import UserError
 
@@ -41,7 +41,8 @@ def claim(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> None:
     if (out / RUN_FILE).is_file():
         _compare(out, read_json(out / RUN_FILE), wanted)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    begun = RUN_FILE + SUFFIX  # of a run that was killed at its very beginning
+    if out.exists() and (not out.is_dir() or any(path.name != begun for path in out.iterdir())):
         raise UserError(f"{out} exists and is no run of this command: give another --out, or empty it")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 if not __package__:  # started as a file: the repository root belongs on the path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import ctypes
 import os
 import signal
 import socket
@@ -37,6 +38,8 @@ from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
 from mobilevlm.engines.tensorrt.subprocesses import INTERRUPTED
 from mobilevlm.errors import UserError
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def build_part(bundle: Bundle, part: str, builder: EngineBuilder) -> None:
@@ -93,8 +96,15 @@ def _work(words: list[str], terminal: TextIO) -> None:
         build_part(bundle, part, builder)
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the command is killed: its next run would build, and write, the same engine."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit status: 0, 2 with a message on stdout, or 130 when interrupted."""
+    _end_with_parent()
     with tempfile.TemporaryFile() as printed, os.fdopen(os.dup(2), "w") as terminal, os.fdopen(os.dup(1), "w") as out:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)

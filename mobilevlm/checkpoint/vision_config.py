@@ -24,6 +24,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # The only values that `image.preprocess` computes.
 COMPUTED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}
 
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that the tower's graph is written with
+
 WHERE = "the vision tower's configuration"
 
 
@@ -95,7 +97,7 @@ class VisionConfig:
         """Inverse of `dataclasses.asdict`, with JSON's lists turned back into tuples."""
         check_types(cls, values, WHERE)
         if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
-            raise ConfigError(f"{WHERE} has {unknown[0]}, which is no field of it")
+            raise ConfigError(f"{WHERE} has {_name(unknown[0])}, which is no field of it")
         converted: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in values.items()
@@ -109,6 +111,14 @@ class VisionConfig:
         if self.hidden_size % self.num_attention_heads:
             heads, size = self.num_attention_heads, self.hidden_size
             raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
+        if self.hidden_act not in ACTIVATIONS:
+            known = f"{', '.join(ACTIVATIONS[:-1])} and {ACTIVATIONS[-1]}"
+            raise ConfigError(f"{WHERE} has hidden_act {repr(self.hidden_act)[:80]}; {known} are supported")
+
+
+def _name(name: str) -> str:
+    """Name of a file's field as a message shows it."""
+    return name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]
 
 
 def _kind(model_type: object) -> str:

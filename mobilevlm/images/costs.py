@@ -110,13 +110,14 @@ def check_cost(image: Image.Image, name: str, data: bytes | None, size: int) -> 
     if data is not None:
         memory, seconds = _jpeg_cost(image, data, size, cost)
     elif codec == "libtiff":
-        turned = decoded_bytes(image) * (getattr(image, "tag_v2", {}).get(274, 1) != 1)  # Pillow turns TIFF itself
-        memory += size + _strip_bytes(image) + turned
+        memory += size + _strip_bytes(image)
         seconds *= 5 if image.info.get("compression") in ("lzma", "webp", "jbig") else 1
     elif codec == "raw" and len(tiles) > 1:  # planes, read one by one
         memory += 2 * size / len(tiles)
     elif image.format in ("WEBP", "AVIF", "HEIF", "JPEG2000"):
         memory += size
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(274, 1) != 1:
+        memory += decoded_bytes(image)  # Pillow turns it itself
     if memory > MEMORY or seconds > SECONDS:
         remedy = "Shrink it first" if data is not None else "Shrink it first, save it as JPEG"
         takes = f"{memory / 1e6:,.0f} MB" if memory > MEMORY else f"{seconds:.1f} s"

@@ -13,28 +13,17 @@ from mobilevlm.engines.stages import SIGNATURE_FILE
 from mobilevlm.engines.trust import sign_bundle
 from mobilevlm.runtime import Session
 from tests.conftest import CHAT, GOLDEN, ROOT, build_here, run
+from tests.faults.signing import KEY_FILES
 
 pytest.importorskip("cryptography")
 needs_minisign = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
-# Made by `minisign -G -W` for these tests.
-KEYS = {
-    "ours": (
-        "RWQKbYGb1n/pUy927deSdWi20pkZQ5+vb2EmGXb15JqfKNHKyDTEz+SQ",
-        "RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACm2Bm9Z/6VPLcfJrdDxoVyXCLVDVRSpZoZiv/7QgubiCfB5z0hkRry927deSdWi20pkZQ5+vb2EmGXb15JqfKNHKyDTEz+SQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    ),
-    "other": (
-        "RWTK+qZlfA3XokcycXO+pOPeDLk53Q0q4qhJB/BdgtSFQ0OJG5SKnvpa",
-        "RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAyvqmZXwN16JqSUw1A6vU4a6fsmzqXb4QlD52MgefHTnooA3Wbtf6uUcycXO+pOPeDLk53Q0q4qhJB/BdgtSFQ0OJG5SKnvpaAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    ),
-}
 
 
 @pytest.fixture
 def keys(tmp_path):
     """Folder with the files of both keys."""
-    for name, (public, secret) in KEYS.items():
-        (tmp_path / f"{name}.pub").write_text(f"untrusted comment: minisign public key\n{public}\n")
-        (tmp_path / f"{name}.key").write_text(f"untrusted comment: minisign encrypted secret key\n{secret}\n")
+    for name, text in KEY_FILES.items():
+        (tmp_path / name).write_text(text)
     return tmp_path
 
 

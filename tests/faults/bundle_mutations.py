@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def mutate_tree(value: Any, draws: random.Random) -> str:
         holder[draws.choice(("x", "../x", "", "size", "\x1b[1m", "vision", "decoder"))] = holder.pop(key)
     elif action == "copy":
         other, there = draws.choice(nodes)
-        holder[key] = other[there] if there in other or isinstance(other, list) and there < len(other) else None
+        # A copy: the field may lie inside what is copied.
+        holder[key] = deepcopy(other[there])
     elif action == "deep":
         deep: Any = old
         for _ in range(draws.choice((2, 40, 900))):

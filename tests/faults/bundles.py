@@ -1,6 +1,6 @@
 """Opens mutated bundles and asks them a question: each is refused with a sentence, or answers as it should.
 
-python -m tests.faults.bundles --base DIR --seed 1 --count 1000
+python -m tests.faults.bundles --seed 1 --count 1000        of two small models, which are built
 python -m tests.faults.bundles --base DIR --base DIR2 --seed 1 --minutes 30
 
 Every case runs in a process of its own, with limits of time and memory. A case is its seed: `--seed S --count 1` runs
@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import select
+import shlex
 import shutil
 import signal
 import sys
@@ -22,12 +23,15 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from mobilevlm.runtime.bench.workers import Worker
+from tests.conftest import GOLDEN, GOLDEN_MODELS, build_here
 from tests.faults.bundle_cases import KINDS, Case, make_case
+from tests.faults.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "assets" / "table.jpg"
@@ -35,6 +39,7 @@ QUESTION, TOKENS = "What is it?", 4
 SECONDS, MEMORY = 30, 6 << 30  # limits of a case; OpenVINO and ONNX Runtime map some GB that they never touch
 LONGEST_MESSAGE = 3000
 REFUSED, SAME, OTHER, TRACEBACK, HANG, CRASH = "refused", "same answer", "other answer", "traceback", "hang", "crash"
+FAILED = "failed"
 FAILURES = (TRACEBACK, HANG, CRASH)
 
 
@@ -97,7 +102,7 @@ def ask_forked(_: Library, directory: Path, checks: bool) -> Outcome:
         os.write(writing, json.dumps([found.end, found.detail[-3500:]]).encode())
         os._exit(0)
     os.close(writing)
-    content, end = b"", time.monotonic() + SECONDS
+    content, end = b"", time.monotonic() + patient(SECONDS)
     while (left := end - time.monotonic()) > 0 and select.select([reading], [], [], left)[0]:
         block = os.read(reading, 1 << 16)
         content += block
@@ -184,27 +189,53 @@ def table(ends: Counter[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def build_bases(folder: Path) -> list[Path]:
+    """Builds a bundle of each golden model."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        return [build_here("--model", GOLDEN / name / "ckpt_safetensors", out=folder / name) for name in GOLDEN_MODELS]
+
+
+def run_cases(
+    bases: Sequence[Path], seed: int, count: int | None, minutes: float, keep: Path | None = None
+) -> Counter[tuple[str, str]]:
+    """Runs cases, prints those that failed with the command that repeats them, and counts; failures as `FAILED`.
+
+    Args:
+        bases: intact bundles; none for those of the golden models.
+        seed: of the first case; that of the next is one more.
+        count: number of cases; None for as many as there is time for.
+        minutes: without a count, the time.
+        keep: folder that gets the bundles; None for none.
+    """
+    with tempfile.TemporaryDirectory(dir=bases[0].parent if bases else None) as folder, ExitStack() as stack:
+        os.environ["XDG_CACHE_HOME"] = folder  # or a verdict there would spare the sample
+        library = stack.enter_context(Worker("the bundles", Library))
+        fuzzer, one = Fuzzer(bases or build_bases(Path(folder) / "bases"), Path(folder), library), seed
+        end = time.monotonic() + 60 * minutes  # without what building takes
+        while one - seed < count if count else time.monotonic() < end:
+            case, outcome, failed = fuzzer.run(one, keep)
+            if failed:
+                fuzzer.ends["all", FAILED] += 1
+            if failed or count == 1:
+                words = "".join(f" --base {shlex.quote(str(base))}" for base in bases)
+                print(f"python -m tests.faults.bundles{words} --seed {one} --count 1\n{case}")
+                print(f"{outcome.end}: {outcome.detail}\n", flush=True)
+            one += 1
+    return fuzzer.ends
+
+
 def main() -> None:
     """Runs the command; exit status 1 where a case failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", action="append", required=True, type=Path, metavar="DIR", help="an intact bundle")
+    parser.add_argument("--base", action="append", default=[], type=Path, metavar="DIR", help="an intact bundle")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first case (default: 0)")
     parser.add_argument("--count", type=int, metavar="N", help="number of cases")
     parser.add_argument("--minutes", type=float, default=1, metavar="N", help="without --count: time (default: 1)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the mutated bundles there")
     options = parser.parse_args()
-    end, failures = time.monotonic() + 60 * options.minutes, 0
-    with tempfile.TemporaryDirectory(dir=options.base[0].parent) as folder, ExitStack() as stack:
-        os.environ["XDG_CACHE_HOME"] = folder  # or a verdict there would spare the sample
-        library = stack.enter_context(Worker("the bundles", Library))
-        fuzzer, seed = Fuzzer(options.base, Path(folder), library), options.seed
-        while seed - options.seed < options.count if options.count else time.monotonic() < end:
-            case, outcome, failed = fuzzer.run(seed, options.keep)
-            failures += failed
-            if failed or options.count == 1:
-                print(f"--seed {seed}: {case}\n{outcome.end}: {outcome.detail}\n", flush=True)
-            seed += 1
-    print(f"seeds {options.seed} to {seed - 1}, {failures} failures\n{table(fuzzer.ends)}")
+    ends = run_cases(options.base, options.seed, options.count, options.minutes, options.keep)
+    failures = ends.pop(("all", FAILED), 0)
+    print(f"seeds from {options.seed}, {failures} failures\n{table(ends)}")
     sys.exit(failures > 0)
 
 

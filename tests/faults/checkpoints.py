@@ -9,6 +9,7 @@ changed: values of a JSON file, its bytes, a header's fields, a file's length, a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import resource
@@ -27,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from mobilevlm.checkpoint.checkpoint import check_tensors, open_checkpoint
 from mobilevlm.errors import UserError
 from mobilevlm.model.model import expected_shapes
+from tests.faults.patience import patient
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SECONDS, GROWTH = 20, 700 * 2**20
@@ -129,7 +131,7 @@ def change_json(path: Path, drawn: random.Random) -> str:
     """Replaces, removes or adds a value somewhere in a JSON file."""
     try:
         value = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is none any more"
     at, odd = value, drawn.choice(ODD)
     while isinstance(at, dict) and at:
@@ -188,13 +190,15 @@ def _alarm(*_: object) -> None:
     raise _Hangs
 
 
-def run_cases(seed: int, count: int, say: bool = False) -> Counter[str]:
+def run_cases(seed: int, count: int | None, say: bool = False, minutes: float = 0, first: int = 0) -> Counter[str]:
     """Makes and opens cases, in this process.
 
     Args:
         seed: of the mutations; case i of a seed is always the same.
-        count: number of cases.
-        say: print every case that ends otherwise than it may.
+        count: number of cases; None for as many as there is time for.
+        say: print every case that ends otherwise than it may, with the command that repeats it.
+        minutes: without a count, the time.
+        first: number of the first case.
 
     Returns:
         How many ended how: opened, refused, and what must not be.
@@ -204,7 +208,10 @@ def run_cases(seed: int, count: int, say: bool = False) -> Counter[str]:
     with tempfile.TemporaryDirectory() as root:
         whole = {kind: make(kind, Path(root) / kind) for kind in ("whole", "shards", "pickle", "lora")}
         torch.manual_seed(0)
-        for number in range(count):
+        end_at = time.monotonic() + 60 * minutes
+        for number in itertools.count(first):
+            if number - first >= count if count is not None else time.monotonic() >= end_at:
+                break
             drawn = random.Random(f"{seed}.{number}")
             kind = drawn.choice(sorted(whole))
             case = Path(root) / "case"
@@ -212,7 +219,7 @@ def run_cases(seed: int, count: int, say: bool = False) -> Counter[str]:
             done = [mutate(case, drawn) for _ in range(drawn.choice([1, 1, 2, 3]))]
             model, base = (path and case / path.relative_to(Path(root) / kind) for path in whole[kind])
             before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.monotonic()
-            signal.alarm(SECONDS)
+            signal.alarm(round(patient(SECONDS)))
             try:
                 assert model is not None
                 end = try_open(model, base)
@@ -227,7 +234,8 @@ def run_cases(seed: int, count: int, say: bool = False) -> Counter[str]:
             end = f"takes {grown >> 20} MiB" if grown > GROWTH else end
             ends[end] += 1
             if say and end not in ("opened", "refused"):
-                print(f"seed {seed}, case {number}, {kind}, {time.monotonic() - start:.1f} s: {end}; {'; '.join(done)}")
+                print(f"python -m tests.faults.checkpoints --seed {seed} --case {number}")
+                print(f"{kind}, {time.monotonic() - start:.1f} s: {end}; {'; '.join(done)}", flush=True)
             shutil.rmtree(case)
     return ends
 
@@ -237,8 +245,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.checkpoints", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: %(default)s)")
     parser.add_argument("--count", type=int, default=200, help="cases (default: %(default)s)")
+    parser.add_argument("--case", type=int, metavar="N", help="only this one")
     arguments = parser.parse_args()
-    ends = run_cases(arguments.seed, arguments.count, say=True)
+    count = arguments.count if arguments.case is None else 1
+    ends = run_cases(arguments.seed, count, say=True, first=arguments.case or 0)
     print(f"seed {arguments.seed}: " + ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))
     raise SystemExit(0 if set(ends) <= {"opened", "refused"} else 1)
 

@@ -25,6 +25,7 @@ from tests.conftest import DEMO, ROOT, build_here
 
 BLOCKS = 40  # that a run is noted in
 IMAGE = ROOT / "assets" / "shapes.png"
+MEMORY, COUNTED = "memory (KiB)", ("open files", "threads", "threads of Python")
 QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Where is it?", "Tell me about it.")
 
 
@@ -54,7 +55,7 @@ def noted() -> dict[str, float]:
     gc.collect()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "memory (KiB)": float(status["VmRSS"].split()[0]),
+        MEMORY: float(status["VmRSS"].split()[0]),
         "open files": float(len(list(Path("/proc/self/fd").iterdir()))),
         "threads": float(status["Threads"]),
         "threads of Python": float(threading.active_count()),
@@ -141,6 +142,12 @@ def cycles(bundle: Path, count: int) -> list[Slope]:
             "".join(session.chat(QUESTIONS[0], IMAGE, max_new_tokens=4))
 
     return slopes(count, cycle)
+
+
+def growing(found: list[Slope], most_kib: float) -> list[str]:
+    """What grows for certain: files or threads at all, memory by more than `most_kib` a round."""
+    counted = [one for one in found if one.name in COUNTED and not one.low <= 0 <= one.high]
+    return [str(one) for one in [*counted, *(one for one in found if one.name == MEMORY and one.low >= most_kib)]]
 
 
 def main() -> None:

@@ -61,6 +61,8 @@ def refusal(directory, **options) -> str:
         (("model",), [], "model is a list, needed is an object"),
         (("model", "vision"), 5, "the vision tower's configuration is 5"),
         (("model", "vision", "nose"), 5, "nose, which is no field of it"),
+        (("model", "vision", "\x1b[1m"), 5, r"x1b\[1m', which is no field of it"),
+        (("model", "vision", "hidden_act"), "mish", "hidden_act 'mish'; quick_gelu, gelu and gelu_pytorch_tanh are"),
         (("model", "vision", "image_mean"), [0.5, 0.5], "image_mean .* three numbers is needed"),
         (("model", "vision", "image_size"), 2**20, "1 to 4096 is possible"),
         (("model", "num_attention_heads"), 2**20, "num_attention_heads"),

@@ -31,6 +31,16 @@ print(*size, seconds, int(peak) / 1e3)
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
 
 
+def test_a_long_tiff_that_is_turned_is_counted_twice():
+    """Kind: 24 x 2,883,602 pixels in 2 kB, which Pillow turned in a second copy: 497 MB."""
+    data = bytearray(encoded(Image.new("RGBA", (24, 18)), "TIFF", tiffinfo={274: 6}))
+    kind = next(one for one in (3, 4) if struct.pack("<HHI", 257, one, 1) in data)
+    entry = data.index(struct.pack("<HHI", 257, kind, 1))  # ImageLength
+    data[entry : entry + 12] = struct.pack("<HHII", 257, 4, 1, 2_883_602)
+    with pytest.raises(ImageError, match="2883602 x 24 pixels .* would take about 574 MB"):
+        load_image(bytes(data))
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
