@@ -14,11 +14,9 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 import argparse
 from dataclasses import replace
 
+from mobilevlm.atomic_file import whole_directory
 from mobilevlm.commands import run_command
-from mobilevlm.engines.atomic_dir import Kind, staged
 from mobilevlm.errors import UserError, user_path
-
-CHECKPOINT = Kind("checkpoint", "checkpoint", lambda directory: (directory / "config.json").is_file(), lambda _: [])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +45,7 @@ def merge(args: argparse.Namespace) -> None:
     if tower:  # saved beside the weights, under its own name, so that the checkpoint moves as a whole
         config = replace(model.config.model_config, mm_vision_tower=tower.name)
         model.config = MobileVLMConfig.of(config)
-    with staged(args.out, False, CHECKPOINT) as directory:  # a killed merge leaves nothing at OUT
+    with whole_directory(args.out) as directory:  # a killed merge leaves nothing at OUT
         model.save_pretrained(directory)
     print(f"{args.out}: {args.lora} merged into {args.base}, float16")
 

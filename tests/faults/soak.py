@@ -160,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(arguments.engine) if arguments.engine else build_here("--model", DEMO, out=Path(folder) / "demo")
         print(f"{arguments.cycles} cycles of opening and closing", *cycles(bundle, arguments.cycles), sep="\n  ")
-        with Session(bundle, prefix_cache_bytes=2**24) as session:
+        with Session(bundle, prefix_cache_bytes=2**24, scrub=False) as session:  # which opens a file while it reads
             print(f"{arguments.turns} turns", *turns(session, arguments.turns), sep="\n  ", flush=True)
 
 
