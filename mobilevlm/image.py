@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint.config import ModelConfig
+from .checkpoint.vision_config import BICUBIC
 from .images.costs import MAX_PIXELS
 from .images.image_error import ImageError
 from .images.load import load_image
@@ -37,6 +38,8 @@ class ImageSpec:
         aspect_ratio: "pad" expands to a square of the longer edge; "resize" makes the whole image a square, whatever
             its shape; anything else crops the centre, losing borders.
         shortest_edge: resize target of the shorter edge where it differs from the crop; None means image_size.
+        resample: filter of every resize, as Pillow numbers them.
+        longest_edge: pixels of the longer edge that the image is resized to first; None for none.
 
     Raises:
         ImageError: a size below 1, or mean or std that are no three usable numbers.
@@ -47,6 +50,8 @@ class ImageSpec:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     aspect_ratio: str | None = "pad"
     shortest_edge: int | None = None
+    resample: int = BICUBIC
+    longest_edge: int | None = None
 
     @classmethod
     def of(cls, config: ModelConfig) -> ImageSpec:
@@ -58,10 +63,12 @@ class ImageSpec:
             std=vision.image_std,
             aspect_ratio=aspect_ratio if aspect_ratio == "pad" or vision.do_center_crop else "resize",
             shortest_edge=vision.shortest_edge,
+            resample=vision.resample,
+            longest_edge=vision.longest_edge,
         )
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "shortest_edge"):
+        for name in ("image_size", "shortest_edge", "longest_edge"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ImageError(f"{name} is {value}, it must be at least 1: correct preprocessor_config.json.")
@@ -135,7 +142,9 @@ def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Expand to a square if the spec says so, resize bicubically, crop the centre (black where there is too little)."""
+    """Expand to a square if the spec says so, resize, crop the centre (black where there is too little)."""
+    if spec.longest_edge is not None:
+        image = _to_longest_edge(image, spec.longest_edge, spec)
     edge = spec.image_size if spec.aspect_ratio == "resize" else spec.shortest_edge or spec.image_size
     short, long = sorted(image.size)
     fill = tuple(int(value * 255) for value in spec.mean)
@@ -145,13 +154,27 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
         padded, resized = long if spec.aspect_ratio == "pad" else side, edge
         if spec.aspect_ratio not in ("pad", "resize"):
             resized = int(edge * side / short)
-        image = _resize_width(image, padded, resized, min(resized, spec.image_size), fill)
+        image = _resize_width(image, padded, resized, min(resized, spec.image_size), spec.resample, fill)
         image = image.transpose(Image.Transpose.TRANSPOSE)
     left, top = ((side - spec.image_size) // 2 for side in image.size)
     return image.crop((left, top, left + spec.image_size, top + spec.image_size))
 
 
-def _resize_width(image: Image.Image, padded: int, resized: int, kept: int, fill: tuple[int, ...]) -> Image.Image:
+def _to_longest_edge(image: Image.Image, edge: int, spec: ImageSpec) -> Image.Image:
+    """Resize to a longer edge of `edge` pixels; the other one keeps the shape, and is even where it is no 1."""
+    width, height = image.size
+    ratio = width / height  # and the same roundings as Idefics3's processor
+    other = int(edge / ratio) if width >= height else int(edge * ratio)
+    other = max(other + other % 2, 1)
+    for side, resized in zip(image.size, (edge, other) if width >= height else (other, edge), strict=True):
+        image = _resize_width(image, side, resized, resized, spec.resample)
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+    return image
+
+
+def _resize_width(
+    image: Image.Image, padded: int, resized: int, kept: int, resample: int, fill: tuple[int, ...] = (0, 0, 0)
+) -> Image.Image:
     """One pass of the resize: pad rows to `padded` with `fill`, resize to `resized`, keep the middle `kept` pixels.
 
     Goes strip by strip, so neither the padded nor the resized image, over 0.9 GB for 20,000 x 10, exists whole. Rows
@@ -164,6 +187,6 @@ def _resize_width(image: Image.Image, padded: int, resized: int, kept: int, fill
         bottom = min(top + rows, image.height)
         strip = Image.new("RGB", (padded, bottom - top), fill)
         strip.paste(image.crop((0, top, image.width, bottom)), ((padded - image.width) // 2, 0))
-        strip = strip.resize((resized, bottom - top), Image.Resampling.BICUBIC)
+        strip = strip.resize((resized, bottom - top), Image.Resampling(resample))
         result.paste(strip.crop((left, 0, left + kept, bottom - top)), (0, top))
     return result

@@ -22,7 +22,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 # The only values that `image.preprocess` computes.
-COMPUTED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}
+COMPUTED = {"do_resize": True, "do_rescale": True, "do_normalize": True}
+BICUBIC, LANCZOS = 3, 1  # Pillow's numbers
 
 WHERE = "the vision tower's configuration"
 
@@ -35,6 +36,8 @@ class VisionConfig:
         do_center_crop: what becomes of an image that is not padded to a square: its centre, or all of it, resized.
         model_type: `clip_vision_model`, or `siglip_vision_model`, which has neither class token nor first norm.
         use_post_layernorm: whether the features pass the tower's last norm, which is trained for the last layer's.
+        resample: filter of every resize, as Pillow numbers them: 3 bicubic, 1 Lanczos.
+        longest_edge: pixels of the longer edge that an image is resized to first; None for none.
     """
 
     hidden_size: int = 1024
@@ -51,6 +54,8 @@ class VisionConfig:
     do_center_crop: bool = True
     model_type: str = CLIP
     use_post_layernorm: bool = False
+    resample: int = BICUBIC
+    longest_edge: int | None = None
 
     @property
     def grid(self) -> int:
@@ -109,6 +114,8 @@ class VisionConfig:
         if self.hidden_size % self.num_attention_heads:
             heads, size = self.num_attention_heads, self.hidden_size
             raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
+        if self.resample not in (BICUBIC, LANCZOS):
+            raise ConfigError(f"{WHERE} has resample {self.resample!r}; 3 (bicubic) and 1 (Lanczos) are supported")
 
 
 def _kind(model_type: object) -> str:
@@ -137,6 +144,8 @@ def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
         "image_std": raw.get("image_std"),
         "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
         "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
+        "resample": raw.get("resample"),
+        "longest_edge": raw.get("longest_edge"),
     }
     return {key: value for key, value in values.items() if value is not None}
 
