@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ..errors import UserError, require
 from .templates import MORE_TEMPLATES, TEMPLATES, Style, Template, template
 from .tokenizer import IMAGE, IMAGE_TOKEN_INDEX, Segment, Token, Tokenizer
+from .utterances import utterances
 
 __all__ = [
     "IGNORE_INDEX",
@@ -110,6 +111,8 @@ class Conversation:
         Args:
             start_end: put `<im_start>` and `<im_end>` around images (the checkpoint's `mm_use_im_start_end`).
         """
+        if self.template.style is Style.UTTERANCES:
+            return utterances(self.template, [message.content for message in self.messages])
         turns = [message.segments(start_end) for message in self.messages]
         if len(turns) % 2:
             turns.append([])

@@ -1,0 +1,56 @@
+"""SmolVLM and Idefics3 against transformers: logits, greedy tokens, and those of the bundle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from mobilevlm import MobileVLM
+from mobilevlm.image import ImageSpec, preprocess
+from mobilevlm.model.answer import prompt_ids
+from mobilevlm.runtime import Session
+from tests.conftest import ROOT, build_here
+from tests.mobilevlm import smolvlm_files
+from tests.mobilevlm.smolvlm_files import TOKENS
+
+QUESTION = "What is on the table?"
+PHOTO = Image.open(ROOT / "assets" / "table.jpg").convert("RGB")
+
+
+def reference(model, ids: list[int], pixels: torch.Tensor, tokens_per_image: int = TOKENS):
+    """Logits and greedy tokens of transformers' model, each image's token repeated as its processor does."""
+    image_id = model.config.image_token_id
+    expanded = [one for index in ids for one in ([image_id] * tokens_per_image if index == -200 else [index])]
+    inputs = dict(input_ids=torch.tensor([expanded]), pixel_values=pixels[None])
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        mask = torch.ones(1, len(expanded), dtype=torch.long)
+        answered = model.generate(**inputs, attention_mask=mask, max_new_tokens=10, do_sample=False)
+    return logits, answered[0, len(expanded) :].tolist()
+
+
+def compare(directory, out, model, tokens_per_image: int = TOKENS) -> None:
+    """PyTorch's logits and tokens, and the bundle's tokens, with those of transformers' model."""
+    own_model = MobileVLM.from_pretrained(directory)
+    config = own_model.config.model_config
+    ids = prompt_ids(own_model, QUESTION, 1, None)
+    pixels = torch.from_numpy(preprocess(PHOTO, ImageSpec.of(config)))
+    logits, tokens = reference(model, ids[0].tolist(), pixels, tokens_per_image)
+    with torch.no_grad():
+        own = own_model(ids, images=pixels).logits
+    assert own.shape == logits.shape
+    assert (own - logits).abs().max() < 2e-4 and logits.abs().max() > 0.5
+    assert own_model.generate(ids, images=pixels, max_new_tokens=10, do_sample=False)[0].tolist() == tokens
+    build_here("--model", directory, out=out, precision="fp32")
+    with Session(out) as session:
+        reply = session.chat(QUESTION, PHOTO, max_new_tokens=10)
+        "".join(reply)
+        assert reply.tokens == tokens
+        assert session.config == config
+
+
+@pytest.mark.parametrize("kind, tied", [("smolvlm", False), ("idefics3", True)])
+def test_a_model_computes_what_transformers_does(kind, tied, tmp_path):
+    model = smolvlm_files.smolvlm(tmp_path / "model", kind, tie_word_embeddings=tied)
+    compare(tmp_path / "model", tmp_path / "bundle", model)
