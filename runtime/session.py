@@ -147,7 +147,7 @@ class Session:
         return [self.read_image(item) for item in as_list(image)]
 
     def read_image(self, image: Any) -> np.ndarray:
-        """Returns an image as the vision stage takes it: (1, 3, H, H) float32.
+        """Returns an image as the vision stage takes it: (1, 3, H, H) float32, or in tiles, see `images/tiles.py`.
 
         An array of exactly this shape and dtype is one already read; all others are images, see `load_image`.
 

@@ -38,6 +38,7 @@ class VisionConfig:
         use_post_layernorm: whether the features pass the tower's last norm, which is trained for the last layer's.
         resample: filter of every resize, as Pillow numbers them: 3 bicubic, 1 Lanczos.
         longest_edge: pixels of the longer edge that an image is resized to first; None for none.
+        do_image_splitting: whether images are cut into tiles of `image_size`, behind which the whole one follows.
     """
 
     hidden_size: int = 1024
@@ -56,6 +57,7 @@ class VisionConfig:
     use_post_layernorm: bool = False
     resample: int = BICUBIC
     longest_edge: int | None = None
+    do_image_splitting: bool = False
 
     @property
     def grid(self) -> int:
@@ -146,6 +148,7 @@ def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
         "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
         "resample": raw.get("resample"),
         "longest_edge": raw.get("longest_edge"),
+        "do_image_splitting": raw.get("do_image_splitting"),
     }
     return {key: value for key, value in values.items() if value is not None}
 

@@ -11,14 +11,18 @@ AROUND_IMAGE = Token("<fake_token_around_image>")
 WHOLE_IMAGE = Tag("<global-img>")
 
 
-def utterances(layout: Template, turns: Sequence[Sequence[Segment]]) -> list[Segment]:
+Grid = tuple[int, int]  # rows and columns of an image's tiles, (0, 0) for none
+
+
+def utterances(layout: Template, turns: Sequence[Sequence[Segment]], grids: Sequence[Grid] = ()) -> list[Segment]:
     """Segments of a conversation. After a question it ends where the answer has to begin.
 
     Args:
         layout: roles and separators; a system prompt becomes a turn of its own.
         turns: texts and images of each, a question first.
+        grids: of the images, in their order; images beyond these have no tiles.
     """
-    end = [Token(layout.sep), "\n"]
+    end, remaining = [Token(layout.sep), "\n"], iter(grids)
     segments: list[Segment] = [Token(layout.begin)]
     if layout.system:
         segments += ["System: ", layout.system, *end]
@@ -27,6 +31,16 @@ def utterances(layout: Template, turns: Sequence[Sequence[Segment]]) -> list[Seg
         space = [] if turn[:1] == (IMAGE,) else [" "]
         segments += [layout.roles[number % 2] + ":", *space]
         for part in turn:
-            segments += [AROUND_IMAGE, WHOLE_IMAGE, IMAGE, AROUND_IMAGE] if part == IMAGE else [part]
+            segments += _image(*next(remaining, (0, 0))) if part == IMAGE else [part]
         segments += end
     return segments + [layout.roles[1] + ":"] * (len(turns) % 2)
+
+
+def _image(rows: int, columns: int) -> list[Segment]:
+    """Segments of an image: its tiles, a line for each row, an empty line, and the whole image."""
+    segments: list[Segment] = []
+    for row in range(1, rows + 1):
+        for column in range(1, columns + 1):
+            segments += [AROUND_IMAGE, Tag(f"<row_{row}_col_{column}>"), IMAGE]
+        segments.append("\n")
+    return [*segments, *(["\n"] if rows else []), AROUND_IMAGE, WHOLE_IMAGE, IMAGE, AROUND_IMAGE]

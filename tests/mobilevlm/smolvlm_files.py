@@ -94,7 +94,9 @@ def write_tokenizer(directory: Path, with_tags: bool = True) -> tokenizers.Token
     return made
 
 
-def smolvlm(directory: Path, kind: str = "smolvlm", with_tags: bool = True, **changes) -> PreTrainedModel:
+def smolvlm(
+    directory: Path, kind: str = "smolvlm", with_tags: bool = True, tiles: bool = False, **changes
+) -> PreTrainedModel:
     """A checkpoint, saved by transformers; returns its model."""
     made = write_tokenizer(directory, with_tags)
     config_class, model_class = CLASSES[kind]
@@ -118,5 +120,5 @@ def smolvlm(directory: Path, kind: str = "smolvlm", with_tags: bool = True, **ch
     )
     model = shaken(model_class(config))
     model.save_pretrained(directory)
-    write_json(directory / "preprocessor_config.json", PROCESSOR)
+    write_json(directory / "preprocessor_config.json", PROCESSOR | {"do_image_splitting": tiles})
     return model

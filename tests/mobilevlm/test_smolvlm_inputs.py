@@ -13,9 +13,10 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from mobilevlm.checkpoint.checkpoint import open_checkpoint
-from mobilevlm.image import ImageSpec, load_image, preprocess
+from mobilevlm.image import ImageSpec, load_image, pixel_values
+from mobilevlm.images.tiles import grid_of, squares_of
 from mobilevlm.text.byte_level import ByteLevelTokenizer
-from mobilevlm.text.prompt import Conversation, template
+from mobilevlm.text.prompt import IMAGE, Conversation, template
 from tests.conftest import ROOT
 from tests.mobilevlm import smolvlm_files
 
@@ -47,21 +48,22 @@ def width_first(monkeypatch):
 
 
 @pytest.mark.parametrize("of", [Idefics3ImageProcessorPil, SmolVLMImageProcessorPil])
-def test_pixels_are_those_of_the_processor(of, width_first, tmp_path):
-    smolvlm_files.smolvlm(tmp_path)
-    spec, processor = ImageSpec.of(open_checkpoint(tmp_path).config), of(**OPTIONS)
+@pytest.mark.parametrize("tiles", [False, True])
+def test_pixels_are_those_of_the_processor(tiles, of, width_first, tmp_path):
+    smolvlm_files.smolvlm(tmp_path, tiles=tiles)
+    spec, processor = ImageSpec.of(open_checkpoint(tmp_path).config), of(**OPTIONS | {"do_image_splitting": tiles})
     for shape in SHAPES:
         image = PHOTO.resize(shape, Image.Resampling.LANCZOS)
-        wanted = np.asarray(processor(image)["pixel_values"])[0, 0]
-        own = preprocess(image, spec)[0]
+        said = processor(image, return_row_col_info=True)
+        wanted, pixels = np.asarray(said["pixel_values"])[0], pixel_values(image, spec)
+        assert grid_of(pixels) == (said["rows"][0][0], said["cols"][0][0])
+        own = np.concatenate(squares_of(pixels))
         assert own.shape == wanted.shape
         # The same 8-bit pixels: a step of one is 1 / (255 * 0.5) = 0.0078, float rounding 1e-6.
         assert np.abs(own - wanted).max() < 1e-5, shape
 
 
-WORDS = "what is on the table left of a red cup , how many ? Count them.\nAnswer with one word. (3) \u00e9 x=1".split(
-    " "
-)
+WORDS = "what is on the table left of a red cup , how many? Count.\nAnswer with one word. (3) \u00e9 x=1".split(" ")
 ODD = [
     *("  two  spaces ", "1234567890 3.14", "\u4f60\u597d\uff0c\u4e16\u754c", "a\u0301"),
     *("\U0001f600\U0001f468\u200d\U0001f469", "tab\tand\r\nline", "don't I'll", "\n\n", "x" * 200, " ", "end "),
@@ -108,6 +110,25 @@ def test_token_ids_are_those_of_the_processor(num_images, processor):
         ids = tokenizer.encode(conversation.segments(), image_token_id=image_id)
         expanded = [one for index in ids for one in [index] * (smolvlm_files.TOKENS if index == image_id else 1)]
         assert torch.equal(torch.tensor(expanded), wanted), (text, expanded, wanted.tolist())
+
+
+def test_tiled_prompts_are_those_of_the_processor(processor):
+    made, tokenizer = processor
+    image_id = tokenizer.token_to_id("<image>")
+    grids = [(2, 4), (4, 1), (4, 4)]
+    images = [PHOTO.resize(shape) for shape in ((120, 58), (20, 200), (90, 90))]
+    for count in range(4):
+        for text in texts(20):
+            conversation = Conversation(template("smolvlm"))
+            conversation.ask_content([*[IMAGE] * count, text])
+            shown = [{"type": "image"}] * count
+            messages = [{"role": "user", "content": [*shown, {"type": "text", "text": text}]}]
+            prompt = made.apply_chat_template(messages, add_generation_prompt=True)
+            options = dict(images=images[:count], do_image_splitting=True) if count else {}
+            wanted = made(text=prompt, **options, return_tensors="pt")["input_ids"][0]
+            ids = tokenizer.encode(conversation.segments(grids=grids), image_token_id=image_id)
+            expanded = [one for index in ids for one in [index] * (smolvlm_files.TOKENS if index == image_id else 1)]
+            assert torch.equal(torch.tensor(expanded), wanted), (text, expanded, wanted.tolist())
 
 
 def test_texts_come_back_and_stream(processor):

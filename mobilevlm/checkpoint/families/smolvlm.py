@@ -1,7 +1,7 @@
 """SmolVLM, SmolVLM2 and Idefics3 in transformers' layout: SigLIP, pixel shuffle, and a LLaMA with a byte-level BPE.
 
 https://huggingface.co/HuggingFaceTB/SmolVLM-256M-Instruct. The projector reads the tower's last layer behind its last
-norm. Images are resized twice, to the processor's `size` and then to the tower's square.
+norm. Images are resized to the processor's `size`, and cut into tiles where it has `do_image_splitting`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config_types import ConfigError, read_json
-from ..vision_config import SIGLIP, VisionConfig
+from ..config_types import ConfigError
+from ..vision_config import LANCZOS, SIGLIP, VisionConfig
 from . import PROJECTOR, TOWER, Layout
-from .transformers_defaults import LLAMA, text_config
+from .transformers_defaults import LLAMA, image_processor, text_config
 
 VISION_DEFAULTS: dict[str, Any] = {
     "hidden_size": 1152,
@@ -26,7 +26,7 @@ VISION_DEFAULTS: dict[str, Any] = {
 }
 # The only values of the decoder's configuration that are implemented; absent ones have them.
 COMPUTED = {"qk_layer_norms": False, "rope_interleaved": False, "use_resampler": False}
-SCALE_FACTOR, LONGEST_EDGES = 2, 4  # transformers' own scale_factor; its processor's size, in squares of the tower
+SCALE_FACTOR, LONGEST_EDGES = 2, 4  # transformers' own scale_factor; its processor's size, in tiles
 PARTS = {"text_model": "model.", "vision_model": TOWER}
 
 
@@ -74,8 +74,7 @@ def layout(raw: dict[str, Any], directory: Path) -> Layout:
 def _tower(nested: dict[str, Any], directory: Path) -> VisionConfig:
     """The vision tower, with its processor's settings."""
     vision = VisionConfig.from_files(VISION_DEFAULTS | nested | {"model_type": SIGLIP}, None)
-    own = directory / "preprocessor_config.json"
-    settings = read_json(own) if own.is_file() else {}
+    settings = image_processor(directory)
     tile = _longest_edge(settings, "max_image_size", vision.image_size)
     if tile != vision.image_size:
         raise ConfigError(
@@ -90,7 +89,8 @@ def _tower(nested: dict[str, Any], directory: Path) -> VisionConfig:
     described = {
         "size": {"height": tile, "width": tile},
         "longest_edge": _longest_edge(settings, "size", LONGEST_EDGES * tile),
-        "resample": settings.get("resample", 1),
+        "resample": settings.get("resample", LANCZOS),
+        "do_image_splitting": settings.get("do_image_splitting", True),
     }
     kept = {key: settings[key] for key in ("image_mean", "image_std", *_FLAGS) if key in settings}
     values = VISION_DEFAULTS | nested | {"model_type": SIGLIP, "use_post_layernorm": True}
