@@ -91,7 +91,7 @@ def read_byte_level_files(directory: Path) -> ByteLevelFiles:
     ids = [*vocabulary.values(), *(token.index for token in added)]
     if not added or not 0 <= min(ids) <= max(ids) < MOST_TOKENS:
         raise TokenizerError(f"{path} has no control tokens, or ids out of 0 to {MOST_TOKENS:,}: copy it again")
-    left_out = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    left_out: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return ByteLevelFiles(json.dumps(raw | left_out), vocabulary, added, roles, front)
 
 

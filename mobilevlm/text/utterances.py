@@ -22,7 +22,7 @@ def utterances(layout: Template, turns: Sequence[Sequence[Segment]], grids: Sequ
         turns: texts and images of each, a question first.
         grids: of the images, in their order; images beyond these have no tiles.
     """
-    end, remaining = [Token(layout.sep), "\n"], iter(grids)
+    remaining, end = iter(grids), (Token(layout.sep), "\n")
     segments: list[Segment] = [Token(layout.begin)]
     if layout.system:
         segments += ["System: ", layout.system, *end]
@@ -36,11 +36,16 @@ def utterances(layout: Template, turns: Sequence[Sequence[Segment]], grids: Sequ
     return segments + [layout.roles[1] + ":"] * (len(turns) % 2)
 
 
+def tile_tag(row: int, column: int) -> Tag:
+    """Marker of a tile; rows and columns count from 1."""
+    return Tag(f"<row_{row}_col_{column}>")
+
+
 def _image(rows: int, columns: int) -> list[Segment]:
     """Segments of an image: its tiles, a line for each row, an empty line, and the whole image."""
     segments: list[Segment] = []
     for row in range(1, rows + 1):
         for column in range(1, columns + 1):
-            segments += [AROUND_IMAGE, Tag(f"<row_{row}_col_{column}>"), IMAGE]
+            segments += [AROUND_IMAGE, tile_tag(row, column), IMAGE]
         segments.append("\n")
     return [*segments, *(["\n"] if rows else []), AROUND_IMAGE, WHOLE_IMAGE, IMAGE, AROUND_IMAGE]
