@@ -158,8 +158,8 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     config = model.config.model_config
     if wording.begin or template(config.conv_mode).begin:
         raise UserError(
-            f"{args.model} has conversations in the form {config.conv_mode!r}, the recipe {recipe.template!r}: training "
-            "masks the forms of LLaVA and MobileVLM only; train this model with its authors' code, and export the result here"
+            f"{args.model} has conversations in the form {config.conv_mode!r}, the recipe {recipe.template!r}: only "
+            "forms of LLaVA and MobileVLM can be masked; train this model with its authors' code, and export the result"
         )
     spec = ImageSpec.of(config) if config.vision else None
     start_end = config.vision is not None and config.mm_use_im_start_end
