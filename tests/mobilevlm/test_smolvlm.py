@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mobilevlm import MobileVLM
+from mobilevlm.errors import UserError
 from mobilevlm.image import ImageSpec, pixel_values
 from mobilevlm.images.tiles import grid_of, squares_of
 from mobilevlm.model.answer import prompt_ids
 from mobilevlm.runtime import Session
+from mobilevlm.runtime.dialogue import Dialogue
 from tests.conftest import ROOT, build_here
 from tests.mobilevlm import smolvlm_files
+from tests.mobilevlm.neighbours import write_json
 from tests.mobilevlm.smolvlm_files import TOKENS
 
 QUESTION = "What is on the table?"
@@ -65,3 +70,35 @@ def test_tiled_images(tmp_path):
     model = smolvlm_files.smolvlm(tmp_path / "model", tiles=True, text={"max_position_embeddings": 1024})
     images = [PHOTO.resize((400, 260)), PHOTO.resize((130, 300))]
     compare(tmp_path / "model", tmp_path / "bundle", model, images)
+
+
+def test_a_closed_question_and_json_in_tiles(tmp_path):
+    """Choices get probabilities, a schema is kept, and a dialogue shows a second tiled image."""
+    smolvlm_files.smolvlm(tmp_path / "model", tiles=True, text={"max_position_embeddings": 1024})
+    build_here("--model", tmp_path / "model", out=tmp_path / "bundle", precision="int8")
+    with Session(tmp_path / "bundle") as session:
+        choice = session.choose(QUESTION, ["a cup", "a car"], PHOTO)
+        assert abs(sum(choice.probabilities) - 1) < 1e-6
+        schema = {"type": "object", "properties": {"n": {"enum": [1, 23]}}, "required": ["n"]}
+        answered = json.loads("".join(session.chat(QUESTION, PHOTO, schema=schema, max_new_tokens=64)))
+        assert answered["n"] in (1, 23)
+        talk = Dialogue(session)
+        first = talk.ask(QUESTION, PHOTO, max_new_tokens=4)
+        "".join(first)
+        second = talk.ask("And here?", PHOTO.resize((90, 200)), max_new_tokens=4)
+        "".join(second)
+        assert second.statistics.reused_tokens >= first.statistics.prompt_tokens
+        with pytest.raises(UserError, match="image tiles of 4"):
+            session.chat(QUESTION, [PHOTO] * 12)
+
+
+def test_patches_that_transformers_puts_elsewhere_are_refused(tmp_path):
+    """25 patches a side: its rounded fractions give ten rows the position of the row before."""
+    smolvlm_files.smolvlm(tmp_path, vision={"image_size": 200}, scale_factor=5)
+    settings = smolvlm_files.PROCESSOR | {"max_image_size": {"longest_edge": 200}}
+    write_json(tmp_path / "preprocessor_config.json", settings)
+    with pytest.raises(UserError, match="25 patches a side"):
+        MobileVLM.from_pretrained(tmp_path)
+    write_json(tmp_path / "preprocessor_config.json", smolvlm_files.PROCESSOR)
+    with pytest.raises(UserError, match="max_image_size 64, the tower 200"):
+        MobileVLM.from_pretrained(tmp_path)
