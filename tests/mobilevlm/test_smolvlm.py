@@ -89,7 +89,7 @@ def test_a_closed_question_and_json_in_tiles(tmp_path):
         "".join(second)
         assert second.statistics.reused_tokens >= first.statistics.prompt_tokens
         with pytest.raises(UserError, match="image tiles of 4"):
-            session.chat(QUESTION, [PHOTO] * 12)
+            session.chat(QUESTION, [PHOTO] * 20)
 
 
 def test_patches_that_transformers_puts_elsewhere_are_refused(tmp_path):
