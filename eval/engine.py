@@ -14,7 +14,7 @@ import numpy as np
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
-from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.image import ImageError, ImageSpec, load_image, read_pixels
 
 from .packages import require
 from .task import Question
@@ -205,7 +205,7 @@ def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
         config: of a model that has vision, if there is an image.
 
     Returns:
-        `pixel_values` (1, 3, H, W) float32, or None for a question without an image.
+        `pixel_values` as `image.read_pixels` returns them, or None for a question without an image.
 
     Raises:
         ImageError: the image cannot be read.
@@ -213,9 +213,9 @@ def pixels_of(question: Question, config: ModelConfig) -> np.ndarray | None:
     if question.image is None:
         return None
     spec = ImageSpec.of(config)
-    if question.square:
+    if question.square and spec.aspect_ratio == "pad":
         spec = replace(spec, aspect_ratio=None)
-    return preprocess(load_image(question.image), spec)
+    return read_pixels(load_image(question.image), spec)
 
 
 def ask(engine: Engine, questions: Sequence[Question]) -> list[tuple[str, str | None]]:

@@ -13,13 +13,24 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint.config import ModelConfig
+from .checkpoint.vision_config import BICUBIC
 from .images.costs import MAX_PIXELS
 from .images.image_error import ImageError
 from .images.load import load_image
+from .images.resize import resize_width, resized
+from .images.tiles import is_tiled, longest_edge_size, tiles
 
-__all__ = ["MAX_PIXELS", "ImageError", "ImageSpec", "as_list", "load_image", "pixel_values", "preprocess"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "ImageSpec",
+    "as_list",
+    "load_image",
+    "pixel_values",
+    "preprocess",
+    "read_pixels",
+]
 
-_STRIP_PIXELS = 1 << 23  # 32 MiB: what one strip of a resize pass may hold
 # Up to here `preprocess` is exact. Its time grows with edge**2 (tall, padded) and with the ratio (cropped); beyond, it
 # approximates, see `_tame`.
 _LONGEST_EXACT_EDGE = 24_000
@@ -37,6 +48,9 @@ class ImageSpec:
         aspect_ratio: "pad" expands to a square of the longer edge; "resize" makes the whole image a square, whatever
             its shape; anything else crops the centre, losing borders.
         shortest_edge: resize target of the shorter edge where it differs from the crop; None means image_size.
+        resample: filter of every resize, as Pillow numbers them.
+        longest_edge: pixels of the longer edge that the image is resized to first; None for none.
+        is_tiled: whether it is cut into tiles (`images/tiles.py`) behind that.
 
     Raises:
         ImageError: a size below 1, or mean or std that are no three usable numbers.
@@ -47,6 +61,9 @@ class ImageSpec:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     aspect_ratio: str | None = "pad"
     shortest_edge: int | None = None
+    resample: int = BICUBIC
+    longest_edge: int | None = None
+    is_tiled: bool = False
 
     @classmethod
     def of(cls, config: ModelConfig) -> ImageSpec:
@@ -58,10 +75,13 @@ class ImageSpec:
             std=vision.image_std,
             aspect_ratio=aspect_ratio if aspect_ratio == "pad" or vision.do_center_crop else "resize",
             shortest_edge=vision.shortest_edge,
+            resample=vision.resample,
+            longest_edge=vision.longest_edge,
+            is_tiled=vision.do_image_splitting,
         )
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "shortest_edge"):
+        for name in ("image_size", "shortest_edge", "longest_edge"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ImageError(f"{name} is {value}, it must be at least 1: correct preprocessor_config.json.")
@@ -82,24 +102,44 @@ def pixel_values(image: Any, spec: ImageSpec, max_pixels: int | None = None) -> 
     """Loads and preprocesses an image, unless it is preprocessed already.
 
     Args:
-        image: what `load_image` takes, or float32 of exactly (1, 3, image_size, image_size), returned as it is.
+        image: what `load_image` takes, or float32 of exactly the shape that is returned, returned as it is.
         spec: of the vision tower.
         max_pixels: see `load_image`.
 
     Returns:
-        (1, 3, image_size, image_size) float32, C-contiguous.
+        (1, 3, image_size, image_size) float32, C-contiguous; in tiles (rows + 1, columns, 3, image_size, image_size),
+        see `images/tiles.py`.
 
     Raises:
         ImageError: the image cannot be read.
     """
-    read = (1, 3, spec.image_size, spec.image_size)
-    if isinstance(image, np.ndarray) and image.dtype == np.float32 and image.shape == read:
-        return np.ascontiguousarray(image)
-    return preprocess(load_image(image, max_pixels=max_pixels), spec)
+    square = (1, 3, spec.image_size, spec.image_size)
+    if isinstance(image, np.ndarray) and image.dtype == np.float32:
+        if image.shape == square or (spec.is_tiled and is_tiled(image, square)):
+            return np.ascontiguousarray(image)
+    return read_pixels(load_image(image, max_pixels=max_pixels), spec)
+
+
+def read_pixels(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    """Preprocesses an image whole, or in tiles where the spec says so.
+
+    Args:
+        image: mode RGB, as `load_image` returns it.
+        spec: of the vision tower.
+
+    Returns:
+        As of `pixel_values`.
+
+    Raises:
+        ImageError: the image is not RGB or has no pixels.
+    """
+    if not spec.is_tiled:
+        return preprocess(image, spec)
+    return tiles(_first(image, spec), spec.image_size, spec.resample, lambda square: _normalised(square, spec))
 
 
 def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:
-    """Resize, crop and normalise one image for the vision stage.
+    """Resize, crop and normalise one whole image for the vision stage.
 
     Args:
         image: mode RGB, as `load_image` returns it.
@@ -111,9 +151,21 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     Raises:
         ImageError: the image is not RGB or has no pixels.
     """
+    return _normalised(_resize_and_crop(_first(image, spec), spec), spec)
+
+
+def _first(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """Check an image, bound the work on it, and resize it to the spec's longest edge."""
     if image.mode != "RGB" or 0 in image.size:
         raise ImageError(f"The image is {image.mode} {image.size}, not RGB with pixels: use load_image first.")
-    pixels = np.asarray(_resize_and_crop(_tame(image, spec), spec), dtype=np.float32) / 255
+    image = _tame(image, spec)
+    if spec.longest_edge is None:
+        return image
+    return resized(image, longest_edge_size(image.size, spec.longest_edge), spec.resample)
+
+
+def _normalised(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    pixels = np.asarray(image, dtype=np.float32) / 255
     normalised = (pixels - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 
@@ -135,7 +187,7 @@ def _tame(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Expand to a square if the spec says so, resize bicubically, crop the centre (black where there is too little)."""
+    """Expand to a square if the spec says so, resize, crop the centre (black where there is too little)."""
     edge = spec.image_size if spec.aspect_ratio == "resize" else spec.shortest_edge or spec.image_size
     short, long = sorted(image.size)
     fill = tuple(int(value * 255) for value in spec.mean)
@@ -145,25 +197,7 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
         padded, resized = long if spec.aspect_ratio == "pad" else side, edge
         if spec.aspect_ratio not in ("pad", "resize"):
             resized = int(edge * side / short)
-        image = _resize_width(image, padded, resized, min(resized, spec.image_size), fill)
+        image = resize_width(image, padded, resized, min(resized, spec.image_size), spec.resample, fill)
         image = image.transpose(Image.Transpose.TRANSPOSE)
     left, top = ((side - spec.image_size) // 2 for side in image.size)
     return image.crop((left, top, left + spec.image_size, top + spec.image_size))
-
-
-def _resize_width(image: Image.Image, padded: int, resized: int, kept: int, fill: tuple[int, ...]) -> Image.Image:
-    """One pass of the resize: pad rows to `padded` with `fill`, resize to `resized`, keep the middle `kept` pixels.
-
-    Goes strip by strip, so neither the padded nor the resized image, over 0.9 GB for 20,000 x 10, exists whole. Rows
-    do not mix in this pass and one flat colour stays itself, so the result is that of the whole image.
-    """
-    left = (resized - kept) // 2
-    rows = max(1, _STRIP_PIXELS // max(padded, resized))
-    result = Image.new("RGB", (kept, image.height))
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        strip = Image.new("RGB", (padded, bottom - top), fill)
-        strip.paste(image.crop((0, top, image.width, bottom)), ((padded - image.width) // 2, 0))
-        strip = strip.resize((resized, bottom - top), Image.Resampling.BICUBIC)
-        result.paste(strip.crop((left, 0, left + kept, bottom - top)), (0, top))
-    return result

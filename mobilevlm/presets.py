@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .checkpoint.config import KNOWN_TOWERS, ModelConfig, VisionConfig
+from .checkpoint.vision_config import DEFAULTS, LANCZOS, SIGLIP
 
 
 def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
@@ -28,6 +29,34 @@ def _vlm(hidden_size: int, **changes: Any) -> ModelConfig:
         vision=KNOWN_TOWERS["clip-vit-large-patch14-336"],
     )
     return ModelConfig(**(values | changes))
+
+
+def _smolvlm(hidden_size: int, tower: VisionConfig, factor: int, **changes: Any) -> ModelConfig:
+    """Returns a SmolVLM: images in tiles of the tower's size, at most 4 x 4 of them."""
+    vision = replace(
+        tower, use_post_layernorm=True, resample=LANCZOS, longest_edge=4 * tower.image_size, do_image_splitting=True
+    )
+    values: dict[str, Any] = dict(
+        hidden_size=hidden_size,
+        head_dim=64,
+        vocab_size=49280,
+        rms_norm_eps=1e-5,
+        rope_theta=100000,
+        max_position_embeddings=8192,
+        pad_token_id=2,
+        conv_mode="smolvlm",
+        image_aspect_ratio=None,
+        mm_hidden_size=tower.hidden_size,
+        mm_projector_type=f"pixel_shuffle{factor}x",
+        mm_use_im_patch_token=False,
+        mm_vision_select_feature="cls_patch",
+        mm_vision_select_layer=-1,
+        vision=vision,
+    )
+    return ModelConfig(**(values | changes))
+
+
+_SIGLIP_512 = VisionConfig(768, 3072, 12, 12, image_size=512, patch_size=16, model_type=SIGLIP, **DEFAULTS[SIGLIP])
 
 
 def text_only(vlm: ModelConfig) -> ModelConfig:
@@ -69,6 +98,34 @@ PRESETS: dict[str, ModelConfig] = {
         mm_vision_tower=None,
         mm_vision_select_feature="cls_patch",
         vision=KNOWN_TOWERS["siglip-so400m-patch14-384"],
+    ),
+    "smolvlm_256m": _smolvlm(
+        576,
+        _SIGLIP_512,
+        4,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+    ),
+    "smolvlm_500m": _smolvlm(
+        960,
+        _SIGLIP_512,
+        4,
+        intermediate_size=2560,
+        num_hidden_layers=32,
+        num_attention_heads=15,
+        num_key_value_heads=5,
+    ),
+    "smolvlm2_2.2b": _smolvlm(
+        2048,
+        KNOWN_TOWERS["siglip-so400m-patch14-384"],
+        3,
+        intermediate_size=8192,
+        num_hidden_layers=24,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        rope_theta=130000,
     ),
     "mobilellama_1.4b": text_only(_vlm(2048)),
     "mobilellama_2.7b": text_only(_vlm(2560)),

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from mobilevlm.errors import UserError, require
+from mobilevlm.images.tiles import is_tiled
 
 
 def is_number(value: object) -> bool:
@@ -42,13 +43,14 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     return found
 
 
-def pixel_values(images: object, count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+def pixel_values(images: object, count: int, shape: tuple[int, ...], tiled: bool) -> list[np.ndarray]:
     """Returns the images of a conversation, each in one stretch of memory.
 
     Args:
         images: what was given.
         count: images that the conversation shows.
         shape: of an image, (1, 3, H, H).
+        tiled: whether an image may be in tiles, see `images/tiles.py`.
 
     Raises:
         UserError: they are more or fewer, or not what `Session.read_image` returns.
@@ -58,7 +60,8 @@ def pixel_values(images: object, count: int, shape: tuple[int, ...]) -> list[np.
     if len(given) != count:
         raise UserError(f"the conversation shows {count} images, and {len(given)} are given: give one for each")
     for number, image in enumerate(given, 1):
-        if not isinstance(image, np.ndarray) or image.shape != shape or image.dtype != np.float32:
+        is_good = isinstance(image, np.ndarray) and (image.shape == shape or tiled and is_tiled(image, shape))
+        if not is_good or image.dtype != np.float32:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"image {number} is {got}; it must be float32 {shape}, what Session.read_image returns")
         if not np.isfinite(image).all():

@@ -9,6 +9,7 @@ import numpy as np
 
 from mobilevlm.engines.choice_calibration import ChoiceCalibration
 from mobilevlm.errors import require
+from mobilevlm.images.tiles import grid_of
 from mobilevlm.text.prompt import Conversation
 
 from .arguments import is_number
@@ -45,7 +46,7 @@ def answer_closed(
     Args:
         prompts: makes the prompt.
         conversation: ends in a question.
-        images: all it shows, oldest first: (1, 3, H, H) float32 each.
+        images: all it shows, oldest first, as `Session.read_image` returns them.
         choices: at least two.
         calibration: temperature and threshold.
         start: `time.perf_counter` when the question was asked.
@@ -56,6 +57,7 @@ def answer_closed(
     """
     texts, decoder = check_choices(choices), prompts.decoder
     prompt = prompts.prompt(conversation, images)
-    sequences = choice_tokens(prompts.tokenizer, conversation, texts, prompts.start_end)
+    grids = [grid_of(image) for image in images]
+    sequences = choice_tokens(prompts.tokenizer, conversation, texts, prompts.start_end, grids)
     check_room(texts, sequences, decoder.max_context - len(prompt.keys) + 1)  # the last is not put into the kv cache
     return choose(decoder, prompt, choices, sequences, calibration, start)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mobilevlm.errors import UserError, require
 from mobilevlm.text.prompt import Conversation, Message
 from mobilevlm.text.tokenizer import Tokenizer
+from mobilevlm.text.utterances import Grid
 
 SHOWN = 40  # characters of a choice that a message repeats
 
@@ -40,7 +41,11 @@ def check_choices(choices: Sequence[str]) -> list[str]:
 
 
 def choice_tokens(
-    tokenizer: Tokenizer, conversation: Conversation, choices: Sequence[str], start_end: bool
+    tokenizer: Tokenizer,
+    conversation: Conversation,
+    choices: Sequence[str],
+    start_end: bool,
+    grids: Sequence[Grid] = (),
 ) -> list[list[int]]:
     """Returns the token ids of each choice behind a conversation's open question.
 
@@ -52,12 +57,13 @@ def choice_tokens(
         conversation: ends in a question.
         choices: as `check_choices` returns them.
         start_end: whether `<im_start>` and `<im_end>` stand around images.
+        grids: rows and columns of the images' tiles.
 
     Raises:
         UserError: the tokenizer cannot write a choice, or cannot tell two of them apart.
     """
-    prompt = tokenizer.encode(conversation.segments(start_end))
-    answers = [_answer(tokenizer, conversation, prompt, choice, start_end) for choice in choices]
+    prompt = tokenizer.encode(conversation.segments(start_end, grids))
+    answers = [_answer(tokenizer, conversation, prompt, choice, start_end, grids) for choice in choices]
     tokens = [ids for ids, _ in answers]
     for number, _ in _beginnings(tokens):
         tokens[number] = answers[number][1]
@@ -86,11 +92,17 @@ def check_room(choices: Sequence[str], tokens: Sequence[Sequence[int]], room: in
 
 
 def _answer(
-    tokenizer: Tokenizer, conversation: Conversation, prompt: list[int], choice: str, start_end: bool
+    tokenizer: Tokenizer,
+    conversation: Conversation,
+    prompt: list[int],
+    choice: str,
+    start_end: bool,
+    grids: Sequence[Grid],
 ) -> tuple[list[int], list[int]]:
     """Returns a choice's token ids, and the same with the first token of the answer's end."""
-    open_segments = conversation.segments(start_end)
-    answered = Conversation(conversation.template, [*conversation.messages, Message((choice,))]).segments(start_end)
+    open_segments = conversation.segments(start_end, grids)
+    whole_talk = Conversation(conversation.template, [*conversation.messages, Message((choice,))])
+    answered = whole_talk.segments(start_end, grids)
     end = answered.index(choice, len(open_segments)) + 1
     bare, whole = tokenizer.encode(answered[:end]), tokenizer.encode(answered)
     if bare[: len(prompt)] != prompt or len(bare) == len(prompt):

@@ -8,7 +8,8 @@ import numpy as np
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, require
-from mobilevlm.text.prompt import IMAGE_TOKEN_INDEX, Conversation
+from mobilevlm.images.tiles import grid_of, squares_of
+from mobilevlm.text.prompt import Conversation
 from mobilevlm.text.tokenizer import Tokenizer
 
 from .arguments import pixel_values
@@ -35,25 +36,27 @@ class PromptBuilder:
         self.start_end = bundle.config.mm_use_im_start_end
         self._per_image = bundle.manifest.num_image_tokens
         size = bundle.config.tower.image_size if bundle.has_vision else 0
-        self._shape = (1, 3, size, size)
+        self._shape, self._tiled = (1, 3, size, size), bundle.has_vision and bundle.config.tower.do_image_splitting
 
     def prompt(self, conversation: Conversation, images: Sequence[np.ndarray]) -> Prompt:
         """Tokenises a conversation and puts its images in, none of which is encoded before the length is known.
 
         Args:
             conversation: ends in a question, or an answer for a beginning of later prompts.
-            images: all it shows, oldest first: (1, 3, H, H) float32 each.
+            images: all it shows, oldest first, as `Session.read_image` returns them.
 
         Raises:
             UserError: an argument is none of these, the prompt is longer than the context, the session is closed.
         """
         require(isinstance(conversation, Conversation), "conversation", conversation, "a text.prompt.Conversation")
-        ids = self.tokenizer.encode(conversation.segments(start_end=self.start_end))
-        pixels = pixel_values(images, ids.count(IMAGE_TOKEN_INDEX), self._shape)
+        checked = pixel_values(images, conversation.num_images, self._shape, self._tiled)
+        ids = self.tokenizer.encode(conversation.segments(self.start_end, [grid_of(image) for image in checked]))
+        pixels = [square for image in checked for square in squares_of(image)]
         length = len(ids) + len(pixels) * (self._per_image - 1)
         if length > self.decoder.max_context:
+            shown = "images" if len(pixels) == len(checked) else "image tiles"
             raise UserError(
-                f"the prompt has {length} tokens ({len(pixels)} images of {self._per_image}), the context holds "
+                f"the prompt has {length} tokens ({len(pixels)} {shown} of {self._per_image}), the context holds "
                 f"{self.decoder.max_context}: {length - self.decoder.max_context} too many. Say less, show fewer "
                 "images, or begin anew"
             )

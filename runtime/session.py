@@ -20,8 +20,8 @@ from mobilevlm.engines.choice_calibration import read_choice_calibration
 from mobilevlm.engines.trust import Trust
 from mobilevlm.errors import UserError, require, user_path
 from mobilevlm.image import ImageSpec, as_list, pixel_values
+from mobilevlm.text.open_tokenizer import open_tokenizer
 from mobilevlm.text.prompt import Conversation, StopRule, template
-from mobilevlm.text.tokenizer import Tokenizer
 
 from .answer_options import AnswerOptions, answer_options
 from .arguments import is_integer
@@ -82,7 +82,7 @@ class Session:
         self._max_pixels = max_pixels
         self.bundle = Bundle.open(engine, trust=trust)
         self.config, self._calibration = self.bundle.config, read_choice_calibration(self.bundle)
-        self.tokenizer = Tokenizer(self.bundle.directory)
+        self.tokenizer = open_tokenizer(self.bundle.directory)
         self.tokenizer.add_tokens(self.config.control_tokens)
         self.decoder = open_decoder(self.bundle, on_cpu, prefix_cache_bytes, scrub)
         self.max_context, self.prompts_by = self.decoder.max_context, self.decoder.prompts_by
@@ -155,7 +155,7 @@ class Session:
         return [self.read_image(item) for item in as_list(image)]
 
     def read_image(self, image: Any) -> np.ndarray:
-        """Returns an image as the vision stage takes it: (1, 3, H, H) float32.
+        """Returns an image as the vision stage takes it: (1, 3, H, H) float32, or in tiles, see `images/tiles.py`.
 
         An array of exactly this shape and dtype is one already read; all others are images, see `load_image`.
 

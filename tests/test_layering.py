@@ -20,6 +20,9 @@ DEVICE_MODULES |= {f"mobilevlm.{name}" for name in ("errors", "commands", "image
 DEVICE_MODULES |= {
     f"mobilevlm.text.{name}" for name in ("fast_tokenizer", "prompt", "templates", "tokenizer", "tokenizer_files")
 }
+DEVICE_MODULES |= {
+    f"mobilevlm.text.{name}" for name in ("byte_level", "byte_level_files", "open_tokenizer", "utterances")
+}
 DEVICE_MODULES |= {f"mobilevlm.checkpoint.{name}" for name in ("config", "config_types", "vision_config")}
 DEVICE_MODULES |= {f"mobilevlm.images.{path.stem}" for path in (ROOT / "mobilevlm" / "images").glob("[!_]*.py")}
 # Their facts are for devices, their PyTorch modules are not: nothing heavy is imported but in functions.
@@ -39,6 +42,7 @@ ALLOWED = {
 TORCH_FREE_FOLDERS = ("engines", "runtime", "jetson")
 HEAVY = {"torch", "transformers", "accelerate", "onnx", "tqdm", "huggingface_hub", "tokenizers", "peft"}
 HEAVY |= {"safetensors.torch"}
+ON_DEMAND = {"tokenizers"}  # for a device, too, but only where a model needs it: never when a module is imported
 ANYONE_MAY = {"mobilevlm", "mobilevlm.__version__"}
 LONGEST_FILE = 300
 MAIN = "if __name__ == '__main__':"  # as ast.unparse writes it
@@ -98,7 +102,8 @@ def problems(root: Path) -> Iterator[str]:
             if name.split(".")[0] in FOLDERS[1:]:
                 yield f"{where}:{line}: {name} is imported by its bare name"
             is_heavy = name.split(".")[0] in HEAVY or name in HEAVY
-            if torch_free and is_heavy and (not is_projector or line in at_once):
+            may_wait = is_projector or name in ON_DEMAND
+            if torch_free and is_heavy and (not may_wait or line in at_once):
                 yield f"{where}:{line}: {name} in the torch-free part"
             target = folder_of(name)
             if target == folder and level == 0 and not is_script and name not in ANYONE_MAY:

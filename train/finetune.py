@@ -156,6 +156,11 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     prepare_cpu()
     model = assemble(args.model, changes=config_changes(args, recipe), projector=args.projector)
     config = model.config.model_config
+    if wording.begin or template(config.conv_mode).begin:
+        raise UserError(
+            f"{args.model} has conversations in the form {config.conv_mode!r}, the recipe {recipe.template!r}: only "
+            "forms of LLaVA and MobileVLM can be masked; train this model with its authors' code, and export the result"
+        )
     spec = ImageSpec.of(config) if config.vision else None
     start_end = config.vision is not None and config.mm_use_im_start_end
     data = TrainingRows(rows, model.tokenizer, wording, longest, spec, args.images, start_end, survey)

@@ -16,6 +16,7 @@ from mobilevlm.engines import stages
 from mobilevlm.engines.atomic_dir import Kind, staged
 from mobilevlm.engines.targets import TARGETS
 from mobilevlm.errors import UserError
+from mobilevlm.text.byte_level_files import is_byte_level
 
 from ..backends.backend import Backend
 from ..backends.stage_plan import StagePlan
@@ -77,6 +78,11 @@ def build_layout(
     """
     if checkpoint.config.vision is None:
         raise UserError(f"{checkpoint.name} takes no images, and --layout hf is for models that do")
+    if is_byte_level(checkpoint.tokenizer_dir):
+        raise UserError(
+            f"{checkpoint.name} has a byte-level tokenizer, and --layout hf writes LLaMA's kind: transformers.js takes "
+            "the ONNX files that its authors publish; for a device leave --layout out"
+        )
     target, out = TARGETS[arguments.target], arguments.out or f"artifacts/{checkpoint.name}-hf"
     plans = {
         one.precision: make_plan(

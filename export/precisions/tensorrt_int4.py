@@ -1,5 +1,6 @@
 """int4 weights with a scale for every 128, decoded beside a float16 product: TensorRT's form of weights alone.
 
+A layer that 128 does not divide has a scale for every 64.
 `DequantizeLinear` gives the type of its scales, so these are float16 and nothing is cast between it and the product.
 Values are chosen by GPTQ where there is calibration data, for the scales as float16 has them. The head stays float16,
 because nothing after it makes up for its rounding; so does a layer of no whole blocks.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..split.graph import Graph
 
 BLOCK = 128
+BLOCKS = (BLOCK, 64)  # that TensorRT has kernels for
 FACTS = Facts(
     tolerance=0.5,  # that nothing is broken; what it costs is for the benchmarks to say
     bytes_per_weight=0.65,
@@ -46,12 +48,13 @@ def linear(graph: Graph, x: str, names: tuple[str, ...]) -> str:
     """
     stored = f"{names[0]}.codes", f"{names[0]}.scales"
     rows = graph.tensors[f"{names[0]}.weight"].shape[1]
-    if names[0] in a16w4.HEADS or rows % BLOCK:
+    block = next((size for size in BLOCKS if rows % size == 0), None)
+    if names[0] in a16w4.HEADS or block is None:
         return tensorrt_fp16.linear(graph, x, names)
-    values, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), BLOCK, half_scales)
+    values, scales = a16w4.quantize(transposed(graph, names), graph.moments(names[0]), block, half_scales)
     graph.int4(stored[0], values)
     graph.initializer(stored[1], scales.astype(graph.dtype))
-    return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=BLOCK))
+    return graph.op("MatMul", x, graph.op("DequantizeLinear", *stored, axis=0, block_size=block))
 
 
 def half_scales(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

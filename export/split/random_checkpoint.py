@@ -15,6 +15,9 @@ from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.checkpoint.tensors import random_tensors
 from mobilevlm.model.model import expected_shapes
 from mobilevlm.presets import PRESETS
+from mobilevlm.text.prompt import template
+
+from .random_byte_level import write_random_byte_level
 
 SMALL_TOKENIZER = Path(__file__).parent / "small_tokenizer.model"
 
@@ -27,7 +30,8 @@ def random_checkpoint(preset: str, directory: Path) -> Checkpoint:
         directory: receives its tokenizer.
     """
     config = PRESETS[preset]
-    write_random_tokenizer(directory, config.vocab_size)
+    write = write_random_byte_level if template(config.conv_mode).begin else write_random_tokenizer
+    write(directory, config.vocab_size)
     return Checkpoint(f"{preset}-random", config, random_tensors(expected_shapes(config)), directory)
 
 

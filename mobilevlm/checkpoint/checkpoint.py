@@ -15,6 +15,7 @@ import torch
 
 from ..commands import command
 from ..errors import utf_8_path
+from ..text.open_tokenizer import open_tokenizer
 from ..text.tokenizer import Tokenizer
 from ..text.tokenizer_files import FAST, MODEL
 from .config import ConfigError, ModelConfig, read_json
@@ -50,7 +51,7 @@ class Checkpoint:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the control tokens of the configuration added."""
-        tokenizer = Tokenizer(self.tokenizer_dir)
+        tokenizer = open_tokenizer(self.tokenizer_dir)
         tokenizer.add_tokens(self.config.control_tokens)
         return tokenizer
 

@@ -19,7 +19,7 @@ __all__ = ["KNOWN_TOWERS", "ConfigError", "ModelConfig", "VisionConfig", "projec
 LONGEST_TEXT = 1000
 # Fields that the published `config.json` lacks where they have these values.
 _LEFT_OUT = {"unfreeze_mm_vision_tower": False, "conv_mode": "v1"}
-SQUARE = ("ldpnet", "ldpnetv2", "mlp_downsample")  # projectors that need patches alone
+SQUARE = ("ldpnet", "ldpnetv2", "mlp_downsample", "pixel_shuffle")  # projectors that need patches alone
 PROJECTORS = Path(__file__).resolve().parents[1] / "model" / "projectors"
 
 
@@ -212,15 +212,17 @@ def projector_family(mm_projector_type: str) -> str:
         return "linear"
     if mm_projector_type.startswith("mlp") and re.fullmatch(r"mlp\d{1,2}x_gelu", mm_projector_type):
         return "mlp"
+    if re.fullmatch(r"pixel_shuffle[1-9]\d?x", mm_projector_type):
+        return "pixel_shuffle"
     for family in ("ldpnetv2", "ldpnet"):
         if mm_projector_type.startswith(family):
             return family
-    others = {path.stem for path in PROJECTORS.glob("[a-z]*.py")} - {"linear", "mlp"}
+    others = {path.stem for path in PROJECTORS.glob("[a-z]*.py")} - {"linear", "mlp", "pixel_shuffle"}
     if mm_projector_type in others:
         return mm_projector_type
     raise ConfigError(
         f"config.json has mm_projector_type {mm_projector_type!r}; known are linear, mlp<N>x_gelu, "
-        "mlp_downsample, ldpnet, ldpnetv2. "
+        "mlp_downsample, pixel_shuffle<N>x, ldpnet, ldpnetv2. "
         "A new projector is one file in mobilevlm/model/projectors/."
     )
 

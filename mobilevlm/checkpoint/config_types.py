@@ -23,10 +23,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("vocab_size", "head_dim", "max_position_embeddings", "image_size", "patch_size", "shortest_edge"),
+    "longest_edge",
 )
 LARGEST_SIZE = 2**20
 # Of fields that memory or time grows faster with.
-_LARGEST = {"num_hidden_layers": 2**10, "image_size": 2**12, "patch_size": 2**12, "shortest_edge": 2**12}
+_LARGEST = {"num_hidden_layers": 2**10}
+_LARGEST |= dict.fromkeys(("image_size", "patch_size", "shortest_edge", "longest_edge"), 2**12)
 _ABOVE_0 = ("rms_norm_eps", "layer_norm_eps", "rope_theta")
 
 

@@ -6,6 +6,7 @@ import random
 from functools import lru_cache
 from pathlib import Path
 
+from ..text.byte_level_files import is_byte_level
 from ..text.fast_tokenizer import TokenizerError
 from ..text.tokenizer import SPACE, Tokenizer
 from ..text.tokenizer_files import FAST, MODEL
@@ -25,7 +26,7 @@ def check_converted(directory: Path) -> None:
         TokenizerError: a text gets other ids; the message shows it.
     """
     path = directory / FAST
-    if path.is_file() and not (directory / MODEL).is_file():
+    if path.is_file() and not (directory / MODEL).is_file() and not is_byte_level(directory):
         _check(path, path.stat().st_mtime_ns)
 
 

@@ -22,7 +22,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 # The only values that `image.preprocess` computes.
-COMPUTED = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True}
+COMPUTED = {"do_resize": True, "do_rescale": True, "do_normalize": True}
+BICUBIC, LANCZOS = 3, 1  # Pillow's numbers
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that the tower's graph is written with
 
@@ -37,6 +38,9 @@ class VisionConfig:
         do_center_crop: what becomes of an image that is not padded to a square: its centre, or all of it, resized.
         model_type: `clip_vision_model`, or `siglip_vision_model`, which has neither class token nor first norm.
         use_post_layernorm: whether the features pass the tower's last norm, which is trained for the last layer's.
+        resample: filter of every resize, as Pillow numbers them: 3 bicubic, 1 Lanczos.
+        longest_edge: pixels of the longer edge that an image is resized to first; None for none.
+        do_image_splitting: whether images are cut into tiles of `image_size`, behind which the whole one follows.
     """
 
     hidden_size: int = 1024
@@ -53,6 +57,9 @@ class VisionConfig:
     do_center_crop: bool = True
     model_type: str = CLIP
     use_post_layernorm: bool = False
+    resample: int = BICUBIC
+    longest_edge: int | None = None
+    do_image_splitting: bool = False
 
     @property
     def grid(self) -> int:
@@ -114,6 +121,8 @@ class VisionConfig:
         if self.hidden_act not in ACTIVATIONS:
             known = f"{', '.join(ACTIVATIONS[:-1])} and {ACTIVATIONS[-1]}"
             raise ConfigError(f"{WHERE} has hidden_act {repr(self.hidden_act)[:80]}; {known} are supported")
+        if self.resample not in (BICUBIC, LANCZOS):
+            raise ConfigError(f"{WHERE} has resample {self.resample!r}; 3 (bicubic) and 1 (Lanczos) are supported")
 
 
 def _name(name: str) -> str:
@@ -147,6 +156,9 @@ def _preprocessing(raw: dict[str, Any]) -> dict[str, Any]:
         "image_std": raw.get("image_std"),
         "image_size": crop.get("height", crop.get("shortest_edge")) if isinstance(crop, dict) else crop,
         "shortest_edge": size.get("shortest_edge") if isinstance(size, dict) else size,
+        "resample": raw.get("resample"),
+        "longest_edge": raw.get("longest_edge"),
+        "do_image_splitting": raw.get("do_image_splitting"),
     }
     return {key: value for key, value in values.items() if value is not None}
 

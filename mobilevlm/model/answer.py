@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ..errors import UserError
-from ..image import ImageSpec, as_list, load_image, preprocess
+from ..image import ImageSpec, as_list, pixel_values
+from ..images.tiles import grid_of, squares_of
 from ..text.prompt import Conversation, StopRule, Template, template
-from ..text.tokenizer import Tokenizer
+from ..text.tokenizer import IMAGE_TOKEN_INDEX, Tokenizer
+from ..text.utterances import Grid
 from .configuration import MobileVLMConfig
 from .projectors import num_image_tokens
 
@@ -79,7 +83,9 @@ def template_of(model: ChatModel, conv_mode: str | None) -> Template:
     return template(conv_mode or model.config.model_config.conv_mode)
 
 
-def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str | None) -> torch.Tensor:
+def prompt_ids(
+    model: ChatModel, prompt: str, num_images: int, conv_mode: str | None, grids: Sequence[Grid] = ()
+) -> torch.Tensor:
     """Token ids of a conversation of one question, up to where the answer begins.
 
     Args:
@@ -87,31 +93,31 @@ def prompt_ids(model: ChatModel, prompt: str, num_images: int, conv_mode: str | 
         prompt: what the user says, taken literally.
         num_images: how many images the question is about; they come first.
         conv_mode: name of the conversation template; None for the model's own.
+        grids: rows and columns of the images' tiles.
 
     Returns:
-        (1, T) int64 on the model's device, -200 where an image goes.
+        (1, T) int64 on the model's device, -200 where an image or a tile goes.
 
     Raises:
         UserError: there is no such template, or the prompt is no UTF-8 text.
     """
     conversation = Conversation(template_of(model, conv_mode))
     conversation.ask(prompt, num_images)
-    segments = conversation.segments(start_end=model.config.model_config.mm_use_im_start_end)
+    segments = conversation.segments(model.config.model_config.mm_use_im_start_end, grids)
     return torch.tensor([model.tokenizer.encode(segments)], device=model.device)
 
 
-def check_prompt(model: ChatModel, input_ids: torch.Tensor, num_images: int) -> None:
+def check_prompt(model: ChatModel, input_ids: torch.Tensor) -> None:
     """Refuse a prompt that the model cannot take.
 
     Args:
         model: whose context length.
         input_ids: (1, T), each image one id.
-        num_images: how many of them are images.
 
     Raises:
         UserError: an image for a model without vision, or a prompt longer than the context.
     """
-    config = model.config.model_config
+    config, num_images = model.config.model_config, int((input_ids == IMAGE_TOKEN_INDEX).sum())
     if num_images and config.vision is None:
         raise UserError("this is a text-only model: it takes no image")
     length = input_ids.shape[1] + num_images * (num_image_tokens(config) - 1 if num_images else 0)
@@ -151,24 +157,35 @@ def answer(
     """
     images = as_list(image)
     options = _generation_options(temperature, top_p, num_beams, max_new_tokens)
-    input_ids = prompt_ids(model, prompt, len(images), conv_mode)
-    check_prompt(model, input_ids, len(images))
+    pixels = _pixels(model, images)
+    input_ids = prompt_ids(model, prompt, len(images), conv_mode, [grid_of(one) for one in pixels])
+    check_prompt(model, input_ids)
     rule = StopRule(model.tokenizer, template_of(model, conv_mode))
     new_from = 0 if images else input_ids.shape[1]
     output = model.generate(
         input_ids,
-        images=_pixel_values(model, images) if images else None,
+        images=as_tensor(pixels, model) if images else None,
         stopping_criteria=StoppingCriteriaList([StopAtKeyword(rule, new_from)]),
         **options,
     )
     return rule.finish(model.tokenizer.decode(output[0, new_from:].tolist()))
 
 
-def _pixel_values(model: ChatModel, images: list[Any]) -> torch.Tensor:
-    """Preprocessed images (B, 3, H, W), on the model's device and in its dtype."""
-    spec = ImageSpec.of(model.config.model_config)
-    pixels = [torch.from_numpy(preprocess(load_image(item), spec)) for item in images]
-    return torch.cat(pixels).to(model.device, model.dtype)
+def _pixels(model: ChatModel, images: list[Any]) -> list[np.ndarray]:
+    """Preprocessed images; none for a model without vision, which is refused behind this."""
+    config = model.config.model_config
+    return [pixel_values(item, ImageSpec.of(config)) for item in images] if config.vision else []
+
+
+def as_tensor(pixels: Sequence[np.ndarray], model: ChatModel) -> torch.Tensor:
+    """Squares of all images (B, 3, H, H), on the model's device and in its dtype.
+
+    Args:
+        pixels: images as `image.read_pixels` returns them.
+        model: that reads them.
+    """
+    squares = [torch.from_numpy(square) for one in pixels for square in squares_of(one)]
+    return torch.cat(squares).to(model.device, model.dtype)
 
 
 def _generation_options(temperature: float, top_p: float | None, num_beams: int, max_new_tokens: int) -> dict[str, Any]:

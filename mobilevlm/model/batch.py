@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import StoppingCriteriaList
 
+from ..images.tiles import grid_of
 from ..text.prompt import StopRule
-from .answer import StopAtKeyword, check_prompt, prompt_ids, template_of
+from .answer import StopAtKeyword, as_tensor, check_prompt, prompt_ids, template_of
 from .model import MobileVLM
 from .splice import splice
 
@@ -26,7 +27,7 @@ def answer_batch(
 
     Args:
         model: a loaded model.
-        asked: what the user says, taken literally, and an image (1, 3, H, W) float32 from `image.preprocess` or None.
+        asked: what the user says, taken literally, and an image from `image.read_pixels` or None.
         conv_mode: the conversation template; None for the model's own.
         max_new_tokens: upper bound on the length of each answer.
 
@@ -35,12 +36,13 @@ def answer_batch(
     """
     rows = []
     for text, pixels in asked:
-        ids = prompt_ids(model, text, int(pixels is not None), conv_mode)
-        check_prompt(model, ids, int(pixels is not None))
+        grids = [] if pixels is None else [grid_of(pixels)]
+        ids = prompt_ids(model, text, len(grids), conv_mode, grids)
+        check_prompt(model, ids)
         if pixels is None:
             rows.append(model.model.embed_tokens(ids)[0])
         else:
-            blocks = model.encode_images(torch.from_numpy(pixels).to(model.device, model.dtype))
+            blocks = model.encode_images(as_tensor([pixels], model))
             rows.append(splice(ids, blocks, model.model.embed_tokens).inputs_embeds[0])
     longest = max(map(len, rows))
     padded = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])

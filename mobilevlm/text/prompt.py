@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ..errors import UserError, require
 from .templates import MORE_TEMPLATES, TEMPLATES, Style, Template, template
 from .tokenizer import IMAGE, IMAGE_TOKEN_INDEX, Segment, Token, Tokenizer
+from .utterances import Grid, utterances
 
 __all__ = [
     "IGNORE_INDEX",
@@ -102,14 +103,22 @@ class Conversation:
             raise UserError("there is no open question: call ask() before answer()")
         self.messages.append(Message((text,)))
 
-    def segments(self, start_end: bool = False) -> list[Segment]:
+    @property
+    def num_images(self) -> int:
+        """Number of images that were shown."""
+        return sum(part == IMAGE for message in self.messages for part in message.content)
+
+    def segments(self, start_end: bool = False, grids: Sequence[Grid] = ()) -> list[Segment]:
         """Segments of the prompt. After a question it ends where the answer has to begin.
 
         As in the original, an empty message leaves only its role, without a separator.
 
         Args:
             start_end: put `<im_start>` and `<im_end>` around images (the checkpoint's `mm_use_im_start_end`).
+            grids: rows and columns of the images' tiles, in UTTERANCES: an `IMAGE` for each tile and the whole image.
         """
+        if self.template.style is Style.UTTERANCES:
+            return utterances(self.template, [message.content for message in self.messages], grids)
         turns = [message.segments(start_end) for message in self.messages]
         if len(turns) % 2:
             turns.append([])

@@ -16,6 +16,7 @@ class Style(Enum):
     MPT = "mpt"  # the roles bring their own markup
     PLAIN = "plain"  # no roles
     LLAMA_2 = "llama_2"  # [INST] question [/INST] answer
+    UTTERANCES = "utterances"  # every turn behind its role, images between markers (`utterances.py`)
     SPACED = "spaced"  # every turn behind its role, with one separator after it, and `sep2` in generated text alone
 
 
@@ -31,6 +32,7 @@ class Template:
         sep2: what ends an answer, where that differs; in SPACED only while it is generated.
         version: the original's name for the way it masks training labels.
         offset: how many example turns the original has built into the template; they are not reproduced here.
+        begin: control token that every prompt begins with, in UTTERANCES.
     """
 
     style: Style
@@ -40,6 +42,7 @@ class Template:
     sep2: str | None = None
     version: str = "Unknown"
     offset: int = 0
+    begin: str = ""
 
 
 _CHAT = "A chat between a curious {} and an artificial intelligence assistant. "
@@ -100,6 +103,7 @@ MORE_TEMPLATES: dict[str, Template] = {
 # Those of checkpoints in other layouts, by the names that a family gives them (`checkpoint/families/`).
 FAMILY_TEMPLATES: dict[str, Template] = {
     "llava_hf": Template(Style.SPACED, "", _CAPITALS, " ", "</s>", "v1"),
+    "smolvlm": Template(Style.UTTERANCES, "", ("User", "Assistant"), "<end_of_utterance>", begin="<|im_start|>"),
 }
 
 

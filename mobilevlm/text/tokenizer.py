@@ -27,6 +27,10 @@ class Token:
     name: str
 
 
+class Tag(Token):
+    """A control token that a vocabulary may lack: it is then spelt, like a text."""
+
+
 Segment = str | Token
 IMAGE = Token("<image>")
 

@@ -18,6 +18,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ..json_files import read_json
 from ..stand_ins import stand_in
+from .byte_level_files import is_byte_level
 from .fast_tokenizer import FastTokenizer, TokenizerError, convert
 
 __all__ = ["TokenizerError", "TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
@@ -98,7 +99,7 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
 
 
 def write_tokenizer_files(source: Path, target: Path) -> None:
-    """Copy a checkpoint's tokenizer files; a `tokenizer.json` alone becomes the `tokenizer.model` it equals.
+    """Copy a checkpoint's tokenizer files; a `tokenizer.json` alone becomes the `tokenizer.model` it equals, if any.
 
     Args:
         source: directory of the checkpoint.
@@ -110,6 +111,9 @@ def write_tokenizer_files(source: Path, target: Path) -> None:
     for name in (MODEL, *COMPANIONS):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+    if is_byte_level(source):
+        shutil.copyfile(source / FAST, target / FAST)
+        return
     fast = _fast(source)
     if fast is None:
         return

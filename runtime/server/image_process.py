@@ -22,12 +22,13 @@ from typing import IO
 import numpy as np
 
 from mobilevlm.checkpoint.config import ModelConfig
-from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.image import ImageError, ImageSpec, load_image, read_pixels
 
 SECONDS = 15.0  # for one image, on a slow device
 MEMORY = 2 << 30  # bytes of address space, of which images within the limits use a fifth
 _LENGTH = struct.Struct("<Q")
 _READ, _REFUSED = b"r", b"x"
+_HEAD = struct.Struct("<4sII")  # of pixels: kind of reply, and the first two sizes of their shape
 
 
 class ImageProcess:
@@ -62,7 +63,7 @@ class ImageProcess:
             process.communicate()
 
     def read(self, content: bytes) -> np.ndarray:
-        """Returns an image file's pixels, (1, 3, H, H) float32.
+        """Returns an image file's pixels, as `Session.read_image` does.
 
         Raises:
             ImageError: it cannot be read, or takes too long or too much memory.
@@ -86,7 +87,10 @@ class ImageProcess:
             )
         if reply[:1] == _REFUSED:
             raise ImageError(reply[1:].decode())
-        return np.frombuffer(reply, np.float32, offset=4).reshape(1, 3, *(self._config.tower.image_size,) * 2)
+        _, first, second = _HEAD.unpack_from(reply)
+        edge = self._config.tower.image_size
+        shape = (first, second, *([3] if first > 1 else []), edge, edge)  # only an image in tiles has several rows
+        return np.frombuffer(reply, np.float32, offset=_HEAD.size).reshape(shape)
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = str(Path(sys.modules["mobilevlm"].__file__ or "").resolve().parents[1])
@@ -128,8 +132,8 @@ def serve_images() -> None:
     with suppress(BrokenPipeError):
         while (content := _receive(sys.stdin.buffer)) is not None:
             try:
-                values = preprocess(load_image(content, max_pixels=max_pixels), spec)
-                reply = _READ * 4 + values.tobytes()  # four, so that the floats behind are aligned
+                values = read_pixels(load_image(content, max_pixels=max_pixels), spec)
+                reply = _HEAD.pack(_READ, *values.shape[:2]) + values.tobytes()
             except ImageError as error:
                 reply = _REFUSED + str(error).encode()
             _send(sys.stdout.buffer, reply)

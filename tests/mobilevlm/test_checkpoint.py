@@ -298,6 +298,9 @@ def test_presets_have_the_published_sizes():
         "llava_1.5_7b": 7_063_427_072
         - 2 * 64 * 4096,  # as transformers has it, without the rows that pad its vocabulary
         "vila_1.5_3b": 2_701_560_320 + 18_364_416 + 412_987_248,  # Sheared-LLaMA, projector, SigLIP without its head
+        "smolvlm_256m": 256_484_928,
+        "smolvlm_500m": 507_482_304,
+        "smolvlm2_2.2b": 2_246_784_880,
         "mobilellama_1.4b": 1_364_297_728,
         "mobilellama_2.7b": 2_701_560_320,
     }

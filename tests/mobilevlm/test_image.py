@@ -109,7 +109,7 @@ def test_preprocess_matches_transformers(monkeypatch, aspect_ratio, shortest_edg
 
 @pytest.mark.parametrize("strip_pixels", [1, 1 << 12, 1 << 22])
 def test_strips_equal_one_resize_of_the_padded_square(monkeypatch, strip_pixels):
-    monkeypatch.setattr(mobilevlm.image, "_STRIP_PIXELS", strip_pixels)
+    monkeypatch.setattr("mobilevlm.images.resize._STRIP_PIXELS", strip_pixels)
     spec = ImageSpec(56)
     for size in THIN_SIZES + random_sizes(40, 300, seed=2):
         image = Image.fromarray(noise(*size, seed=sum(size)))

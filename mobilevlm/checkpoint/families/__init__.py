@@ -70,6 +70,8 @@ ROWS = (
     ("llava_llama", "llm_cfg", "vila"),
     ("llava_llama", None, "llava"),
     ("tiny_llava_llama", None, "llava"),
+    ("idefics3", None, "smolvlm"),
+    ("smolvlm", None, "smolvlm"),
 )
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..config_types import ConfigError, read_json
+from ..config_types import ConfigError
 from ..vision_config import SIGLIP, VisionConfig
 from . import PROJECTOR, TOWER, Layout
-from .transformers_defaults import LLAMA, described_tower, text_config
+from .transformers_defaults import LLAMA, described_tower, image_processor, text_config
 
 PROJECTOR_LAYERS = {"linear_1": "0", "linear_2": "2"}
 # The only values that are implemented; absent ones have them.
@@ -36,7 +36,7 @@ def layout(raw: dict[str, Any], directory: Path) -> Layout:
     layer = raw.get("vision_feature_layer", -2)
     if not isinstance(layer, int):
         raise ConfigError(f"config.json has vision_feature_layer {layer!r}; one layer is supported, not several")
-    preprocessor = _preprocessor(directory)
+    preprocessor = image_processor(directory)
     nested = raw.get("vision_config")
     vision = described_tower(nested, preprocessor) if nested else VisionConfig.from_files({}, preprocessor or None)
     whole = raw.get("vision_feature_select_strategy", "default") == "full"
@@ -61,15 +61,6 @@ def layout(raw: dict[str, Any], directory: Path) -> Layout:
         rename,
         adapter_alone=True,
     )
-
-
-def _preprocessor(directory: Path) -> dict[str, Any]:
-    """The image processor's settings: a file of their own, or a part of the processor's; empty where there are none."""
-    own, joint = directory / "preprocessor_config.json", directory / "processor_config.json"
-    if own.is_file():
-        return read_json(own)
-    part = read_json(joint).get("image_processor") if joint.is_file() else None
-    return part if isinstance(part, dict) else {}
 
 
 def rename(name: str) -> str | None:

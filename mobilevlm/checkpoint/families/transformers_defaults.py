@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ..config_types import ConfigError
+from ..config_types import ConfigError, read_json
 from ..vision_config import CLIP, SIGLIP, VisionConfig
 
 LLAMA: dict[str, Any] = {
@@ -55,3 +56,12 @@ def described_tower(nested: dict[str, Any], preprocessor: dict[str, Any]) -> Vis
     """
     defaults = TOWERS.get(str(nested.get("model_type", CLIP)), {})
     return VisionConfig.from_files(defaults | nested, preprocessor or None)
+
+
+def image_processor(directory: Path) -> dict[str, Any]:
+    """The image processor's settings: a file of their own, or a part of the processor's; empty where there are none."""
+    own, joint = directory / "preprocessor_config.json", directory / "processor_config.json"
+    if own.is_file():
+        return read_json(own)
+    part = read_json(joint).get("image_processor") if joint.is_file() else None
+    return part if isinstance(part, dict) else {}
