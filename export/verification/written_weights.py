@@ -171,6 +171,10 @@ class WrittenGraph:
         """Returns the attributes of a layer's `MatMulNBits`, by name."""
         return {attribute.name: attribute.i for attribute in self._linears[name].attribute}
 
+    def is_external(self, name: str) -> bool:
+        """Whether an initializer lies in the file of weights, not in the graph."""
+        return self._initializers[name].data_location == TensorProto.EXTERNAL
+
     def offset(self, name: str) -> int:
         """Returns where an initializer begins in the file of weights, in bytes."""
         return int({entry.key: entry.value for entry in self._initializers[name].external_data}["offset"])

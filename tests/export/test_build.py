@@ -81,6 +81,16 @@ def test_precision_by_stage(tmp_path):
     assert b"float16" not in (tmp_path / "mixed" / "embed_tokens.npy").read_bytes()[:100]
 
 
+def test_a_model_whose_int4_weights_lie_in_the_graph_keeps_its_prefill(tmp_path):
+    """Kind: the default of a model narrower than a block of int4 ended in a KeyError."""
+    golden = load_golden("v2_ldpnetv2_336")
+    done = build(
+        "--model", golden.checkpoint, "--precision", "vision=int8,prefill=int8,decoder=int4", out=tmp_path / "x"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "prefill.json" not in Bundle.open(tmp_path / "x").manifest.files
+
+
 def test_golden_sample_in_the_bundle_is_pytorchs(bundle):
     """A device proves parity with this file alone: it must hold what PyTorch computes, and the stages must give it."""
     sample = load_file(bundle / "golden.safetensors")

@@ -18,11 +18,14 @@ from ...verification.differences import VerificationError
 from ...verification.weight_check import packed_layers
 from ...verification.written_weights import WrittenGraph
 
+KINDS = ("codes", "scales", "zero_points")  # of an int4 matrix
 COMPUTED = "computed"  # stands for the file of what is not stored; ONNX Runtime is given it under its name
 
 
 def store_once(directory: Path, parts: list[str], source: Mapping[str, torch.Tensor]) -> None:
     """Takes the int8 weights out of a prefill's graphs, and records where their int4 ones lie.
+
+    A model so small that some of the decoder's lie in its graph keeps both.
 
     Args:
         directory: of the bundle that is being built.
@@ -33,7 +36,10 @@ def store_once(directory: Path, parts: list[str], source: Mapping[str, torch.Ten
         VerificationError: the runtime would compute other weights than these, which were verified.
     """
     decoder = directory / weights_file(DECODER)
-    int4 = _matrices(WrittenGraph(directory / onnx_file(DECODER)), source)
+    graph = WrittenGraph(directory / onnx_file(DECODER))
+    if not all(graph.is_external(f"{name}.{kind}") for name in graph.linears for kind in KINDS):
+        return
+    int4 = _matrices(graph, source)
     places: dict[str, list[Int4Matrix]] = {}
     for part in parts:
         path, own = directory / onnx_file(part), directory / weights_file(part)
