@@ -189,7 +189,7 @@ def test_questions_from_a_pipe(bundle):
 @pytest.fixture
 def terminal(bundle):
     """A conversation at a real terminal."""
-    arguments = [str(CHAT), "--engine", str(bundle), "--max-new-tokens", "6"]
+    arguments = [str(CHAT), "--engine", str(bundle), "--max-new-tokens", "6", "--max-pixels", "100000000"]
     child = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, dimensions=(40, 200))
     child.expect("> ")
     yield child
@@ -245,7 +245,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(bundles):
 
 def test_ctrl_c_while_a_picture_is_read(terminal, tmp_path):
     """A picture that takes a second to read: Ctrl-C gives the prompt back."""
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (4200, 4200, 3), np.uint8)).save(
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9000, 9000, 3), np.uint8)).save(
         tmp_path / "big.png", compress_level=1
     )
     terminal.sendline(f"/image {tmp_path / 'big.png'}")
