@@ -129,8 +129,10 @@ def test_a_prompt_in_pieces_is_the_prompt(runners, past):
 
 def test_few_rows_are_run_by_the_decoder(runners):
     for count in (1, FEWEST_ROWS - 1):
-        prompt = rows(count, 2)
-        mix, same, other = (runners[name].decode(prompt, 0).copy() for name in (MIX, INT4, "int8"))
+        prompts = [rows(count, seed) for seed in range(2, 14)]  # one alone is noise, as in the test above
+        mix, same, other = (
+            np.stack([runners[name].decode(prompt, 0).copy() for prompt in prompts]) for name in (MIX, INT4, "int8")
+        )
         assert np.abs(mix - same).mean() < 0.5 * np.abs(mix - other).mean()  # the same but for the cache's type
 
 
