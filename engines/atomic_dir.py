@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevlm.errors import utf_8_path
+from mobilevlm.whole_directory import whole_directory
 
 from .bundle import BundleError, foreign_files, is_bundle
-from .leftovers import BUILDING, OLD, hidden, leftovers
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,8 @@ def check_output(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> None:
         raise BundleError(f"{parent} cannot be written: choose another --out")
 
 
-@contextmanager
-def staged(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> Iterator[Path]:
-    """Yields an empty directory that becomes `out` when the block ends, and vanishes when it fails.
-
-    One of its kind at `out` is replaced at the end, by two renames. What a killed build left behind is cleared first;
-    what builds of other names did is named on stderr.
+def staged(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> AbstractContextManager[Path]:
+    """Yields an empty directory that becomes `out` when the block ends, see `whole_directory`.
 
     Args:
         out: the directory.
@@ -78,33 +72,4 @@ def staged(out: Path, overwrite: bool, kind: Kind = BUNDLE) -> Iterator[Path]:
     Raises:
         BundleError: something appeared at `out` meanwhile that may not be replaced.
     """
-    out = out.resolve()  # a link to a directory stays a link
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(out)
-    building = hidden(out, BUILDING)
-    building.mkdir()
-    try:
-        yield building
-        check_output(out, overwrite, kind)
-        _replace(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _replace(building: Path, out: Path) -> None:
-    old = hidden(out, OLD)
-    if out.exists():
-        out.rename(old)
-    building.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _clear_leftovers(out: Path) -> None:
-    """Removes what killed builds of this bundle left; names what those of others did."""
-    for left in leftovers(out.parent):
-        if left.of != out.name:
-            print(left, file=sys.stderr)
-        elif left.kind == OLD and not out.exists():  # killed between the two renames: the old bundle is still good
-            left.path.rename(out)
-        else:
-            shutil.rmtree(left.path, ignore_errors=True)
+    return whole_directory(out, lambda: check_output(out, overwrite, kind))

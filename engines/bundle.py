@@ -14,12 +14,12 @@ from typing import Any
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.commands import command, localized
 from mobilevlm.errors import UserError, utf_8_path
+from mobilevlm.leftovers import leftovers
 
 from .candidates import CANDIDATES_FILE, CHECK_FILE, CHOICE_REPORT, CandidatesError, chosen_bundle, read_candidates
 from .consistency import check_manifest, is_build_command, unlisted
 from .integrity import UNRECORDED, check_files, is_leftover, record_files, record_more
 from .json_file import read_json_file
-from .leftovers import leftovers
 from .manifest import FORMAT_VERSION, ChoicesEntry, Manifest, TensorrtEntry, seal_of
 from .manifest_defaults import with_forms
 from .signature import SecretKey, SignatureError

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -74,48 +74,12 @@ def check_files(
         raise error("; ".join(problems))
     modified = {name: _modified(directory / name) for name in files}
     seen = {} if every else _seen(directory)
-    unseen = {name: files[name] for name in files if seen.get(name) != modified[name]}
-    for name, is_good in hashed(directory, unseen):
-        if not is_good:
+    unseen = [name for name in files if seen.get(name) != modified[name]]
+    for name in unseen:
+        if _sha256(directory / name) != files[name]["sha256"]:
             raise error(f"{name} was altered (its sha256 is not the one in {MANIFEST_FILE})")
     if unseen:
         _remember(directory, modified)
-
-
-def hashed(directory: Path, files: Mapping[str, FileEntry]) -> Iterator[tuple[str, bool]]:
-    """Yields the name of each file, and whether its hash is the recorded one.
-
-    Args:
-        directory: of the bundle.
-        files: records by name.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    for name, record in files.items():
-        yield name, _sha256(directory / name) == record["sha256"]
-
-
-def hash_in_blocks(path: Path, on_read: Callable[[bytes], object] = lambda content: None) -> Generator[int, None, str]:
-    """Hashes a file; yields after each block the bytes of it, so that the caller can wait in between.
-
-    Args:
-        path: of the file.
-        on_read: called with the bytes of each block.
-
-    Returns:
-        Its sha256.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-            on_read(block)
-            yield len(block)
-    return digest.hexdigest()
 
 
 def problem_of(path: Path, size: int) -> str | None:
@@ -197,12 +161,17 @@ class _Blocks:
 
 
 def _sha256(path: Path, on_read: Callable[[bytes], object] = lambda content: None) -> str:
+    """Hashes a file.
+
+    Args:
+        path: of the file.
+        on_read: called with the bytes of each part of it, which do not go beyond the end of a block.
+    """
     if path.suffix == weights_file(""):  # which are mapped and read whole
         read_in_large_pages(path)
-    blocks = hash_in_blocks(path, on_read)
-    while True:
-        try:
-            next(blocks)
-        except StopIteration as end:
-            digest: str = end.value
-            return digest
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while part := file.read(READ_BYTES):
+            digest.update(part)
+            on_read(part)
+    return digest.hexdigest()

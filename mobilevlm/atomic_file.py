@@ -6,10 +6,7 @@ import contextlib
 import errno
 import glob
 import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 SUFFIX = ".partial"  # of the temporary file
@@ -91,28 +88,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def whole_directory(out: Path) -> Iterator[Path]:
-    """Yields a directory that becomes `out` when the block ends, and vanishes when it fails.
-
-    What a killed process left of one for the same place is removed first.
-
-    Args:
-        out: where nothing is, or an empty directory.
-    """
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.building-*"):
-        if not is_alive(int(left.name.rpartition("-")[2])):
-            shutil.rmtree(left, ignore_errors=True)
-    building = out.parent / f".{out.name}.building-{os.getpid()}"
-    building.mkdir()
-    try:
-        yield building
-        if out.exists():
-            out.rmdir()
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)

@@ -15,7 +15,7 @@ from tests.long_files import LONG_FILES
 
 # What a folder may import of this project, besides itself. `mobilevlm` alone means all of its modules.
 DEVICE_MODULES = {f"mobilevlm.{name}" for name in ("atomic_file", "environment", "json_files", "refusals", "text_file")}
-DEVICE_MODULES |= {"mobilevlm.stand_ins"}
+DEVICE_MODULES |= {f"mobilevlm.{name}" for name in ("leftovers", "stand_ins", "whole_directory")}
 DEVICE_MODULES |= {f"mobilevlm.{name}" for name in ("errors", "commands", "image", "pages", "presets")}
 DEVICE_MODULES |= {
     f"mobilevlm.text.{name}" for name in ("fast_tokenizer", "prompt", "templates", "tokenizer", "tokenizer_files")
@@ -31,7 +31,11 @@ DEVICE_MODULES |= {PROJECTORS}
 ALLOWED = {
     "mobilevlm": set(),
     "engines": {
-        f"mobilevlm.{name}" for name in ("atomic_file", "checkpoint.config", "commands", "errors", "pages", "text_file")
+        f"mobilevlm.{name}"
+        for name in (
+            *("atomic_file", "checkpoint.config", "commands", "errors", "leftovers", "pages", "text_file"),
+            "whole_directory",
+        )
     },
     "export": {"engines", "mobilevlm"},
     "runtime": {"engines"} | DEVICE_MODULES,

@@ -14,9 +14,9 @@ if not __package__:  # started as a file: the repository root, not this folder, 
 import argparse
 from dataclasses import replace
 
-from mobilevlm.atomic_file import whole_directory
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.whole_directory import whole_directory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,8 +36,7 @@ def merge(args: argparse.Namespace) -> None:
     Raises:
         UserError: OUT is not empty, LORA is not a LoRA, or the two do not fit.
     """
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UserError(f"{args.out} exists and is not empty: give another OUT")
+    _check_output(args.out)
     from mobilevlm.model.model import MobileVLM, MobileVLMConfig
 
     model = MobileVLM.from_pretrained(args.lora, base=args.base, dtype="fp16")
@@ -45,9 +44,16 @@ def merge(args: argparse.Namespace) -> None:
     if tower:  # saved beside the weights, under its own name, so that the checkpoint moves as a whole
         config = replace(model.config.model_config, mm_vision_tower=tower.name)
         model.config = MobileVLMConfig.of(config)
-    with whole_directory(args.out) as directory:  # a killed merge leaves nothing at OUT
+    with whole_directory(
+        args.out, lambda: _check_output(args.out)
+    ) as directory:  # a killed merge leaves nothing at OUT
         model.save_pretrained(directory)
     print(f"{args.out}: {args.lora} merged into {args.base}, float16")
+
+
+def _check_output(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty: give another OUT")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ is compared tensor by tensor, see `checkpoint.check_tensors`.
 
 from __future__ import annotations
 
-from math import isfinite, prod
+from math import prod
 
 from .checkpoint_error import CheckpointError
 from .config import ModelConfig, VisionConfig
@@ -73,8 +73,6 @@ def _check_numbers(config: ModelConfig, where: str) -> None:
             raise CheckpointError(f"{where}: {key} is {value}; {LEAST_EPSILON} to {MOST_EPSILON} is possible")
     if not 1 <= config.rope_theta <= 1e12:
         raise CheckpointError(f"{where}: rope_theta is {config.rope_theta}; 1 to 1e12 is possible")
-    if vision and not all(isfinite(mean) for mean in vision.image_mean):
-        raise CheckpointError(f"{where}: image_mean is {vision.image_mean}; three numbers are needed")
     if vision and not all(1e-6 <= deviation <= 1e6 for deviation in vision.image_std):
         raise CheckpointError(f"{where}: image_std is {vision.image_std}; three numbers above zero are needed")
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):

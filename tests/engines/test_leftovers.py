@@ -9,7 +9,7 @@ import pytest
 
 from mobilevlm.engines.atomic_dir import staged
 from mobilevlm.engines.bundle import Bundle, BundleError
-from mobilevlm.engines.leftovers import BUILDING, OLD, leftovers
+from mobilevlm.leftovers import BUILDING, OLD, leftovers
 from tests.conftest import CHAT, run
 
 

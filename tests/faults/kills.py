@@ -30,7 +30,7 @@ from pathlib import Path
 
 from mobilevlm.atomic_file import SUFFIX
 from mobilevlm.engines.integrity import CHECKED_FILE, SEEN_FILE
-from mobilevlm.engines.leftovers import leftovers
+from mobilevlm.leftovers import leftovers
 from mobilevlm.runtime.bench.workers import Worker
 from tests.faults.kill_jobs import Job, ask_bundle, jobs
 from tests.faults.killed import Ended, Warm, contents, run

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -146,3 +147,46 @@ def test_conformance_of_llm_comply(demo_fp32):
     results = {one["id"]: one["status"] for one in json.loads(done.stdout)["results"]}
     failed = {name for name, status in results.items() if status == "failed"}
     assert len(results) == 9 and len(failed) <= 1 and all("tool" in name for name in failed), results
+
+
+def test_requests_of_schemathesis(demo_fp32):
+    """Requests made from the description of the API: statuses, types and bodies are the described ones."""
+    if importlib.util.find_spec("schemathesis") is None:
+        pytest.skip("bash run.sh test --clients installs it")
+    checks = (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_schema_conformance",
+    )
+    with serving("--engine", f"demo={demo_fp32}", "--strict") as server:
+        command = Path(sys.executable).with_name("schemathesis")
+        words = [
+            "run",
+            f"{server.url}/openapi.json",
+            "--max-examples",
+            "50",
+            "--checks",
+            ",".join(["not_a_server_error", *checks]),
+        ]
+        done = subprocess.run([command, *words, "--seed", "1"], capture_output=True, text=True, timeout=300)
+    counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert done.returncode == 0 and counted, done.stdout
+    print(f"schemathesis: {counted[1]} requests, {counted[2]} passed")
+    assert counted[1] == counted[2] and int(counted[1]) > 200
+
+
+def test_checks_of_ai_api_scanner(demo_fp32, tmp_path):
+    """Its checks of a server with keys; over http it warns, and without --rate-limit it sees none."""
+    if importlib.util.find_spec("ai_api_scanner") is None:
+        pytest.skip("bash run.sh test --clients installs it")
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-that-nobody-guesses\n")
+    with serving("--engine", f"demo={demo_fp32}", "--strict", "--api-key-file", keys) as server:
+        command = Path(sys.executable).with_name("ai-api-scanner")
+        words = [f"{server.url}/v1", "--key", keys.read_text().strip(), "--json", "--quiet"]
+        done = subprocess.run([command, *words], capture_output=True, text=True, timeout=300)
+    results = {one["rule_id"]: one["status"] for one in json.loads(done.stdout)["results"]}
+    print("ai-api-scanner:", ", ".join(f"{status} {name}" for name, status in results.items()))
+    fell_short = {name for name, status in results.items() if status not in ("PASS", "SKIP")}
+    assert len(results) == 12 and fell_short <= {"rate-limit", "tls"}, results

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilevlm.atomic_file import is_alive
+from .atomic_file import is_alive
 
 BUILDING, OLD = "building", "old"
 _NAME = re.compile(rf"\.(.+)\.({BUILDING}|{OLD})-(\d+)")
