@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..errors import shown
 from .config_types import ConfigError, check_types, read_json
 from .vision_config import KNOWN_TOWERS, VisionConfig
 
@@ -165,16 +166,14 @@ class ModelConfig:
         values.setdefault("torch_dtype", raw.get("dtype", "float32"))
         values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("image_aspect_ratio", None)  # absent means no padding
-        missing = [key for key in _NEEDED if key not in values]
+        needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+        missing = [key for key in needed if key not in values]
         check_types(cls, values, "config.json")
         if missing:
             raise ConfigError(f"config.json lacks {', '.join(missing)}: is this a MobileVLM or LLaMA checkpoint?")
         if vision:
             values.setdefault("mm_hidden_size", vision.hidden_size)
         return cls(**values, vision=vision)
-
-
-_NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:
@@ -184,22 +183,18 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
             raise ConfigError(f"config.json has {ascii(key)[:60]} {ascii(value)[:60]}…; a line of text is needed")
     model_type = raw.get("model_type", "mobilevlm")
     if model_type not in ("mobilevlm", "llama"):
-        absent = [key for key in _NEEDED if key not in raw]
-        lacks = f"; it lacks {', '.join(absent)} at its top" if absent else ""
-        raise ConfigError(
-            f"config.json has model_type {repr(model_type)[:80]}; mobilevlm and llama are supported{lacks}"
-        )
+        raise ConfigError(f"config.json has model_type {shown(model_type)}; mobilevlm and llama are supported")
     found = [raw[key] for key in ("rope_scaling", "rope_parameters") if key in raw]
     rope: Any = next((one for one in found if not isinstance(one, dict)), next(filter(None, found), {}))
     if not isinstance(rope, dict):
-        raise ConfigError(f"config.json has rope parameters {repr(rope)[:80]}; an object is needed")
+        raise ConfigError(f"config.json has rope parameters {shown(rope)}; an object is needed")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
-        raise ConfigError(f"config.json asks for rope scaling {repr(rope_type)[:80]}; only unscaled RoPE is supported")
+        raise ConfigError(f"config.json asks for rope scaling {shown(rope_type)}; only unscaled RoPE is supported")
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "vision_tower_type": "clip"}
     for key, value in expected.items():
         if raw.get(key, value) != value:
-            raise ConfigError(f"config.json has {key} {repr(raw[key])[:80]}; only {value!r} is supported")
+            raise ConfigError(f"config.json has {key} {shown(raw[key])}; only {value!r} is supported")
 
 
 def projector_family(mm_projector_type: str) -> str:

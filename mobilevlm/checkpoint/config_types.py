@@ -6,6 +6,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from ..errors import shown
 from ..json_files import ConfigError, read_json
 
 __all__ = ["ConfigError", "check_types", "read_json"]
@@ -45,7 +46,7 @@ def check_types(cls: type, values: dict[str, Any], where: str) -> None:
             cannot be.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} is {_shown(values)}; an object is needed")
+        raise ConfigError(f"{where} is {shown(values)}; an object is needed")
     for entry in fields(cls):
         value = values.get(entry.name)
         if value is None or entry.name == "vision":
@@ -58,10 +59,10 @@ def check_types(cls: type, values: dict[str, Any], where: str) -> None:
             good = _is(value, _TYPES[annotation])
         if not good:
             needed = "three numbers" if annotation.startswith("tuple") else annotation.removesuffix(" | None")
-            raise ConfigError(f"{where} has {entry.name} {_shown(value)}; {needed} is needed")
+            raise ConfigError(f"{where} has {entry.name} {shown(value)}; {needed} is needed")
         most = _LARGEST.get(entry.name, LARGEST_SIZE)
         if entry.name in _SIZES and not 0 < value <= most:
-            raise ConfigError(f"{where} has {entry.name} {_shown(value)}; 1 to {most} is possible")
+            raise ConfigError(f"{where} has {entry.name} {shown(value)}; 1 to {most} is possible")
         if entry.name in _ABOVE_0 and not value > 0:
             raise ConfigError(f"{where} has {entry.name} {value}; it has to be above 0")
 
@@ -71,8 +72,3 @@ def _is(value: Any, types: tuple[type, ...]) -> bool:
     if not isinstance(value, types) or bool not in types and isinstance(value, bool):
         return False
     return not isinstance(value, (int, float)) or abs(value) < 1e300 and math.isfinite(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..errors import shown
 from .config_types import ConfigError, check_types
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -120,7 +121,7 @@ class VisionConfig:
             raise ConfigError(f"{WHERE} has hidden_size {size}, no multiple of num_attention_heads {heads}")
         if self.hidden_act not in ACTIVATIONS:
             known = f"{', '.join(ACTIVATIONS[:-1])} and {ACTIVATIONS[-1]}"
-            raise ConfigError(f"{WHERE} has hidden_act {repr(self.hidden_act)[:80]}; {known} are supported")
+            raise ConfigError(f"{WHERE} has hidden_act {shown(self.hidden_act)}; {known} are supported")
         if self.resample not in (BICUBIC, LANCZOS):
             raise ConfigError(f"{WHERE} has resample {self.resample!r}; 3 (bicubic) and 1 (Lanczos) are supported")
 
