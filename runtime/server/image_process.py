@@ -8,11 +8,13 @@ The process is started with the first image and kept. Requests and replies are b
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict
 from json import dumps, loads
@@ -26,6 +28,7 @@ from mobilevlm.image import ImageError, ImageSpec, load_image, read_pixels
 
 SECONDS = 15.0  # for one image, on a slow device
 MEMORY = 2 << 30  # bytes of address space, of which images within the limits use a fifth
+KEPT_BYTES = 64 << 20  # of pixels: each turn of a conversation shows its images again
 _LENGTH = struct.Struct("<Q")
 _READ, _REFUSED = b"r", b"x"
 _HEAD = struct.Struct("<4sII")  # of pixels: kind of reply, and the first two sizes of their shape
@@ -43,6 +46,7 @@ class ImageProcess:
     def __init__(self, config: ModelConfig, max_pixels: int, seconds: float = SECONDS):
         self._config, self._max_pixels, self._seconds = config, max_pixels, seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     @property
     def pid(self) -> int | None:
@@ -63,11 +67,21 @@ class ImageProcess:
             process.communicate()
 
     def read(self, content: bytes) -> np.ndarray:
-        """Returns an image file's pixels, as `Session.read_image` does.
+        """Returns an image file's pixels, as `Session.read_image` does; those read last are kept.
 
         Raises:
             ImageError: it cannot be read, or takes too long or too much memory.
         """
+        key = hashlib.sha256(content).digest()
+        if key not in self._kept:
+            self._kept[key] = self._decoded(content)
+        self._kept.move_to_end(key)
+        pixels = self._kept[key]
+        while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return pixels
+
+    def _decoded(self, content: bytes) -> np.ndarray:
         process = self._process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         timer = threading.Timer(self._seconds, process.kill)

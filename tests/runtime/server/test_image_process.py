@@ -10,10 +10,12 @@ import pytest
 from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.image import ImageError, ImageSpec, load_image, preprocess
+from mobilevlm.runtime.server import image_process
 from mobilevlm.runtime.server.image_process import ImageProcess
 from tests.conftest import ROOT
 
 PICTURE = (ROOT / "assets" / "shapes.png").read_bytes()
+OTHER = PICTURE + b"\0"  # the same image in another file
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def config(demo_fp32) -> ModelConfig:
 def test_pixels_are_those_of_this_process(config):
     with ImageProcess(config, 25_000_000) as images:
         expected = preprocess(load_image(PICTURE), ImageSpec.of(config))
-        for _ in range(2):
-            np.testing.assert_array_equal(images.read(PICTURE), expected)
+        for content in (PICTURE, PICTURE, OTHER):
+            np.testing.assert_array_equal(images.read(content), expected)
         with pytest.raises(ImageError, match="no image"):
             images.read(b"no picture")
         np.testing.assert_array_equal(images.read(PICTURE), expected)
@@ -40,13 +42,29 @@ def test_slow_image_is_ended_and_the_next_is_read(config):
         with pytest.raises(ImageError, match="took more than"):
             images.read(slow)
         assert time.perf_counter() - begin < 8
-        images.read(PICTURE)
+        images.read(OTHER)
 
 
 def test_crash_is_an_error_of_this_image_alone(config):
     with ImageProcess(config, 25_000_000) as images:
-        images.read(PICTURE)
+        expected = images.read(PICTURE)
         os.kill(images.pid, signal.SIGKILL)
         with pytest.raises(ImageError, match="to decode"):
-            images.read(PICTURE)
-        images.read(PICTURE)
+            images.read(OTHER)
+        np.testing.assert_array_equal(images.read(OTHER), expected)
+
+
+def test_images_of_earlier_turns_are_not_decoded_again(config, monkeypatch):
+    with ImageProcess(config, 25_000_000) as images:
+        expected = images.read(PICTURE)
+        monkeypatch.setattr(image_process, "KEPT_BYTES", 2 * expected.nbytes)
+        first = images.pid
+        os.kill(first, signal.SIGKILL)
+        np.testing.assert_array_equal(images.read(PICTURE), expected)  # nobody was asked
+        with pytest.raises(ImageError, match="to decode"):
+            images.read(OTHER)
+        for number in range(3):
+            images.read(OTHER + bytes([number]))
+        os.kill(images.pid, signal.SIGKILL)
+        with pytest.raises(ImageError, match="to decode"):
+            images.read(PICTURE)  # of which the pixels had to go
