@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobilevlm.pages import trim_heap
 from mobilevlm.runtime import Sampling, Session
 from mobilevlm.runtime.bench.intervals import interval
 from mobilevlm.runtime.dialogue import Dialogue
@@ -51,8 +52,12 @@ class Slope:
 
 
 def noted() -> dict[str, float]:
-    """What this process holds now: resident KiB, open files, threads of the system and of Python."""
+    """What this process holds now: resident KiB, open files, threads of the system and of Python.
+
+    What was freed is given back to the system first: a leak that fills freed memory would not be seen.
+    """
     gc.collect()
+    trim_heap()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         MEMORY: float(status["VmRSS"].split()[0]),
