@@ -25,7 +25,7 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, without a window; of one file of tests, as Playwright's event loop runs in this thread while it stands."""
+    """Chromium without a window, of one file of tests: while it stands, Playwright's event loop runs in this thread."""
     driver = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt install chromium")
