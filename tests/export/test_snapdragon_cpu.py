@@ -86,6 +86,20 @@ def test_graphs_are_plain(bundles):
         assert keys == {"location", "offset", "length"}
 
 
+def test_a_pc_without_vnni_computes_what_the_device_does(bundles):
+    """Issue 25, "a build that verifies the wrong machine": no int8 product saturates the 16 bits of such a PC's sums.
+
+    Public: microsoft/onnxruntime issues 6004 and 5849 (other answers on a CPU without VNNI).
+    """
+    model = onnx.load(bundles / "default" / "vision.onnx")
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    products = [stored[node.input[1]] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert products and {values.dtype for values in products} == {np.dtype(np.int8)}
+    for values in products:
+        pairs = np.pad(values.astype(int), ((0, len(values) % 2), (0, 0))).reshape(-1, 2, values.shape[1])
+        assert max(side.sum(1).max() for side in (pairs.clip(min=0), (-pairs).clip(min=0))) <= 32767 // 255
+
+
 def test_every_int4_layer_is_one_that_kleidiai_takes(bundles):
     """`UseKleidiAI` of onnxruntime/core/mlas/lib/qnbitgemm_kernel_neon.cpp, on the graph of the decoder."""
     model = onnx.load(bundles / "default" / "decoder.onnx", load_external_data=False)
