@@ -103,6 +103,7 @@ def test_licences_are_permissive():
     [("device-3.10.txt", "3.10"), ("device.txt", "3.11"), ("device.txt", "3.12"), ("device.txt", "3.13")],
 )
 def test_a_device_installs_from_its_lock_and_answers(demo_fp32, tmp_path, name, python):
+    """Python 3.10 to 3.13. Public: open-jarvis/OpenJarvis issue 917, microsoft/onnxruntime issue 24380."""
     program = shutil.which(f"python{python}") or next(
         map(str, Path(sys.base_prefix).parent.glob(f"{python}.*/bin/python3")), None
     )

@@ -81,7 +81,10 @@ def test_every_script_has_its_command(installed):
 
 @pytest.mark.parametrize("script", CONSOLE_SCRIPTS)
 def test_every_command_has_help(installed, script, tmp_path):
-    """Also where what does the work is not installed; its examples are commands that an install has."""
+    """Also where what does the work is not installed; its examples are commands that an install has.
+
+    Public: NVlabs/VILA issue 56.
+    """
     name = CONSOLE_SCRIPTS[script]
     help_text = call(installed / name, "--help", cwd=tmp_path).stdout
     assert help_text.startswith(f"usage: {name} ")
@@ -89,7 +92,10 @@ def test_every_command_has_help(installed, script, tmp_path):
 
 
 def test_the_commands_run_from_anywhere(installed, tmp_path):
-    """--help of each needs none of the dependencies but Pillow, numpy and SentencePiece."""
+    """--help of each needs none of the dependencies but Pillow, numpy and SentencePiece.
+
+    Public: haotian-liu/LLaVA pull request 1584.
+    """
     bin_dir, site = installed, next(installed.parent.glob("lib/python*/site-packages"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

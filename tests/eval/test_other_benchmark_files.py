@@ -62,7 +62,10 @@ SAVED: dict[str, Callable[[str], bytes]] = {
 @pytest.mark.parametrize("kind", SAVED)
 @pytest.mark.parametrize("name", TASKS)
 def test_files_saved_by_others_give_the_same_score(name, kind, made, data):
-    """All text files of a benchmark written anew: questions and scores are those of the files as they were."""
+    """Text files of a benchmark written anew: the same questions and scores.
+
+    Public: qiyama/chinese-qa-with-bert issue 15.
+    """
     task = TASKS[name]
     for path in task.folder(data).rglob("*"):
         if path.suffix in (".json", ".jsonl", ".tsv", ".txt"):
@@ -135,6 +138,7 @@ NAMED = {
 
 @pytest.mark.parametrize("kind", NAMED)
 def test_an_edited_file_is_named_before_a_question_is_asked(kind, data):
+    """Named by row. Public: haotian-liu/LLaVA issue 869, TRI-ML/vlm-evaluation issue 2, instructlab/eval issue 38."""
     name, edit, problem = NAMED[kind]
     edited(data / "benchmark_data" / name, edit)
     task = TASKS[name.split("/")[0]]
@@ -151,7 +155,7 @@ SAME = {
 
 @pytest.mark.parametrize("kind", SAME)
 def test_an_edit_that_says_the_same_gives_the_same_score(kind, made, data):
-    """Truths in other letter case counted every answer as wrong, without a word."""
+    """Truths in other letter case counted as wrong, without a word. Public: stanford-crfm/helm issue 424."""
     name, edit = SAME[kind]
     edited(data / "benchmark_data" / name, edit)
     task = TASKS[name.split("/")[0]]
@@ -160,7 +164,7 @@ def test_an_edit_that_says_the_same_gives_the_same_score(kind, made, data):
 
 @pytest.mark.parametrize("name", ["gqa", "sqa", "textvqa", "mme"])
 def test_questions_that_were_cut_out_are_counted(name, made):
-    """The score is over those that are asked, and the command says that there are more."""
+    """The score is over those that are asked; stderr names the others. Public: haotian-liu/LLaVA issue 584."""
     task = TASKS[name]
     questions = task.questions(made)
     assert [task.unasked(made, questions[start:]) for start in range(3)] == [0, 1, 2]
@@ -177,7 +181,10 @@ def table(data: Path, edit: Callable[[dict[str, str]], object], row: int = 1) ->
 
 
 def test_a_table_that_pandas_wrote_anew_gives_the_same_score(made, data):
-    """pandas writes indices with a point beside missing cells, and NaN for these; people write letters small."""
+    """pandas writes indices with a point beside missing cells, and NaN for these; people write letters small.
+
+    Public: open-compass/VLMEvalKit issues 677 and 1559 (a text that pandas made NaN).
+    """
     (path,) = (data / "benchmark_data/mmbench").glob("*.tsv")
     for row in range(1, len(path.read_text().rstrip("\n").split("\n"))):
         table(data, lambda cells: cells.update(index=f"{cells['index']}.0", answer=f" {cells['answer'].lower()}"), row)
@@ -197,6 +204,7 @@ TABLES = {
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_an_edited_table_is_named(kind, data):
+    """Cells without a value. Public: open-compass/VLMEvalKit issue 268, MME-Benchmarks/MME-CoT issue 2."""
     edit, problem = TABLES[kind]
     table(data, edit)
     task = TASKS["mmbench"]
@@ -205,6 +213,7 @@ def test_an_edited_table_is_named(kind, data):
 
 
 def test_an_index_twice_in_a_table_is_named(data):
+    """One index, two questions: refused. Public: ChuXiaokai/baidu_ultr_dataset issue 9."""
     (path,) = (data / "benchmark_data/mmbench").glob("*.tsv")
     index = next(iter(read_table(path)))
     table(data, lambda cells: cells.update(index=f"{index}.0"), row=2)
@@ -217,6 +226,7 @@ OWN = [{"question": "Which, ü?", "answer": "Blue é"}, {"question": "And?", "an
 
 @pytest.mark.parametrize("kind", SAVED)
 def test_own_questions_saved_by_others_are_the_questions(kind, tmp_path):
+    """Encodings and line ends: the same questions. Public: openai/evals issue 625."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in OWN)
     (tmp_path / "q.jsonl").write_bytes(SAVED[kind](text))
     found = read_question_file(tmp_path / "q.jsonl")
@@ -224,7 +234,7 @@ def test_own_questions_saved_by_others_are_the_questions(kind, tmp_path):
 
 
 def test_an_answer_from_macos_is_the_answer(tmp_path):
-    """An accent apart (NFD) and in one character (NFC) are the same word; a question twice counts twice."""
+    """An accent apart (NFD) is the same word; a question twice counts twice. Public: OCR-D/spec pull request 225."""
     row = {"question": "Which?", "answer": unicodedata.normalize("NFD", "Café")}
     (tmp_path / "q.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row))
     asked = read_question_file(tmp_path / "q.jsonl")
@@ -258,6 +268,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_own_questions_that_are_none_are_named(kind, tmp_path):
+    """Lines without what a question needs. Public: haotian-liu/LLaVA issue 31, zhuzil/VTC-Bench issue 4."""
     line, problem = REFUSED[kind]
     (tmp_path / "q.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=problem):
@@ -265,7 +276,10 @@ def test_own_questions_that_are_none_are_named(kind, tmp_path):
 
 
 def test_the_commands_read_files_in_utf16(demo_fp32, made, data, tmp_path):
-    """The real processes: the same table from POPE's files in UTF-16 with CRLF; own questions with a mark."""
+    """The real processes: the same table from POPE's files in UTF-16 with CRLF; own questions with a mark.
+
+    Public: invictus-ir/Microsoft-Extractor-Suite issue 25 (programs that write JSON in UTF-16).
+    """
     for path in (data / "benchmark_data/pope").rglob("*.json*"):
         path.write_bytes(path.read_text().replace("\n", "\r\n").encode("utf-16"))
     words = ("--engine", demo_fp32, "--tasks", "pope", "--limit", "4")

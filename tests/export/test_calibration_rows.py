@@ -34,7 +34,10 @@ def written(path: Path, *rows: object, encoding: str = "utf-8") -> Path:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 def test_the_files_that_training_reads_are_read(name, encoding, tmp_path):
-    """Refused before as no JSON: a file of lines, a byte order mark, CRLF, UTF-16."""
+    """Refused before as no JSON: a file of lines, a byte order mark, CRLF, UTF-16.
+
+    Public: NVIDIA/TensorRT-LLM pull request 1762.
+    """
     found = read_conversations(written(tmp_path / name, GOOD, {"conversations": TEXT}, encoding=encoding))
     assert [row["conversations"] for row in found.rows] == [TURNS, TEXT] and found.skipped == ()
 
@@ -50,7 +53,10 @@ TAKEN = {
 
 @pytest.mark.parametrize("kind", TAKEN)
 def test_a_row_that_training_takes_is_taken(kind, tmp_path):
-    """Embeddings are those of the row as it is usually written; the check of candidates goes through it as well."""
+    """Embeddings are those of the row as it is usually written; the check of candidates goes through it as well.
+
+    Public: Tencent/AngelSlim issue 7 (calibration on rows of ShareGPT).
+    """
     checkpoint = open_checkpoint(DEMO)
     found = read_conversations(written(tmp_path / "a.json", TAKEN[kind]))
     (one,) = embedded(checkpoint, found)
@@ -76,7 +82,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_row_is_skipped_and_named_and_a_file_of_them_refused(kind, tmp_path):
-    """As training replaces it; before, `images` and `video` calibrated on the letters of <image> without a word."""
+    """As training replaces it; before, `images` and `video` calibrated on the letters of <image> without a word.
+
+    Public: thu-nics/MBQ issue 13 (a calibration file whose images are not all there).
+    """
     row, problem = BROKEN[kind]
     found = read_conversations(written(tmp_path / "a.json", row | {"id": 7}, GOOD))
     assert [one["id"] for one in found.rows] == ["good"]
@@ -88,7 +97,7 @@ def test_a_broken_row_is_skipped_and_named_and_a_file_of_them_refused(kind, tmp_
 
 
 def test_a_pipe_is_read(tmp_path):
-    """`--calibration <(head -n 100 rows.jsonl)` of a shell."""
+    """`--calibration <(head -n 100 rows.jsonl)` of a shell. Public: noahmorrison/chevron issue 26."""
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=(json.dumps(GOOD) + "\n",))
@@ -104,7 +113,10 @@ def test_a_file_without_a_usable_row_is_given_up(tmp_path):
 
 
 def test_only_the_rows_that_are_needed_are_read(tmp_path):
-    """A file of 91 MB took 537 MiB; now the process grows by less than a tenth of that, and damage behind is unseen."""
+    """A file of 91 MB took 537 MiB; now the process grows by less than a tenth of that, and damage behind is unseen.
+
+    Public: microsoft/onnxruntime issue 11020 and IST-DASLab/gptq pull request 58.
+    """
     row = json.dumps({"conversations": [TEXT[0] | {"value": "What is it? " * 100}, TEXT[1]]})
     path = tmp_path / "large.json"
     path.write_text("[" + ", ".join([row] * (91_000_000 // len(row))) + ", {cut")
@@ -120,7 +132,10 @@ def test_only_the_rows_that_are_needed_are_read(tmp_path):
 
 
 def test_a_build_takes_a_training_file_and_names_what_it_skips(tmp_path):
-    """The real command: lines with a mark and CRLF, a first turn by gpt, and two rows that cannot be used."""
+    """The real command: lines with a mark and CRLF, a first turn by gpt, and two rows that cannot be used.
+
+    Public: thu-nics/MBQ issue 13.
+    """
     shown = [row for row in json.loads(DEFAULT.read_text()) if "image" in row][:2]
     rows = [row | {"image": str(DEFAULT.parent / row["image"])} for row in shown]
     rows[0]["conversations"].insert(0, TEXT[1])

@@ -23,6 +23,7 @@ def work(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("command", "fault"), CASES, ids=[f"{one.name}-{other.name}" for one, other in CASES])
 def test_a_command_on_a_machine_that_fails(command, fault, work):
+    """Status 0, or 2 and a sentence. Public: Lightning-AI/pytorch-lightning issue 688, lisa-lab/pylearn2 issue 1079."""
     found = result(command, fault, work)
     assert found.is_good, f"{found}\n{found.said}"
 

@@ -36,7 +36,7 @@ def can_unshare(*words: str) -> bool:
 
 
 def test_a_quota_of_a_container_is_read_in_both_versions(tmp_path):
-    """Kind: `docker run --cpus`; half a core is one."""
+    """Kind: `docker run --cpus`; half a core is one. Public: tobocop2/lilbee pull request 660."""
     assert quota_cores(tmp_path) is None
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
@@ -50,7 +50,10 @@ def test_a_quota_of_a_container_is_read_in_both_versions(tmp_path):
 
 @pytest.mark.skipif(not can_unshare("-rm"), reason="no mounts in a namespace here")
 def test_a_quota_limits_the_threads(demo_fp32, tmp_path):
-    """Kind: a container's quota on a machine of more cores: no threads that the system would stop in turns."""
+    """Kind: a container's quota on a machine of more cores: no threads that the system would stop in turns.
+
+    Public: ollama/ollama issue 17916, uxlfoundation/oneTBB issue 190.
+    """
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu.max").write_text("100000 100000\n")
     script = f'mount --bind {shlex.quote(str(tmp_path))} /sys/fs/cgroup && exec "$@"'
@@ -66,7 +69,10 @@ def test_a_quota_limits_the_threads(demo_fp32, tmp_path):
 
 
 def test_names_that_are_not_utf_8(demo_fp32, tmp_path):
-    """Kind: a name of another encoding; what packages open is refused by name, and a picture is read."""
+    """Kind: a name of another encoding; what packages open is refused by name, and a picture is read.
+
+    Public: torchfont/torchfont pull request 277, devsnd/tarindexer issue 9.
+    """
     name = os.fsdecode(b"b\xfcro")
     (tmp_path / name).symlink_to(demo_fp32)
     engine = tmp_path / name
@@ -82,7 +88,10 @@ def test_names_that_are_not_utf_8(demo_fp32, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("locale", [{}, NO_UTF_8], ids=["UTF-8", "C"])
 def test_odd_names_in_every_path(tmp_path, locale):
-    """Kinds: spaces, Unicode, line ends, leading dashes, quotes in engine, image, model, out and data; relative."""
+    """Kinds: spaces, Unicode, line ends, leading dashes, quotes in engine, image, model, out and data; relative.
+
+    Public: ggml-org/llama.cpp issue 5802, microsoft/onnxruntime-genai issue 1262.
+    """
     for number, name in enumerate(NAMES):
         folder = tmp_path / f"{number}" / name
         folder.mkdir(parents=True)
@@ -100,14 +109,14 @@ def test_odd_names_in_every_path(tmp_path, locale):
 @pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "-1", "abc", "4096", ""])
 def test_odd_numbers_of_threads(demo_fp32, value):
-    """Kind: OMP_NUM_THREADS and its like, which packages read."""
+    """Kind: OMP_NUM_THREADS and its like, which packages read. Public: pydata/numexpr issue 318."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     require_answer(shell('"$@"', CHAT, "--engine", demo_fp32, *ANSWERS, **dict.fromkeys(names, value)))
 
 
 @pytest.mark.slow
 def test_one_core(demo_fp32):
-    """Kind: taskset, or a board with the others switched off."""
+    """Kind: taskset, or a board with the others switched off. Public: microsoft/onnxruntime issue 7207."""
     core = min(os.sched_getaffinity(0))
     require_answer(shell(f'taskset -c {core} "$@"', CHAT, "--engine", demo_fp32, *ANSWERS))
 
@@ -115,7 +124,10 @@ def test_one_core(demo_fp32):
 @pytest.mark.slow
 @pytest.mark.parametrize("home", [None, "", "relative", "/proc", "/etc/hostname", "/nonexistent"])
 def test_odd_homes(demo_fp32, home):
-    """Kinds: no HOME, an empty or relative one, one that cannot be written, a file."""
+    """Kinds: no HOME, an empty or relative one, one that cannot be written, a file.
+
+    Public: open-mmlab/mim issue 240, matplotlib/matplotlib pull request 30454.
+    """
     require_answer(shell('"$@"', CHAT, "--engine", demo_fp32, *ANSWERS, HOME=home))
     assert not (ROOT / "relative").exists()
 
@@ -123,7 +135,10 @@ def test_odd_homes(demo_fp32, home):
 @pytest.mark.slow
 @pytest.mark.skipif(not can_unshare("-U", "--map-user=12345"), reason="no namespace of users here")
 def test_a_user_without_an_entry_in_passwd(demo_fp32, tmp_path):
-    """Kind: `docker run --user 12345`: build, chat, evaluation, training's help; no home, no name."""
+    """Kind: `docker run --user 12345`: build, chat, evaluation, training's help; no home, no name.
+
+    Public: vectorize-io/hindsight pull request 3934.
+    """
     nobody = 'exec unshare -U --map-user=12345 "$@"'
     alone = dict.fromkeys(("HOME", "USER", "LOGNAME"))
     require_answer(shell(nobody, CHAT, "--engine", demo_fp32, *ANSWERS, **alone))
@@ -135,7 +150,10 @@ def test_a_user_without_an_entry_in_passwd(demo_fp32, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("script", CONSOLE_SCRIPTS)
 def test_streams_of_every_command(script):
-    """Kinds: `| head -1`, /dev/full, no stdin, no streams at all: a status, and nothing of Python's on stderr."""
+    """Kinds: `| head -1`, /dev/full, no stdin, no streams at all: a status, and nothing of Python's on stderr.
+
+    Public: Backblaze/B2_Command_Line_Tool issue 1071.
+    """
     for words, allowed in (
         ('"$@" --help | head -1 >/dev/null; exit "${PIPESTATUS[0]}"', (0, 141)),
         ('"$@" --help >/dev/full', (2,)),
@@ -149,14 +167,17 @@ def test_streams_of_every_command(script):
 
 @pytest.mark.slow
 def test_pipes_that_close_early(demo_fp32):
-    """Kind: a reader that goes away while questions still come."""
+    """Kind: a reader that goes away while questions still come. Public: python/cpython issue 90650."""
     done = shell('yes "What color?" | "$@" | head -1; exit "${PIPESTATUS[1]}"', CHAT, *("--engine", demo_fp32))
     assert done.returncode == 141 and len(done.stdout.splitlines()) == 1 and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 def test_modules_of_our_names_in_the_working_directory(demo_fp32, tmp_path):
-    """Kind: types.py, json.py, torch.py and the like of the person's own beside their pictures."""
+    """Kind: types.py, json.py, torch.py and the like of the person's own beside their pictures.
+
+    Public: pytorch/pytorch issues 574 and 110447.
+    """
     for name in ("types", "json", "torch", "numpy", "re", "random", "typing", "logging", "onnx", "PIL"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
     there = f'cd {shlex.quote(str(tmp_path))}; "$@"'
@@ -167,7 +188,10 @@ def test_modules_of_our_names_in_the_working_directory(demo_fp32, tmp_path):
 
 @pytest.mark.slow
 def test_a_clone_behind_a_link(demo_fp32, tmp_path):
-    """Kind: a symlinked clone, another working directory, relative paths."""
+    """Kind: a symlinked clone, another working directory, relative paths.
+
+    Public: Illumina/hap.py issue 10, kohya-ss/sd-scripts pull request 717.
+    """
     (tmp_path / "clone").symlink_to(ROOT)
     (tmp_path / "engine").symlink_to(demo_fp32)
     script = f'cd {shlex.quote(str(tmp_path))}; "$1" clone/runtime/chat.py --engine engine "${{@:2}}"'

@@ -136,7 +136,10 @@ def test_no_folder_for_temporary_files(bundle):
 
 
 def test_a_path_beyond_ascii_in_a_locale_without_utf_8(demo_fp32, tmp_path):
-    """Kind: LC_ALL=C without Python's own way out of it: the command starts anew in UTF-8."""
+    """Kind: LC_ALL=C without Python's own way out of it: the command starts anew in UTF-8.
+
+    Public: bvanheu/pytoutv issue 73, docker-library/python issue 13.
+    """
     engine = tmp_path / "Büro"
     engine.symlink_to(demo_fp32)
     old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -148,7 +151,10 @@ def test_a_path_beyond_ascii_in_a_locale_without_utf_8(demo_fp32, tmp_path):
 
 
 def test_folders_of_our_names_in_the_working_directory(demo_fp32, tmp_path):
-    """Kind: `eval`, `runtime`, `engines` of the person's own, in the working directory and on PYTHONPATH."""
+    """Kind: `eval`, `runtime`, `engines` of the person's own, in the working directory and on PYTHONPATH.
+
+    Public: pytorch/pytorch issue 574.
+    """
     for name in ("eval", "runtime", "engines", "export", "tests"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")

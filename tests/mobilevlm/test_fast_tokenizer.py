@@ -75,7 +75,7 @@ def fast(request, tmp_path_factory):
 
 
 def test_ids_are_those_of_the_fast_tokenizer(fast):
-    """200 texts: the tokenizers library on the file itself."""
+    """200 texts: the tokenizers library on the file itself. Public: ggml-org/llama.cpp issues 3256 and 4120."""
     directory, _ = fast
     theirs, ours = FastTokenizer.from_file(str(directory / "tokenizer.json")), Tokenizer(directory)
     for text in texts():
@@ -137,7 +137,10 @@ def changed(path, change):
     ],
 )
 def test_what_sentencepiece_would_tokenise_otherwise_is_refused(change, message, fast, tmp_path):
-    """Re-uploads of other families, and damaged files: the sentence says in what they differ."""
+    """Re-uploads of other families, and damaged files: the sentence says in what they differ.
+
+    Public: ggml-org/llama.cpp issues 8649 and 9927.
+    """
     directory = shutil.copytree(fast[0], tmp_path / "fast")
     changed(directory / "tokenizer.json", change)
     with pytest.raises(TokenizerError, match=f"tokenizer.json cannot be used in place of a tokenizer.model.*{message}"):

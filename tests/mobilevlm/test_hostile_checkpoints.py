@@ -43,7 +43,10 @@ class Evil:
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare"])
 def test_a_malicious_pickle_is_refused_by_name(form, model, lora, tmp_path):
-    """os.system in weights, an adapter and what a LoRA leaves beside it: the file is named, and nothing runs."""
+    """os.system in weights, an adapter and what a LoRA leaves beside it: the file is named, and nothing runs.
+
+    Public: vllm-project/vllm pull request 12366, voicepaw/so-vits-svc-fork issue 193.
+    """
     mark = tmp_path / "ran"
 
     def write(path):
@@ -74,7 +77,10 @@ def test_a_malicious_pickle_is_refused_by_name(form, model, lora, tmp_path):
 
 
 def test_code_beside_a_checkpoint_is_never_imported(model, tmp_path):
-    """`trust_remote_code`: an auto_map, and modules of the names it gives, are left alone."""
+    """`trust_remote_code`: an auto_map, and modules of the names it gives, are left alone.
+
+    Public: lm-sys/FastChat issue 3720, huggingface/sentence-transformers issue 3801.
+    """
     mark = tmp_path / "ran"
     change(model / "config.json", auto_map={"AutoConfig": "modeling_evil.Config", "AutoModel": "modeling_evil.Model"})
     for name in ("modeling_evil.py", "tokenization_evil.py", "sitecustomize.py", "torch.py"):
@@ -88,7 +94,7 @@ def test_code_beside_a_checkpoint_is_never_imported(model, tmp_path):
     "name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", 5, None, "a\0b", "x" * 5000, "\ud800"]
 )
 def test_shards_stay_in_their_directory(name, tmp_path):
-    """Names in an index: no way out, no other type."""
+    """Names in an index: no way out, no other type. Public: huggingface/transformers issue 47176."""
     model, _ = make("shards", tmp_path / "made")
     index = model / "model.safetensors.index.json"
     raw = json.loads(index.read_text())
@@ -99,7 +105,10 @@ def test_shards_stay_in_their_directory(name, tmp_path):
 
 
 def test_shards_that_are_links(tmp_path):
-    """A link out of the directory is refused; those of the hub's cache, snapshots to blobs, are followed."""
+    """A link out of the directory is refused; those of the hub's cache, snapshots to blobs, are followed.
+
+    Public: local-inference-lab/b12x issue 171.
+    """
     model, _ = make("shards", tmp_path / "made")
     shard = model / "model-00001-of-00002.safetensors"
     shard.rename(tmp_path / "elsewhere.safetensors")
@@ -132,7 +141,10 @@ def test_shards_that_are_links(tmp_path):
     ],
 )
 def test_headers_that_lie(field, value, said, model):
-    """safetensors: overlapping and absent places, unknown types, sizes that no disk has."""
+    """safetensors: overlapping and absent places, unknown types, sizes that no disk has.
+
+    Public: ztxz16/fastllm issue 712, leejet/stable-diffusion.cpp pull request 1754.
+    """
     path = model / "model.safetensors"
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -145,7 +157,10 @@ def test_headers_that_lie(field, value, said, model):
 
 
 def test_a_header_without_an_end(model):
-    """safetensors: a length of exabytes, and a sparse file whose header would take all memory."""
+    """safetensors: a length of exabytes, and a sparse file whose header would take all memory.
+
+    Public: ztxz16/fastllm issue 712, run-ai/runai-model-streamer pull request 121.
+    """
     path = model / "model.safetensors"
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(UserError, match="model.safetensors cannot be read as weights .its header says 4,611"):
@@ -171,13 +186,19 @@ def test_a_header_without_an_end(model):
     ],
 )
 def test_sizes_beyond_the_weights_are_refused_before_anything_is_made(changes, said, model):
-    """config.json of another model, or of nobody's: no minutes, no gigabytes."""
+    """config.json of another model, or of nobody's: no minutes, no gigabytes.
+
+    Public: maderix/ANE pull request 45, ollama/ollama issue 17042.
+    """
     change(model / "config.json", **changes)
     with pytest.raises(UserError, match=said):
         open_checkpoint(model)
 
 
 def test_mutated_checkpoints_open_or_are_refused(monkeypatch):
-    """The fuzzer's fast slice: `python -m tests.faults.checkpoints` makes more."""
+    """The fuzzer's fast slice: `python -m tests.faults.checkpoints` makes more.
+
+    Public: google/oss-fuzz pull request 12274.
+    """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert set(run_cases(seed=0, count=60)) <= {"opened", "refused"}

@@ -181,6 +181,7 @@ def test_spec_names_the_wrong_value(wrong):
 
 
 def test_every_kind_of_source_gives_the_same_picture(tmp_path):
+    """Paths, bytes, files, PIL: one image. Public: abetlen/llama-cpp-python issue 1223 (a local image)."""
     path, pixels = tmp_path / "picture.png", noise(30, 20)
     Image.fromarray(pixels).save(path)
     for source in (path, str(path), path.read_bytes(), Image.open(path)):
@@ -217,6 +218,7 @@ def test_cmyk_jpeg_is_not_inverted(tmp_path):
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 def test_alpha_shows_white(mode, format):
+    """White in transparent parts. Public: NousResearch/hermes-agent issue 64548, NVIDIA/DIGITS issue 85."""
     rgba = noise(16, 16, 4)
     rgba[:2, :, 3], rgba[2:4, :, 3] = 0, 255
     image = Image.fromarray(rgba).convert(mode)
@@ -236,6 +238,7 @@ def test_opaque_alpha_equals_convert():
 
 @pytest.mark.parametrize("transparency", [1, b"\xff\x00\xff"], ids=["index", "table"])
 def test_transparent_palette_entry_shows_white(transparency):
+    """White in place of the entry's own colour. Public: python-pillow/Pillow issue 7288."""
     palette = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3)
     palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     got = np.asarray(load_image(encoded(palette, "PNG", transparency=transparency)))
@@ -244,6 +247,7 @@ def test_transparent_palette_entry_shows_white(transparency):
 
 
 def test_transparent_color_shows_white():
+    """A colour or grey that a PNG names as transparent. Public: python-pillow/Pillow issues 421 and 3379."""
     pixels = np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8)
     got = load_image(encoded(Image.fromarray(pixels), "PNG", transparency=(4, 5, 6)))
     np.testing.assert_array_equal(np.asarray(got), [[[1, 2, 3], [255, 255, 255]]])
@@ -253,7 +257,7 @@ def test_transparent_color_shows_white():
     ("format", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4"), ("PPM", "<i4")]
 )
 def test_deep_gray_keeps_its_gradient(format, dtype):
-    """Pillow's own conversion turns every value above 255 white."""
+    """Pillow's own conversion turns every value above 255 white. Public: python-pillow/Pillow issues 1108 and 3011."""
     values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(dtype)
     got = np.asarray(load_image(encoded(Image.fromarray(values), format)))
     expected = np.round(values / 65535 * 255)
@@ -282,6 +286,7 @@ def test_float_gray_is_scaled_or_clipped(values, expected):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_as_pillow_transposes(orientation):
+    """EXIF 1 to 8: upright. Public: ggml-org/llama.cpp issue 20870, ollama/ollama issue 18418."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(gradient()), "PNG", exif=exif)
@@ -299,7 +304,10 @@ def test_phone_photo_on_its_side_comes_upright(tmp_path):
 
 
 def test_damaged_exif_loses_neither_picture_nor_orientation():
-    """ImageOps.exif_transpose of Pillow 13 raises AttributeError here: it cannot write the odd tag back."""
+    """ImageOps.exif_transpose of Pillow 13 raises AttributeError here: it cannot write the odd tag back.
+
+    Public: python-pillow/Pillow issues 3973 and 4665.
+    """
     tags = struct.pack("<HHII", 0x010F, 11, 1, 0) + struct.pack("<HHII", 0x0112, 3, 1, 6)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4)
     assert load_image(encoded(Image.fromarray(gradient()), "JPEG", exif=exif)).size == gradient().shape[:2]
@@ -308,11 +316,13 @@ def test_damaged_exif_loses_neither_picture_nor_orientation():
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
 def test_unreadable_exif_is_ignored(format, exif):
+    """EXIF that nobody can parse: read as it lies. Public: python-pillow/Pillow issues 5528 and 8348."""
     assert load_image(encoded(Image.new("RGB", (8, 6)), format, exif=exif)).size == (8, 6)
 
 
 @pytest.mark.parametrize(("format", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
 def test_animation_gives_its_first_frame(format, options):
+    """Frame 0 of each. Public: meme-search/meme-search pull request 191, openclaw/openclaw pull request 36662."""
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     data = encoded(red, format, save_all=True, append_images=[blue], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 2
@@ -360,6 +370,7 @@ def flipped(data: bytes, position: int) -> bytes:
 
 
 def test_unusable_files_are_named_with_problem_and_remedy(tmp_path):
+    """Damaged files: one sentence each. Public: modelscope/ms-swift issue 3275, hiyouga/LlamaFactory issue 8733."""
     for path, words in broken_files(tmp_path).values():
         with pytest.raises(ImageError, match=words) as caught:
             load_image(path)
@@ -401,6 +412,10 @@ def test_pixel_limit_is_the_one_of_pillow():
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "TGA", "ICO", "PCX", "JPEG2000"])
 def test_random_damage_gives_a_picture_or_an_image_error(format):
+    """Random bytes: nothing else is raised.
+
+    Public: haotian-liu/LLaVA issue 1618 (a damaged image of a published set).
+    """
     rng = np.random.default_rng(3)
     data = np.frombuffer(encoded(Image.fromarray(noise(24, 16)), format), dtype=np.uint8)
     refused = 0

@@ -22,6 +22,7 @@ def loaded(source) -> np.ndarray:
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG", "WEBP"])
 def test_profiles_of_rgb_become_srgb(format, space):
+    """RGB profiles by their formulas. Public: cgwire/zou pull request 1188, Comfy-Org/ComfyUI pull request 11241."""
     profile = rgb_profile(*SPACES[space])
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
     data = encoded(Image.fromarray(gradient()), format, icc_profile=profile, **options)
@@ -46,6 +47,7 @@ def test_srgb_profile_changes_no_pixel():
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "text", "other space", "bits"])
 def test_damaged_profile_is_as_none(damage):
+    """Profiles that nobody can open. Public: psd-tools/psd-tools pull request 484, ocrmypdf/OCRmyPDF issue 706."""
     whole = rgb_profile(*SPACES["Adobe RGB"])
     profiles = {"cut": whole[:200], "zeros": bytes(500), "text": b"profile" * 30, "other space": ink_profile()}
     profile = profiles.get(damage, whole[:140] + b"\xff" * 60 + whole[200:])
@@ -69,7 +71,7 @@ def run_tool(*words) -> None:
 
 @pytest.mark.parametrize("space", [*SPACES, "CMYK"])
 def test_profiles_as_little_cms_converts_them(space, tmp_path):
-    """`tificc` reads the profile that is embedded, and writes sRGB by default."""
+    """`tificc` reads the profile that is embedded, and writes sRGB by default. Public: cgwire/zou pull request 1188."""
     image = Image.fromarray(noise(64, 48, 4 if space == "CMYK" else 3), "CMYK" if space == "CMYK" else "RGB")
     image.save(tmp_path / "in.tif", icc_profile=ink_profile() if space == "CMYK" else rgb_profile(*SPACES[space]))
     run_tool("tificc", tmp_path / "in.tif", tmp_path / "out.tif")
@@ -97,6 +99,7 @@ LAB_COLORS = {
 
 @pytest.mark.parametrize("lab", LAB_COLORS)
 def test_lab_tiff_is_within_two_levels(lab, tmp_path):
+    """Lab against its formulas. Public: ImageMagick/ImageMagick issue 4105."""
     bands = [Image.new("L", (4, 4), value) for value in (lab[0], lab[1] ^ 128, lab[2] ^ 128)]  # Pillow's own order
     Image.merge("LAB", bands).save(tmp_path / "lab.tif")
     assert np.abs(loaded(tmp_path / "lab.tif")[0, 0] - lab_to_srgb(lab)).max() <= 2
@@ -113,6 +116,7 @@ def lab_to_srgb(lab) -> np.ndarray:
 
 
 def test_lab_as_little_cms_converts_it(tmp_path):
+    """Lab against LittleCMS's own program. Public: ImageMagick/ImageMagick issue 4105."""
     to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     ImageCms.applyTransform(Image.fromarray(gradient()), to_lab).save(tmp_path / "lab.tif")
     run_tool("tificc", "-i", "*Lab", tmp_path / "lab.tif", tmp_path / "out.tif")
@@ -125,6 +129,7 @@ def test_lab_as_little_cms_converts_it(tmp_path):
 
 @pytest.mark.parametrize("white", [255, 65535, 2**31 - 1, 2**32 - 1])
 def test_integers_of_32_bits_are_scaled_by_their_range(white):
+    """Values to 255, to 65535 and to the largest integer. Public: python-pillow/Pillow issue 2574."""
     values = np.linspace(0, white, 64, dtype=np.float64).round().astype(np.uint32)[None]
     data = encoded(Image.fromarray(values.view(np.int32)), "TIFF")
     if white == 2**32 - 1:  # Pillow writes SampleFormat 2, signed: a file of unsigned ones says 1
@@ -135,6 +140,7 @@ def test_integers_of_32_bits_are_scaled_by_their_range(white):
 
 @pytest.mark.parametrize("values", [[0, 70_000], [0, 2**24 - 1], [-5, 100]])
 def test_integers_of_an_unknown_range_are_refused(values):
+    """Nothing tells which value is white. Public: python-pillow/Pillow pull request 3838."""
     with pytest.raises(ImageError, match="cannot be known.*8-bit PNG"):
         load_image(encoded(Image.fromarray(np.array([values], np.int32)), "TIFF"))
 
@@ -147,11 +153,18 @@ def test_twenty_bits_are_read_where_the_file_states_its_maximum():
 
 
 def test_dark_16_bit_pgm_stays_dark():
-    """A PGM states its maximum: values below 256 of 65535 are dark, not 8-bit."""
+    """A PGM states its maximum: values below 256 of 65535 are dark, not 8-bit.
+
+    Public: python-pillow/Pillow issues 602 and 5403.
+    """
     np.testing.assert_array_equal(loaded(b"P5 2 1 65535\n" + b"\0\0" + b"\0\xff")[0, :, 0], [0, 1])
 
 
 def test_12_bit_and_inverted_16_bit_tiff():
+    """Scaled by their bits, white where 0 is white.
+
+    Public: python-pillow/Pillow issue 414, haraldk/TwelveMonkeys issue 637.
+    """
     import struct
 
     def tiff(bits: int, photometric: int, body: bytes) -> bytes:

@@ -126,6 +126,7 @@ QUICK = (  # to make
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in COSTLY]
 )
 def test_costly_files_take_two_seconds_and_400_mb_at_most(kind, tmp_path):
+    """Small files that cost much. Public: python-pillow/Pillow issue 515, tracefinity/tracefinity issue 178."""
     make, has_to_be_read = COSTLY[kind]
     (tmp_path / "picture").write_bytes(make())
     words = [sys.executable, "-c", PROGRAM, str(tmp_path / "picture")]
@@ -139,6 +140,7 @@ def test_costly_files_take_two_seconds_and_400_mb_at_most(kind, tmp_path):
 
 
 def test_larger_limit_is_named_and_lifts_the_refusal():
+    """A person's own large image. Public: python-pillow/Pillow issue 5218, ksugar/qupath-extension-sam issue 20."""
     data = b"P3 1500 1000 255\n" + b"1 2 3 " * 1_500_000
     with pytest.raises(ImageError, match="1500 x 1000 pixels.* s. Shrink.*--max-pixels 1500000"):
         load_image(data)

@@ -28,6 +28,7 @@ FLOATS = PIXELS.astype(np.float32) / 255
     ids=lambda given: f"{given.dtype}{given.shape}{'' if given.flags.c_contiguous else ' view'}",
 )
 def test_arrays_are_images(given):
+    """Arrays of uint8 and booleans. Public: huggingface/transformers issue 25195 (ranges that are guessed)."""
     np.testing.assert_allclose(
         np.asarray(load_image(given)).astype(int), PIXELS.astype(int), atol=int(given.itemsize == 2)
     )
@@ -59,12 +60,17 @@ def test_boolean_array_is_black_and_white():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_arrays_that_are_no_images_say_what_to_pass(given, words):
+    """Floats, channels first, other shapes: a sentence.
+
+    Public: huggingface/transformers issue 25195, tomas-gajarsky/facetorch pull request 91.
+    """
     with pytest.raises(ImageError, match=words) as caught:
         load_image(given)
     assert "uint8" in str(caught.value) or "8-bit" in str(caught.value)
 
 
 def test_every_kind_of_file_and_bytes_is_read(tmp_path):
+    """Open files, bytes and views of them. Public: abetlen/llama-cpp-python issue 1223 (a local image)."""
     data = encoded(Image.fromarray(PIXELS), "PNG")
     (tmp_path / "a.png").write_bytes(data)
     buffer = io.BytesIO(data)
@@ -126,6 +132,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("words", OTHERS)
 def test_files_that_are_something_else_are_named(words, tmp_path):
+    """Named by their first bytes. Public: open-webui/open-webui issue 30100 (SVG)."""
     path = tmp_path / "cat.png"
     path.write_bytes(OTHERS[words])
     with pytest.raises(ImageError, match=f"no image.*{words}") as caught:
@@ -135,7 +142,10 @@ def test_files_that_are_something_else_are_named(words, tmp_path):
 
 
 def test_postscript_is_never_run(tmp_path, monkeypatch):
-    """Pillow gives EPS to ghostscript; also an image that a program opened itself is refused before."""
+    """Pillow gives EPS to ghostscript; also an image that a program opened itself is refused before.
+
+    Public: python-pillow/Pillow issue 7391, odoo/odoo issue 16837.
+    """
     image = Image.open(io.BytesIO(encoded(Image.new("RGB", (4, 4)), "EPS")))
     monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("run"))
     with pytest.raises(ImageError, match="format EPS"):
@@ -148,6 +158,7 @@ def test_postscript_is_never_run(tmp_path, monkeypatch):
 
 
 def test_heic_is_read(monkeypatch):
+    """HEIC through pillow-heif. Public: python-pillow/Pillow issue 2806."""
     heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     heif.from_pillow(Image.fromarray(gradient(64, 48))).save(buffer, quality=95)
@@ -158,12 +169,16 @@ def test_heic_is_read(monkeypatch):
 
 
 def test_avif_is_read():
+    """AVIF through Pillow alone. Public: python-pillow/Pillow issue 7983."""
     data = encoded(Image.fromarray(gradient(64, 48)), "AVIF", quality=95)
     assert np.abs(np.asarray(load_image(data)).astype(int) - gradient(64, 48)).mean() < 4
 
 
 def test_gain_map_and_motion_photo_show_their_picture():
-    """Ultra HDR is a JPEG with a smaller gray one behind (MPO); a motion photo has an MP4 behind it."""
+    """Ultra HDR is a JPEG with a smaller gray one behind (MPO); a motion photo has an MP4 behind it.
+
+    Public: python-pillow/Pillow issue 8052 (a gain map), deckerst/aves issue 1424 (a motion photo).
+    """
     photo = encoded(Image.fromarray(gradient()), "JPEG", quality=95)
     expected = np.asarray(load_image(photo))
     gain_map = Image.new("L", (12, 8), 128)

@@ -52,7 +52,10 @@ def same_weights(model, tensors):
 
 @pytest.mark.parametrize("kind", ["whole", "shards", "pickle", "lora"])
 def test_git_lfs_pointers_and_web_pages_are_named(kind, tmp_path):
-    """Clones without git-lfs, and pages saved in place of a gated file: every file that is read."""
+    """Clones without git-lfs, and pages saved in place of a gated file: every file that is read.
+
+    Public: microsoft/OmniParser issue 34 (git-lfs), AndreasFischer1985/code-snippets issue 1 (a page).
+    """
     model, base = make(kind, tmp_path / "made")
     for path in sorted(path for path in model.iterdir() if path.suffix in (".json", ".bin", ".safetensors", ".model")):
         if path.name == "generation_config.json":  # nothing in it is used
@@ -69,7 +72,7 @@ def test_git_lfs_pointers_and_web_pages_are_named(kind, tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("kind", ["whole", "shards", "lora"])
 def test_json_as_windows_editors_save_it(kind, encoding, tmp_path):
-    """A byte order mark, UTF-16, CRLF: config, index, adapter, tokenizer and tower files."""
+    """A mark, UTF-16, CRLF, in every JSON and tower file. Public: zhayujie/CowAgent issue 2257."""
     model, base = make(kind, tmp_path / "made")
     for path in (tmp_path / "made").rglob("*.json"):
         path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
@@ -94,13 +97,16 @@ WRAPPED = {
 
 @pytest.mark.parametrize("wrapper", WRAPPED)
 def test_wrapped_names_are_unwrapped(wrapper, model):
-    """`module.*`, `{"state_dict": ...}` and what else training programs put around a model: the same weights."""
+    """The same weights.
+
+    Public: NVIDIA/apex issue 647, karpathy/nanoGPT issue 325, facebookresearch/detectron2 issue 470.
+    """
     tensors = as_bin(model, WRAPPED[wrapper])
     same_weights(model, tensors)
 
 
 def test_what_is_no_state_dict_is_said(model):
-    """A whole object, a list, a number among tensors."""
+    """A whole object, a list, a number among tensors. Public: amyxlu/cheap-proteins issue 4."""
     as_bin(model, lambda tensors: {"epoch": 3, "loss": 0.5})
     with pytest.raises(UserError, match="pytorch_model.bin holds something other .*'epoch' is int"):
         open_checkpoint(model)
@@ -122,7 +128,7 @@ def test_what_is_no_state_dict_is_said(model):
     ],
 )
 def test_projector_files_of_every_fork(prefix, model, tmp_path):
-    """`mm_projector.bin` with the prefixes that LLaVA's forks write, and without any: the same projector."""
+    """`mm_projector.bin` with forks' prefixes or none. Public: haotian-liu/LLaVA issue 608."""
     part = "model.mm_projector."
     own = {n.removeprefix(part): v + 1 for n, v in load_file(model / "model.safetensors").items() if n.startswith(part)}
     torch.save({prefix + name: value for name, value in own.items()}, tmp_path / "mm_projector.bin")
@@ -142,7 +148,7 @@ def test_projector_files_of_every_fork(prefix, model, tmp_path):
     ],
 )
 def test_directories_without_weights_say_what_they_are(file, said, model):
-    """Projector-only directories, runs, shards of DeepSpeed, GGUF: what to give instead."""
+    """Projectors alone, runs, shards, GGUF: what to give. Public: haotian-liu/LLaVA issues 205 and 337."""
     (model / "model.safetensors").unlink()
     (model / file).parent.mkdir(exist_ok=True)
     (model / file).write_text("x")
@@ -151,7 +157,7 @@ def test_directories_without_weights_say_what_they_are(file, said, model):
 
 
 def test_a_trainers_checkpoint_with_its_optimizer_opens(model):
-    """`checkpoint-500` of a Trainer: optimizer, scheduler, random states and arguments lie beside the weights."""
+    """`checkpoint-500` of a Trainer, all of it. Public: lm-sys/FastChat issue 443, haotian-liu/LLaVA issue 1029."""
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"):
         (model / name).write_bytes(b"not read")
     (model / "global_step500").mkdir()
@@ -160,13 +166,13 @@ def test_a_trainers_checkpoint_with_its_optimizer_opens(model):
 
 @pytest.mark.parametrize("name", ["/home/someone/vision_tower", "C:\\models\\vision_tower", "~/vision_tower"])
 def test_a_tower_path_of_another_machine_is_found_beside(name, model):
-    """`mm_vision_tower` is a path of the machine the model was trained on."""
+    """`mm_vision_tower` is a path of the machine that trained. Public: yuezih/less-is-more issue 8."""
     change(model / "config.json", mm_vision_tower=name)
     assert open_checkpoint(model).tower_dir == model.parent / "vision_tower"
 
 
 def test_a_tied_head_saved_twice_is_one(model):
-    """Tied heads: a copy is dropped, another matrix and a missing one are named."""
+    """A copy is dropped. Public: ml-explore/mlx-lm pull request 1298, NVIDIA/TensorRT-LLM issue 3324."""
     tensors = load_file(model / "model.safetensors")
     change(model / "config.json", tie_word_embeddings=True)
     with pytest.raises(UserError, match="tie_word_embeddings, but the weights hold lm_head.weight .* differs from"):
@@ -181,7 +187,7 @@ def test_a_tied_head_saved_twice_is_one(model):
 
 
 def test_a_padding_token_without_a_row_gets_one(model):
-    """`added_tokens.json {"[PAD]": V}` with V rows, as Vicuna-style trainings leave it."""
+    """`[PAD]` as token V of V rows. Public: hf-lin/ChatMusician issue 23, OpenNMT/CTranslate2 issue 1415."""
     (model / "added_tokens.json").write_text('{"[PAD]": 768}')
     checkpoint = open_checkpoint(model)
     rows = checkpoint.tensors["model.embed_tokens.weight"]
@@ -190,7 +196,10 @@ def test_a_padding_token_without_a_row_gets_one(model):
 
 
 def test_more_rows_than_vocab_size_says(model):
-    """Rows V+1 and an old `vocab_size`: the weights are right, and every old row is where it was."""
+    """Rows V+1 and an old `vocab_size`: the weights are right, and every old row is where it was.
+
+    Public: ggml-org/llama.cpp issue 3442, h2oai/h2o-llmstudio issue 297.
+    """
     tensors = load_file(model / "model.safetensors")
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         tensors[name] = torch.cat([tensors[name], tensors[name][:1]])
@@ -209,14 +218,17 @@ def test_more_rows_than_vocab_size_says(model):
     ],
 )
 def test_other_model_types_say_what_is_missing(model_type, said, model):
-    """`model_type` of neighbours and old spellings."""
+    """`model_type` of neighbours and old spellings. Public: NVlabs/VILA issue 135, NVIDIA/TensorRT-LLM issue 2158."""
     change(model / "config.json", model_type=model_type, hidden_size=..., vocab_size=...)
     with pytest.raises(UserError, match=said):
         open_checkpoint(model)
 
 
 def test_a_lora_without_its_projector_is_refused_everywhere(lora, tmp_path):
-    """LoRA without `non_lora_trainables.bin`: merge, build and eval, which used the base's projector without a word."""
+    """LoRA without `non_lora_trainables.bin`: merge, build and eval, which used the base's projector without a word.
+
+    Public: zjysteven/lmms-finetune issue 53, haotian-liu/LLaVA issue 922.
+    """
     (lora / "non_lora_trainables.bin").unlink()
     base = lora.parent / "base"
     done = run(MERGE, base, lora, tmp_path / "merged")
@@ -234,7 +246,7 @@ def test_a_lora_without_its_projector_is_refused_everywhere(lora, tmp_path):
 
 
 def test_a_lora_whose_base_moved_is_evaluated_with_base(lora, tmp_path):
-    """`eval/run.py --model LORA --base DIR`; without it the sentence names the option, and now it is there."""
+    """`eval/run.py --model LORA --base DIR` is there. Public: microsoft/onnxruntime-genai pull request 955."""
     moved = lora.parent / "base"
     moved = moved.rename(tmp_path / "moved")
     from mobilevlm.eval import run as evaluation
@@ -249,7 +261,7 @@ def test_a_lora_whose_base_moved_is_evaluated_with_base(lora, tmp_path):
 
 
 def test_zero3s_empty_tensors_are_named(lora, model):
-    """ZeRO-3 saves tensors of shape (0,) where nobody gathers them: adapters, projectors and whole models."""
+    """Shape (0,). Public: huggingface/peft issues 2450 and 2500, deepspeedai/DeepSpeed issue 4295."""
     for path in (lora / "adapter_model.bin", lora / "non_lora_trainables.bin"):
         state = torch.load(path, weights_only=True)
         torch.save({name: torch.zeros(0) for name in state}, path)
@@ -262,7 +274,10 @@ def test_zero3s_empty_tensors_are_named(lora, model):
 
 
 def test_loras_that_contradict_themselves(lora):
-    """Another `r` than the factors', NaN, a base that is a LoRA, a checkpoint-N without the whole model's config."""
+    """Another `r` than the factors', NaN, a base that is a LoRA, a checkpoint-N without the whole model's config.
+
+    Public: ymcui/Chinese-LLaMA-Alpaca issue 302 (`r`), haotian-liu/LLaVA issue 922 (no config).
+    """
     base, adapter = lora.parent / "base", lora / "adapter_config.json"
     for changes, said in (
         ({"r": 16}, "has r 16, but the factors of .* have rank 8"),

@@ -49,7 +49,10 @@ COUNTS = ["5", 1.5, None, 0, -1, True, NAN, b"5", [5], -HUGE, np.float64(5)]
 
 @pytest.mark.parametrize("prompt", TEXTS, ids=named)
 def test_prompts_of_a_wrong_type_or_with_lone_surrogates(session, prompt):
-    """Issue 23, row "Python API with wrong types": prompt=None/bytes/int were TypeErrors from the inside."""
+    """Issue 23, row "Python API with wrong types": prompt=None/bytes/int were TypeErrors from the inside.
+
+    Public: abetlen/llama-cpp-python pull request 2336 (types), raullenchai/Rapid-MLX pull request 730 (surrogates).
+    """
     for call in (
         lambda: session.chat(prompt),
         lambda: session.choose(prompt, ["a", "b"]),
@@ -91,7 +94,10 @@ def test_templates_that_are_no_name(session, name):
 
 @pytest.mark.parametrize("sampling", [0, "", False, 0.7, {"temperature": 1}, Sampling, [], "greedy"], ids=named)
 def test_sampling_of_a_wrong_type(session, sampling):
-    """What is false was taken for None: an answer without a word."""
+    """What is false was taken for None: an answer without a word.
+
+    Public: abetlen/llama-cpp-python pull request 2336.
+    """
     for ask in (session.chat, Dialogue(session).ask):
         with pytest.raises(UserError, match=r"sampling is .*; it must be a Sampling, or None \(greedy\)"):
             ask("Hi", sampling=sampling)
@@ -185,6 +191,7 @@ def test_schemas_of_a_wrong_type(session, schema):
 
 @pytest.mark.parametrize("path", [None, 5, b"bundle", ["a"], "a\0b", Path("a\0b"), True], ids=named)
 def test_paths_that_are_none(session, path):
+    """Paths that are None, of another type, or with a NUL. Public: abetlen/llama-cpp-python pull request 2336."""
     for call in (user_path, Session, session.load_prefix, lambda path: session.save_prefix(path, asked(), [])):
         with pytest.raises(UserError, match=r"the path is .*; it must be text or a pathlib.Path"):
             call(path)

@@ -145,6 +145,7 @@ CACHES = pytest.mark.parametrize("size", [0, 2**24], ids=["no prefixes", "prefix
 
 @CACHES
 def test_ctrl_c_at_any_moment_leaves_the_session_usable(demo_fp32, size):
+    """Answers after an interruption are the right ones. Public: vllm-project/vllm issue 17738."""
     assert rounds(demo_fp32, size, 20) >= 3
 
 

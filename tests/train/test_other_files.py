@@ -50,7 +50,11 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_from_another_system_is_read(kind, tmp_path):
-    """Windows' editors and PowerShell write marks, UTF-16 and CRLF; reported as "Unexpected UTF-8 BOM"."""
+    """Windows' editors and PowerShell write marks, UTF-16 and CRLF; reported as "Unexpected UTF-8 BOM".
+
+    Public: WangRongsheng/MedQA-ChatGLM issue 2 (a mark), invictus-ir/Microsoft-Extractor-Suite issue 25 (UTF-16),
+    haotian-liu/LLaVA issue 1753 (lines).
+    """
     name, content = FILES[kind]
     (tmp_path / name).write_bytes(content)
     assert list(read_rows(tmp_path / name)) == [GOOD, TEXT]
@@ -75,6 +79,11 @@ SPOILED = {
 
 @pytest.mark.parametrize("kind", SPOILED)
 def test_a_file_that_is_something_else_is_named(kind, tmp_path):
+    """Other layouts, broken JSON, code pages and downloads that are none: the place and the cause.
+
+    Public: lil-lab/nlvr issue 1 (lines), haotian-liu/LLaVA issue 1775 (broken JSON), IBM/Grapher issue 4 (a code page),
+    openai/evals issue 625 (git-lfs).
+    """
     name, content, problem = SPOILED[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=problem):
@@ -86,6 +95,7 @@ SAVED = {"a mark": "utf-8-sig", "UTF-16": "utf-16", "UTF-32": "utf-32"}
 
 @pytest.mark.parametrize("kind", SAVED)
 def test_a_recipe_saved_by_a_windows_editor_is_the_recipe(kind, tmp_path):
+    """A byte order mark, UTF-16, CRLF. Public: volcengine/OpenViking pull request 500."""
     text = (RECIPES / "v2_stage2.json").read_text()
     (tmp_path / "v2_stage2.json").write_bytes(text.replace("\n", "\r\n").encode(SAVED[kind]))
     assert load_recipe(tmp_path / "v2_stage2.json") == load_recipe("v2_stage2")
@@ -93,7 +103,10 @@ def test_a_recipe_saved_by_a_windows_editor_is_the_recipe(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", SAVED)
 def test_texts_saved_by_a_windows_editor_are_the_texts(kind, tmp_path):
-    """A byte order mark is not learned as a character of the first text."""
+    """A byte order mark is not learned as a character of the first text.
+
+    Public: langchain-ai/langchain-community pull request 138.
+    """
     (tmp_path / "a.txt").write_bytes("One.\r\nTwo ü.\r\n".encode(SAVED[kind]))
     (tmp_path / "a.jsonl").write_bytes('{"text": "One."}\r\n\r\n{"text": "Two ü."}'.encode(SAVED[kind]))
     (tmp_path / "a.json").write_bytes(LIST.encode(SAVED[kind]))
@@ -110,7 +123,7 @@ def test_texts_saved_by_a_windows_editor_are_the_texts(kind, tmp_path):
     ],
 )
 def test_half_an_emoji_in_a_text_is_named(name, content, place, tmp_path):
-    """RuntimeError in SentencePiece, in the middle of packing."""
+    """RuntimeError in SentencePiece, in the middle of packing. Public: huggingface/transformers issue 8886."""
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=place):
         list(read_texts(tmp_path / name))

@@ -150,7 +150,13 @@ def learned(path: Path, tokenizer: Tokenizer, images: Path) -> TrainingRows:
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_row_that_cannot_be_learned_rightly_is_named_and_gives_way(kind, tokenizer, images, tmp_path):
-    """Reported for LLaVA fine-tuning: such rows end a run, or are learned without their image and without a word."""
+    """Reported for LLaVA fine-tuning: such rows end a run, or are learned without their image and without a word.
+
+    Public: axolotl-ai-cloud/axolotl pull request 781 and zjysteven/lmms-finetune issue 5 (other keys),
+    TIGER-AI-Lab/VLM2Vec issue 65 (`<image>` without an image), LLaVA-VL/LLaVA-NeXT issue 459 (an image without
+    `<image>`), lm-sys/FastChat pull request 628 (roles, order, empty turns), zjunlp/AutoAct issue 6 (other columns),
+    huggingface/transformers issue 8886 (half a character), QwenLM/Qwen3-VL issue 171 (addresses).
+    """
     row, problem = BROKEN[kind]
     rows = learned(written(tmp_path / "a.json", row, GOOD, TEXT), tokenizer, images)
     assert problem in rows.malformed[0] and set(rows.malformed) == {0}
@@ -161,7 +167,11 @@ def test_a_row_that_cannot_be_learned_rightly_is_named_and_gives_way(kind, token
 
 @pytest.mark.parametrize("kind", READ)
 def test_a_row_of_another_form_is_learned_as_the_usual_one(kind, tokenizer, images, tmp_path):
-    """ShareGPT's and OpenAI's forms: tokens, labels and pixels are those of the row as LLaVA would write it."""
+    """ShareGPT's and OpenAI's forms: tokens, labels and pixels are those of the row as LLaVA would write it.
+
+    Public: Tencent/AngelSlim issue 7 and hiyouga/LlamaFactory issue 6878 (roles and keys), haotian-liu/LLaVA issue 615
+    and 2U1/Qwen-VL-Series-Finetune issue 43 (`<image>` at the end), openpsi-project/ReaLHF issue 43 (no id).
+    """
     row, usual = READ[kind]
     rows = learned(written(tmp_path / "a.json", row, usual), tokenizer, images)
     assert not rows.malformed and rows[0][NOTES] == rows[1][NOTES] == []
@@ -171,7 +181,10 @@ def test_a_row_of_another_form_is_learned_as_the_usual_one(kind, tokenizer, imag
 
 @pytest.mark.parametrize("kind", ABOUT_XML)
 def test_a_text_about_xml_stays_a_text(kind, tokenizer, images, tmp_path):
-    """`<image>` is an element of SVG and RSS too, and conversations of the published mixtures speak of it."""
+    """`<image>` is an element of SVG and RSS too, and conversations of the published mixtures speak of it.
+
+    Public: hiyouga/LlamaFactory issue 5658 (elements of HTML).
+    """
     turns = ABOUT_XML[kind]
     rows = learned(written(tmp_path / "a.json", {"conversations": turns}), tokenizer, images)
     assert not rows.malformed and rows[0][NOTES] == []
@@ -188,7 +201,10 @@ UNLEARNED = {
 
 @pytest.mark.parametrize("kind", UNLEARNED)
 def test_a_row_that_teaches_nothing_is_named_before_training(kind, tokenizer, images, tmp_path, capsys):
-    """LLaVA prints "tokenization mismatch" and goes on; here the check says so first, and training counts the row."""
+    """LLaVA prints "tokenization mismatch" and goes on; here the check says so first, and training counts the row.
+
+    Public: haotian-liu/LLaVA issues 661 and 1166.
+    """
     turns, why = UNLEARNED[kind]
     path = written(tmp_path / "a.json", {"id": "odd", "conversations": turns}, TEXT)
     assert why_unlearned({"conversations": turns}).startswith(why)
@@ -214,7 +230,11 @@ NAMES = {
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_name_from_another_system_is_named_with_the_file_that_is_there(kind, tokenizer, images, tmp_path, capsys):
-    """Reported for LLaVA fine-tuning on Windows and macOS: FileNotFoundError though the file is there."""
+    """Reported for LLaVA fine-tuning on Windows and macOS: FileNotFoundError though the file is there.
+
+    Public: AILab-CVC/YOLO-World issue 535 (backslashes), llmsresearch/paperbanana pull request 240 (NFD),
+    haotian-liu/LLaVA issues 593 and 601 (another ending).
+    """
     name, found = NAMES[kind]
     path = written(tmp_path / "a.json", GOOD | {"image": name, "id": "odd"}, GOOD)
     with pytest.raises(UserError, match="1 of 1 data sets not ready"):
@@ -227,7 +247,10 @@ def test_a_name_from_another_system_is_named_with_the_file_that_is_there(kind, t
 
 
 def test_prepare_data_names_every_kind_in_one_run(images, tmp_path):
-    """The real process: all broken kinds in one file, each named by row and reason, and no traceback."""
+    """The real process: all broken kinds in one file, each named by row and reason, and no traceback.
+
+    Public: lm-sys/FastChat pull request 628.
+    """
     path = written(tmp_path / "a.json", GOOD, *(row for row, _ in BROKEN.values()))
     done = run(SCRIPT, "--json", path, "--images", images, "--report", tmp_path / "report.json")
     assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -238,7 +261,10 @@ def test_prepare_data_names_every_kind_in_one_run(images, tmp_path):
 
 
 def test_finetune_learns_from_the_rest(images, tmp_path, capfd):
-    """A real run over all of them ends, with every broken row replaced and counted."""
+    """A real run over all of them ends, with every broken row replaced and counted.
+
+    Public: modelscope/ms-swift issue 3275.
+    """
     rows = [row for row, _ in BROKEN.values()]
     path = written(tmp_path / "a.json", *rows, *(row for row, _ in READ.values()), GOOD, TEXT)
     options = ("--model", LLM, "--vision-tower", TOWER, "--images", images, "--mm-projector-type", "ldpnet")

@@ -34,7 +34,10 @@ def test_pixels_are_those_of_this_process(config):
 
 
 def test_slow_image_is_ended_and_the_next_is_read(config):
-    """A plain PPM of 9 million pixels takes Pillow some 10 s."""
+    """A plain PPM of 9 million pixels takes Pillow some 10 s.
+
+    Public: tracefinity/tracefinity issue 178 (one upload that stops a server).
+    """
     slow = b"P3 3000 3000 255\n" + b"1 2 3 " * 9_000_000
     with ImageProcess(config, 25_000_000, seconds=4.0) as images:
         images.read(PICTURE)
@@ -46,6 +49,7 @@ def test_slow_image_is_ended_and_the_next_is_read(config):
 
 
 def test_crash_is_an_error_of_this_image_alone(config):
+    """The server goes on. Public: vllm-project/vllm pull request 9141, ggml-org/llama.cpp issue 23331."""
     with ImageProcess(config, 25_000_000) as images:
         expected = images.read(PICTURE)
         os.kill(images.pid, signal.SIGKILL)
