@@ -38,7 +38,7 @@ def write_all(plans: Mapping[str, BuildPlan], key: SecretKey | None = None) -> C
     with staged(first.out, first.overwrite) as directory:
         for name, plan in plans.items():
             _say(f"candidate {name}")
-            # Random weights have nothing to be calibrated on; one conversation shows how large values get.
+            # Random weights have nothing to be calibrated on; a few conversations show how large values get.
             calibration = plan.stages.calibration
             if calibration and plan.stages.choose_weights:
                 calibration = known

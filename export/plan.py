@@ -29,6 +29,8 @@ from .precisions.facts import Facts
 from .stage_forms import has_int8_cache, stage_forms
 from .verification.verify import rows_needed
 
+# The largest values of one do not cover another's: values of an int8 cache, scaled by them, were cut off at 60 %.
+RANDOM_CONVERSATIONS = 4
 SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
 
 
@@ -112,11 +114,11 @@ def _of_model(precisions: Mapping[str, str], checkpoint: Checkpoint) -> dict[str
 
 
 def _conversations(request: BuildRequest, facts: Mapping[str, Facts], int8_cache: bool) -> Conversations | None:
-    """The calibration data, where a precision or an int8 cache needs any: one conversation for random weights."""
+    """The calibration data, where a precision or an int8 cache needs any: a few conversations for random weights."""
     file = request.calibration
     needed = int8_cache or any(one.fixes_ranges for one in facts.values())
     if needed or file and any(one.calibrates(stage) for stage, one in facts.items()):
-        found = read_conversations(file or DEFAULT, MOST_CONVERSATIONS if file else 1)
+        found = read_conversations(file or DEFAULT, MOST_CONVERSATIONS if file else RANDOM_CONVERSATIONS)
         for skipped in found.skipped:
             print(skipped, file=sys.stderr)
         return found

@@ -10,7 +10,16 @@ _SHOWN = 60  # characters of a value that a message repeats
 
 
 class UserError(ValueError):
-    """A mistake that the user can correct: commands print it and exit with 2. Any other error is a bug (1)."""
+    """A mistake that the user can correct: commands print it and exit with 2. Any other error is a bug (1).
+
+    Its text has no control character but line ends: what a file holds must not steer the terminal that it is shown in.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

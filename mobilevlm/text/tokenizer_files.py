@@ -16,6 +16,7 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
+from ..errors import shown
 from ..json_files import read_json
 from ..stand_ins import stand_in
 from .byte_level_files import is_byte_level
@@ -163,7 +164,7 @@ def _has_sound_pieces(model: SentencePieceProcessor) -> bool:
 def _flag(config: dict[str, Any], key: str, default: bool) -> bool:
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{key} is {str(value)[:80]}; true or false is needed")
+        raise TypeError(f"{key} is {shown(value)}; true or false is needed")
     return default if value is None else value
 
 

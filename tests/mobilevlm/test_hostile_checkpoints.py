@@ -202,3 +202,13 @@ def test_mutated_checkpoints_open_or_are_refused(monkeypatch):
     """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert set(run_cases(seed=0, count=60)) <= {"opened", "refused"}
+
+
+def test_a_message_does_not_steer_the_terminal(model):
+    """What a file holds is repeated without its control characters."""
+    path = model / "special_tokens_map.json"
+    path.write_text(json.dumps({"bos_token": {"content": "<s>", "lstrip": "\x1b[2J\r"}}))
+    with pytest.raises(UserError, match="lstrip is .*; true or false is needed") as refused:
+        open_checkpoint(model)
+    assert str(refused.value).isprintable()
+    assert str(UserError("a \x1b[2J\x9b\x07b\nc \N{RIGHT-TO-LEFT OVERRIDE}")) == "a \ufffd[2J\ufffd\ufffdb\nc \ufffd"
