@@ -15,6 +15,7 @@ import torch
 from mobilevlm.checkpoint.checkpoint import Checkpoint
 from mobilevlm.engines import stages
 from mobilevlm.errors import UserError
+from mobilevlm.image import ImageSpec
 from mobilevlm.model.projectors import num_image_tokens
 from mobilevlm.model.splice import splice
 from mobilevlm.text.prompt import IMAGE, IMAGE_TOKEN_INDEX
@@ -38,7 +39,7 @@ class Sample:
 
 
 def make_sample(checkpoint: Checkpoint) -> Sample:
-    """Makes a smooth image with noise (fixed seed) and a question about it."""
+    """Makes a smooth image with noise (fixed seed), of values that an image has, and a question about it."""
     vision = checkpoint.config.vision
     tokenizer = checkpoint.tokenizer()
     if vision is None:
@@ -47,6 +48,9 @@ def make_sample(checkpoint: Checkpoint) -> Sample:
     axis = np.linspace(-1.5, 1.5, vision.image_size, dtype=np.float32)
     image = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
     image += 0.5 * generator.standard_normal(image.shape, dtype=np.float32)
+    spec = ImageSpec.of(checkpoint.config)
+    black, white = (((level - np.float32(spec.mean)) / np.float32(spec.std))[:, None, None] for level in (0, 1))
+    image = np.clip(image, black, white)  # SigLIP's end at -1 and 1, and fixed ranges there
     return Sample(torch.from_numpy(image[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
 
 

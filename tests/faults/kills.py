@@ -30,6 +30,7 @@ from pathlib import Path
 
 from mobilevlm.atomic_file import SUFFIX
 from mobilevlm.engines.integrity import CHECKED_FILE, SEEN_FILE
+from mobilevlm.engines.stages import NEXT_SIGNATURE_FILE
 from mobilevlm.leftovers import leftovers
 from mobilevlm.runtime.bench.workers import Worker
 from tests.faults.kill_jobs import Job, ask_bundle, jobs
@@ -147,8 +148,11 @@ class Place:
         return self._lasting(inside)
 
     def _lasting(self, found: dict[str, str]) -> dict[str, str]:
-        """Those of `out` but for what varies, temporary files, and what belongs to this copy of a bundle alone."""
-        left_out = (*self.varying, *(f"out/{name}" for name in (SEEN_FILE, CHECKED_FILE)))
+        """Those of `out` but for what varies, temporary files, and what belongs to this copy of a bundle alone.
+
+        A next manifest's signature comes before the manifest, and goes with the next run.
+        """
+        left_out = (*self.varying, *(f"out/{name}" for name in (SEEN_FILE, CHECKED_FILE, NEXT_SIGNATURE_FILE)))
         return {n: one for n, one in found.items() if f"out/{n}" not in left_out and not n.endswith(SUFFIX)}
 
     def _compared(self) -> dict[str, str]:
