@@ -24,7 +24,7 @@ from .answer import answer
 from .bitsandbytes import bitsandbytes_config, check_gpu
 from .configuration import MobileVLMConfig
 from .first_calls import settle
-from .layout import write_description
+from .layout import write_config, write_description
 from .projectors import projector_of
 from .splice import splice
 from .vision_tower import VisionTower
@@ -112,9 +112,11 @@ class MobileVLM(LlamaForCausalLM):
             *args: as transformers' `save_pretrained` takes them.
             **kwargs: likewise, such as `max_shard_size`.
         """
-        directory = Path(save_directory)
-        super().save_pretrained(directory, *args, **kwargs)
-        write_description(directory, self.config.model_config, self.dtype, getattr(self, "checkpoint", None))
+        directory, config = Path(save_directory), self.config.model_config
+        # First: where weights are, all that they need is there, also after a kill.
+        write_description(directory, config, self.dtype, getattr(self, "checkpoint", None))
+        super().save_pretrained(directory, *args, **kwargs)  # with transformers' own `config.json`
+        write_config(directory, config, self.dtype)
 
     def encode_images(self, images: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Run the vision stage: CLIP and the projector.
