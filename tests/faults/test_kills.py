@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
+from mobilevlm import MobileVLM
 from mobilevlm.atomic_file import ABANDONED, write_whole
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
 from mobilevlm.engines import trust
 from mobilevlm.engines.bundle import Bundle, BundleError, amend_manifest
 from mobilevlm.engines.minisign_key import read_secret_key
@@ -19,7 +22,7 @@ from mobilevlm.engines.trust import sign_bundle
 from mobilevlm.train.merge_lora import merge, parser
 from mobilevlm.train.run import RUN_FILE, newest_checkpoint
 from tests.conftest import GOLDEN, ROOT
-from tests.faults.kill_jobs import jobs
+from tests.faults.kill_jobs import MODEL, jobs
 from tests.faults.kills import FAILED, KILLED, run_kills
 from tests.faults.signing import KEY_FILES
 from tests.train.conftest import LLM, TOWER, row, train_here
@@ -82,6 +85,19 @@ def test_a_killed_merge_leaves_nothing_at_its_output(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     merge(arguments)
     assert (tmp_path / "out" / "config.json").is_file() and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_weights_come_behind_what_they_need(tmp_path, monkeypatch):
+    """Kind: killed while it saved, a training run left weights whose vision tower's files were not there yet."""
+    from transformers import PreTrainedModel
+
+    model = MobileVLM.from_pretrained(MODEL)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PreTrainedModel, "save_pretrained", dies)
+        model.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+    shutil.copyfile(MODEL / "model.safetensors", tmp_path / "model.safetensors")
+    assert open_checkpoint(tmp_path).config.tower.image_size == 336
 
 
 def test_temporary_files_of_killed_processes_are_removed(tmp_path):
