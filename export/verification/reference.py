@@ -49,8 +49,8 @@ def make_sample(checkpoint: Checkpoint) -> Sample:
     image = np.stack([np.add.outer(axis, phase * axis) for phase in (-1.0, 0.5, 1.0)])
     image += 0.5 * generator.standard_normal(image.shape, dtype=np.float32)
     spec = ImageSpec.of(checkpoint.config)
-    black, white = (((level - np.float32(spec.mean)) / np.float32(spec.std))[:, None, None] for level in (0, 1))
-    image = np.clip(image, black, white)  # SigLIP's end at -1 and 1, and fixed ranges there
+    mean, std = (np.array(one, np.float32)[:, None, None] for one in (spec.mean, spec.std))
+    image = np.clip(image, -mean / std, (1 - mean) / std)  # SigLIP's end at -1 and 1, and fixed ranges there
     return Sample(torch.from_numpy(image[None]), tokenizer.encode([IMAGE, "\n" + QUESTION]))
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from mobilevlm import MobileVLM
+from mobilevlm.checkpoint.checkpoint import open_checkpoint
+from mobilevlm.export.verification.reference import make_sample
 from mobilevlm.image import ImageSpec, preprocess
 from mobilevlm.model.answer import prompt_ids
 from mobilevlm.runtime import Session
@@ -157,10 +159,25 @@ def test_quantised_bundles_are_verified_and_answer(family, precision, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target, precision", [("orin", "fp16"), ("snapdragon-cpu", "int8")])
+@pytest.mark.parametrize(
+    "target, precision", [("orin", "fp16"), ("orin", "int8"), ("snapdragon-cpu", "int8"), ("snapdragon", "a16w8")]
+)
 def test_bundles_for_boards_are_verified(target, precision, tmp_path):
     """VILA for devices that are not here: graphs that keep TensorRT's rules, and weights in a phone's form."""
     neighbours.vila(tmp_path / "model")
     words = ["--model", tmp_path / "model", "--target", target, "--precision", precision, "--out", tmp_path / "bundle"]
+    words += ["--no-compile"] * (target == "snapdragon")
     done = run(BUILD, *words)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("family", ["llava", "vila"])
+def test_the_sample_has_values_that_an_image_has(family, tmp_path):
+    """Others were cut off where ranges are fixed: SigLIP's end at -1 and 1, and its towers were refused for that."""
+    (neighbours.llava_hf if family == "llava" else neighbours.vila)(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    spec, sample = ImageSpec.of(checkpoint.config), make_sample(checkpoint)
+    extremes = [preprocess(Image.new("RGB", (9, 9), color), spec).reshape(3, -1)[:, 0] for color in ("black", "white")]
+    found = sample.pixel_values.numpy()[0].reshape(3, -1)
+    assert (found.min(1) >= extremes[0] - 1e-6).all() and (found.max(1) <= extremes[1] + 1e-6).all()
+    assert (found.max(1) - found.min(1) > 0.9 * (extremes[1] - extremes[0])).all()
