@@ -63,7 +63,10 @@ def test_the_help_of_every_command_leaves_nothing(room):
 
 
 def test_telemetry_of_the_packages_is_off(room):
-    """Kind: telemetry of dependencies, as microsoft/onnxruntime's and openvinotoolkit/openvino's privacy pages tell."""
+    """Kind: telemetry of dependencies.
+
+    Public: OHF-Voice/wyoming-piper issue 64 (ONNX Runtime), blakeblackshear/frigate pull request 18015 (OpenVINO).
+    """
     require_quiet(room.run("-c", PACKAGES))
 
 
