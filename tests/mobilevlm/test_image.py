@@ -375,7 +375,8 @@ def test_unusable_files_are_named_with_problem_and_remedy(tmp_path):
         with pytest.raises(ImageError, match=words) as caught:
             load_image(path)
         message = str(caught.value)
-        assert message.startswith(str(path).replace("\0", "\ufffd")) and message.count(". ") >= 1 and "\n" not in message
+        shown = str(path).replace("\0", "\ufffd")
+        assert message.startswith(shown) and message.count(". ") >= 1 and "\n" not in message
 
 
 def test_unusable_bytes_and_pictures():
