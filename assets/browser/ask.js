@@ -31,8 +31,15 @@ state.textContent = `Ready after ${((performance.now() - begin) / 1000).toFixed(
 // The browser's own smoothing shrinks an image better than transformers.js does, so the square is drawn here: the whole
 // image in its middle, on the mean colour, where the model was trained on padded images; else its middle alone.
 async function show() {
-  if (!file.files.length) return;
-  const picture = await createImageBitmap(file.files[0]);
+  const [chosen] = file.files;
+  if (!chosen) return;
+  button.disabled = true; // or a question asked meanwhile would be about the image before
+  const picture = await createImageBitmap(chosen).catch(() => null);
+  if (chosen !== file.files[0]) return; // another one was chosen meanwhile
+  if (!picture) {
+    state.textContent = `${chosen.name} is no image that this browser can read.`;
+    return;
+  }
   const { crop_size, image_mean, do_pad } = processor.image_processor.config;
   const size = crop_size.height;
   const fit = do_pad ? Math.max(picture.width, picture.height) : Math.min(picture.width, picture.height);
