@@ -134,7 +134,7 @@ class Manifest:
     precision: dict[Stage, Name]
     max_context: Rows
     num_image_tokens: Count
-    command: Text
+    command: LongText
     versions: dict[Text, Text]
     verification: dict[Text, dict[Text, Comparison]]
     files: dict[FileName, FileEntry]
