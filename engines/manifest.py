@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
+from mobilevlm.errors import UNPRINTABLE
+
 from .stage_form import StageForm
 from .stages import DECODER, PREFILL, VISION
 from .typed_json import Between, Length, Matches, OneOf
@@ -16,7 +18,6 @@ FORMAT_VERSION = 1
 
 # Types of the fields, which `typed_json.typed` holds a file against. Texts are shown at terminals, and names are parts
 # of paths: no control character, separator or leading dot gets in.
-UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069"  # controls, and what turns a line around
 Text = Annotated[str, Matches(f"[^{UNPRINTABLE}]{{0,8192}}", "printable text")]
 LongText = Annotated[str, Matches(f"(\n|[^{UNPRINTABLE}]){{0,65536}}", "printable text")]
 Name = Annotated[str, Matches(r"[A-Za-z0-9_][\w.+-]{0,99}", "a name of letters, digits and ._+-")]

@@ -29,7 +29,7 @@ from .precisions.facts import Facts
 from .stage_forms import has_int8_cache, stage_forms
 from .verification.verify import rows_needed
 
-# The largest values of one do not cover another's: values of an int8 cache, scaled by them, were cut off at 60 %.
+# Values beyond the largest of one conversation were cut off in SmolVLM-500M's int8 cache: 17.7 dB, and 21.8 with four.
 RANDOM_CONVERSATIONS = 4
 SMALL_FILES_BYTES = 10_000_000  # golden sample, tokenizer, graphs, report
 

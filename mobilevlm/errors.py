@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
+# Controls, and what turns a line around: of a character class.
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069"
 _SHOWN = 60  # characters of a value that a message repeats
+_STEERING = re.compile(f"(?!\n)[{UNPRINTABLE}]")
 
 
 class UserError(ValueError):
     """A mistake that the user can correct: commands print it and exit with 2. Any other error is a bug (1).
 
-    Its text has no control character but line ends: what a file holds must not steer the terminal that it is shown in.
+    Its text has none of `UNPRINTABLE` but line ends: what a file holds must not steer the terminal that it is shown in.
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
-        if text.isprintable():
-            return text
-        return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+        return _STEERING.sub("\N{REPLACEMENT CHARACTER}", super().__str__())
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:

@@ -53,12 +53,6 @@ class _Running:
         with self.sending:
             self.connection.send(message)
 
-    def close(self) -> None:
-        """Closes the pipe, which nobody reads any more."""
-        with suppress(NotImplementedError, RuntimeError):  # Windows; no loop is left
-            asyncio.get_running_loop().remove_reader(self.connection)
-        self.connection.close()
-
 
 class _Alarm:
     """Kills a process that says nothing any more, for instance behind a device's driver: it is a crash then.
@@ -146,7 +140,8 @@ class Engine:
         theirs.close()
         running = _Running(process, ours)
         self._running = running
-        _listen(running, asyncio.get_running_loop(), self._note)
+        words = (running, asyncio.get_running_loop(), self._note)
+        threading.Thread(target=_read, args=words, daemon=True).start()
         _, first = await running.events.get()
         if not isinstance(first, Opened):
             self.stop()
@@ -158,7 +153,7 @@ class Engine:
         running, self._running = self._running, None
         if running is None:
             return
-        running.close()
+        running.connection.close()
         running.process.join(0.2)  # notices the closed pipe between two tokens
         if running.process.is_alive():
             running.process.terminate()
@@ -213,10 +208,8 @@ class Engine:
         return f"the engine of {self.name} crashed during an answer; ask again, and it is started again"
 
 
-def _listen(running: _Running, loop: asyncio.AbstractEventLoop, note: Callable[[Damaged], None]) -> None:
-    """Hands on what comes out of a process: in the loop, or where pipes have no reader there, in a thread.
-
-    A thread has to be woken for each piece and to wake the loop, on cores that the engine computes on.
+def _read(running: _Running, loop: asyncio.AbstractEventLoop, note: Callable[[Damaged], None]) -> None:
+    """Hands on what comes out of a process, in a thread: pipes have no asyncio reader on every system.
 
     Args:
         running: the process.
@@ -225,37 +218,16 @@ def _listen(running: _Running, loop: asyncio.AbstractEventLoop, note: Callable[[
     """
 
     def put(number: int, event: Message) -> None:
-        if isinstance(event, Damaged):
-            note(event)
-        running.events.put_nowait((number, event))
-
-    def read() -> None:
-        try:
-            put(*running.connection.recv())
-        except (EOFError, OSError):
-            loop.remove_reader(running.connection)
-            put(0, None)
+        with suppress(RuntimeError):  # the loop is closed: the server has ended
+            if isinstance(event, Damaged):
+                loop.call_soon_threadsafe(note, event)
+            loop.call_soon_threadsafe(running.events.put_nowait, (number, event))
 
     try:
-        loop.add_reader(running.connection, read)
-    except NotImplementedError:  # Windows
-        threading.Thread(target=_read, args=(running, loop, put), daemon=True).start()
-
-
-def _read(running: _Running, loop: asyncio.AbstractEventLoop, put: Callable[[int, Message], None]) -> None:
-    """Hands on what comes out of a process, in a thread.
-
-    Args:
-        running: the process.
-        loop: of the server.
-        put: called in the loop with each message, and in the end with None.
-    """
-    with suppress(RuntimeError):  # the loop is closed: the server has ended
-        try:
-            while True:
-                loop.call_soon_threadsafe(put, *running.connection.recv())
-        except (EOFError, OSError):
-            loop.call_soon_threadsafe(put, 0, None)
+        while True:
+            put(*running.connection.recv())
+    except (EOFError, OSError):
+        put(0, None)
 
 
 def _ended(directory: str, process: BaseProcess) -> str:

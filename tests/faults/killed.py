@@ -203,7 +203,7 @@ def contents(folder: Path) -> dict[str, str]:
         name = _OF_PROCESSES.sub("N", str(path.relative_to(folder))) if path != folder else ""
         if path.name in (TIMING_CACHE_FILE, REPORT_FILE):  # holds what was measured, for people
             found[name] = "measured"
-        elif path.suffix == ".minisig":  # of a second
+        elif path.suffix == ".minisig":  # its comment has the time
             found[name] = "signed"
         elif path.is_symlink():
             found[name] = f"link to {os.readlink(path)}"

@@ -212,3 +212,5 @@ def test_a_message_does_not_steer_the_terminal(model):
         open_checkpoint(model)
     assert str(refused.value).isprintable()
     assert str(UserError("a \x1b[2J\x9b\x07b\nc \N{RIGHT-TO-LEFT OVERRIDE}")) == "a \ufffd[2J\ufffd\ufffdb\nc \ufffd"
+    name = "\N{IDEOGRAPHIC SPACE}\N{NO-BREAK SPACE}\N{MAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}.png"
+    assert str(UserError(name)) == name  # as people name their files

@@ -69,5 +69,7 @@ def test_the_page_says_what_a_bundle_says(browser, site, demo_fp32, dtype):
             tab.press("#question", "Enter")
             tab.locator('#answer[aria-busy="false"]').wait_for()
             assert tab.inner_text("#answer") == "".join(session.chat(question, image=image))
-    assert (foreign, complaints) == ([], [])
+    tab.set_input_files("#file", {"name": "notes.png", "mimeType": "image/png", "buffer": b"no image"})
+    tab.get_by_text("notes.png is no image").wait_for()
+    assert tab.locator("#ask").is_disabled() and (foreign, complaints) == ([], [])
     tab.close()
