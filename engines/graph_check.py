@@ -7,6 +7,7 @@ files makes it read them; a graph inside a node may run for ever. Values themsel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_checked(path: Path, files: Mapping[str, FileEntry], computed: frozenset
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        content = file.read(LARGEST_GRAPH + 1)
+        content = file.read(min(os.fstat(file.fileno()).st_size, LARGEST_GRAPH) + 1)  # `read` takes the memory first
     if len(content) > LARGEST_GRAPH:
         raise GraphError(f"it has more than {LARGEST_GRAPH} bytes")
     try:

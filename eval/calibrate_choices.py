@@ -36,10 +36,10 @@ from mobilevlm.eval.closed_questions import (
     of_different_images,
     time_both,
 )
-from mobilevlm.eval.packages import require
 from mobilevlm.eval.reliability import Scored, answered_above, error_difference, fit_temperature
 from mobilevlm.eval.run import data_directory
 from mobilevlm.eval.tasks import TASKS
+from mobilevlm.packages import require
 from mobilevlm.runtime.bench.ratios import paired_ratio
 from mobilevlm.runtime.session import Session
 from mobilevlm.text.prompt import TEMPLATES

@@ -26,10 +26,10 @@ from mobilevlm.eval.answers import WHOLE, read_answers
 from mobilevlm.eval.bootstrap import interval
 from mobilevlm.eval.compare_report import plot, render, tell_bundle
 from mobilevlm.eval.difference import Difference
-from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import read_run
 from mobilevlm.eval.task import Answer, Counts, Task
 from mobilevlm.eval.tasks import TASKS
+from mobilevlm.packages import require
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,8 +15,8 @@ from mobilevlm.checkpoint.config import ModelConfig
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.image import ImageError, ImageSpec, load_image, read_pixels
+from mobilevlm.packages import require
 
-from .packages import require
 from .task import Question
 
 if TYPE_CHECKING:

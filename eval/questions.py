@@ -32,9 +32,9 @@ from mobilevlm.eval.answers import AnswerFile, read_answers
 from mobilevlm.eval.bootstrap import interval
 from mobilevlm.eval.difference import Difference
 from mobilevlm.eval.engine import BundleEngine, ask
-from mobilevlm.eval.packages import require
 from mobilevlm.eval.question_file import OwnQuestion, accuracy, digest, grade, read_question_file
 from mobilevlm.eval.task import Answer
+from mobilevlm.packages import require
 from mobilevlm.text.prompt import TEMPLATES
 
 DIGITS = 12  # of a digest, in a file's name

@@ -23,10 +23,10 @@ from mobilevlm.commands import command, run_command
 from mobilevlm.errors import UserError, user_path
 from mobilevlm.eval.answers import WHOLE, AnswerFile, merge, read_answers, shard_file, shard_of
 from mobilevlm.eval.engine import Engine, ask, open_engine
-from mobilevlm.eval.packages import require
 from mobilevlm.eval.report import Score, claim, write_report
 from mobilevlm.eval.task import Answer, Question, Task
 from mobilevlm.eval.tasks import TASKS
+from mobilevlm.packages import require
 from mobilevlm.text.prompt import TEMPLATES
 
 IMAGES_NAMED = 3

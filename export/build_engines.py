@@ -19,7 +19,6 @@ if not __package__:  # started as a file: the repository root, not this folder, 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import importlib.util
 import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from mobilevlm.export.backends.results import Built
 from mobilevlm.export.hf_layout.names import asked_variants
 from mobilevlm.export.precision_option import parse_precision
 from mobilevlm.export.precisions import facts_of
+from mobilevlm.packages import require
 from mobilevlm.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def build(arguments: argparse.Namespace) -> None:
         raise UserError("--base goes with --model: random weights have no LoRA")
     backend = backend.check(arguments, target, next(iter(asked.values())))
     _check_calibration(arguments, target, asked)
-    _require_export_packages()
+    require("building", "torch", "transformers", "accelerate", "onnx", "tqdm", extra="export")
     if arguments.layout == HF:
         print(_built_layout(arguments, backend))
         return
@@ -224,17 +224,6 @@ def _say_what_is_used(checkpoint: Checkpoint) -> None:
         if directory is not None:
             here = directory.is_relative_to(Path.cwd())
             print(f"{what}: {directory.relative_to(Path.cwd()) if here else directory}", file=sys.stderr)
-
-
-def _require_export_packages() -> None:
-    """Say what a device install lacks, instead of failing in the middle."""
-    needed = ("torch", "transformers", "accelerate", "onnx", "tqdm")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"building needs {', '.join(missing)}: pip install 'mobilevlm[export]' (in a clone: bash run.sh demo). "
-            "A finished bundle runs without them"
-        )
 
 
 def main() -> None:

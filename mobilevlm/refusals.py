@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Callable
 
+from .errors import UserError
+
 # Rust's and C++'s packages put the system's error number, or its words, into their own exceptions.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy, whose OSError has no number
@@ -42,6 +44,24 @@ def refusal_of(error: BaseException) -> str | None:
         if known.search(text):
             return sentence()
     return None
+
+
+def require_address_space(least: int, what: str) -> None:
+    """Refuses to begin what would end in a C++ library's abort.
+
+    Args:
+        least: bytes of address space that it takes.
+        what: takes them, for the message.
+
+    Raises:
+        UserError: this process may have less (`ulimit -v`).
+    """
+    most = _most_bytes()
+    if most is not None and most < least:
+        raise UserError(
+            f"{_OUT_OF_MEMORY}{_limit()}: {what} takes {least / 1e6:,.0f} MB. `ulimit -v unlimited` before the command "
+            "takes the limit away where it may be"
+        )
 
 
 def is_no_memory(error: BaseException) -> bool:
@@ -97,12 +117,17 @@ def _no_memory() -> str:
 
 def _limit() -> str:
     """The limit on a process's memory, where there is one."""
+    most = _most_bytes()
+    return "" if most is None else f" (this process may have {most / 1e6:,.0f} MB: ulimit -v)"
+
+
+def _most_bytes() -> int | None:
     try:
         import resource
     except ImportError:  # Windows
-        return ""
+        return None
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return "" if most == resource.RLIM_INFINITY else f" (this process may have {most / 1e6:,.0f} MB: ulimit -v)"
+    return None if most == resource.RLIM_INFINITY else most
 
 
 def _no_thread() -> str:

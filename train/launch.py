@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilevlm.packages import require
+
 from .arguments import world_rank
 from .recipe import Recipe
 from .run import check_space, claim, newest_checkpoint
@@ -28,8 +30,9 @@ def start(out: Path, recipe: Recipe, inputs: Mapping[str, str | None]) -> bool:
         inputs: what the run starts from and learns from, by the names of the flags.
 
     Raises:
-        UserError: the directory holds another run, or something that is not a run.
+        UserError: the directory holds another run, or something that is not a run, or PyTorch cannot be loaded.
     """
+    require("training", "torch", "transformers", "accelerate", extra="train")
     is_main = world_rank() == 0
     if is_main:
         claim(out, recipe, inputs)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from mobilevlm.commands import run_command
 from mobilevlm.errors import UserError, user_path
+from mobilevlm.packages import require
 from mobilevlm.whole_directory import whole_directory
 
 
@@ -36,6 +37,7 @@ def merge(args: argparse.Namespace) -> None:
     Raises:
         UserError: OUT is not empty, LORA is not a LoRA, or the two do not fit.
     """
+    require("merging", "torch", "transformers", extra="train")
     _check_output(args.out)
     from mobilevlm.model.model import MobileVLM, MobileVLMConfig
 

@@ -38,6 +38,7 @@ from mobilevlm.engines.tensorrt.progress import make_progress
 from mobilevlm.engines.tensorrt.record import compile_command
 from mobilevlm.engines.tensorrt.subprocesses import INTERRUPTED
 from mobilevlm.errors import UserError
+from mobilevlm.refusals import refusal_of
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -105,7 +106,12 @@ def _end_with_parent() -> None:
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit status: 0, 2 with a message on stdout, or 130 when interrupted."""
     _end_with_parent()
-    with tempfile.TemporaryFile() as printed, os.fdopen(os.dup(2), "w") as terminal, os.fdopen(os.dup(1), "w") as out:
+    try:
+        printed = tempfile.TemporaryFile()
+    except OSError as error:  # no folder for it
+        print(refusal_of(error))
+        return 2
+    with printed, os.fdopen(os.dup(2), "w") as terminal, os.fdopen(os.dup(1), "w") as out:
         for descriptor in (1, 2):
             os.dup2(printed.fileno(), descriptor)
         try:
@@ -118,9 +124,13 @@ def main(words: list[str]) -> int:
             return 2
         except KeyboardInterrupt:
             return INTERRUPTED
-        except BaseException:  # our own bug: its traceback belongs on the terminal
-            traceback.print_exc(file=terminal)
-            raise
+        except BaseException as error:
+            sentence = refusal_of(error)
+            if sentence is None:  # our own bug: its traceback belongs on the terminal
+                traceback.print_exc(file=terminal)
+                raise
+            print(sentence, file=out)
+            return 2
 
 
 if __name__ == "__main__":

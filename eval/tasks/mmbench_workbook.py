@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mobilevlm.mmbench_table import COLUMNS, Row
-
-from ..packages import require
+from mobilevlm.packages import require
 
 _LEFT_OUT = {"hint", "category", "source", "image", "comment", "l2-category"}
 _PREDICTION_COLUMN = 6

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from mobilevlm.errors import UserError
+from mobilevlm.refusals import refusal_of
 
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 
@@ -111,8 +112,9 @@ def _serve(connection: Connection, make: Callable[..., object], arguments: tuple
             reply = (DONE, function(made, *values, **named))
         except UserError as error:
             reply = (REFUSED, str(error))
-        except Exception:
-            reply = (FAILED, traceback.format_exc())
+        except Exception as error:
+            sentence = refusal_of(error)
+            reply = (FAILED, traceback.format_exc()) if sentence is None else (REFUSED, sentence)
         try:
             connection.send(reply)
         except ConnectionError:

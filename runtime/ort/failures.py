@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from mobilevlm.commands import localized
 from mobilevlm.engines.bundle import Bundle, BundleError
+from mobilevlm.refusals import refusal_of
 
 # What its bindings turn C++ exceptions into; a message that quotes damaged bytes becomes the last.
 BINDINGS = (RuntimeError, MemoryError, UnicodeDecodeError)
@@ -33,8 +34,11 @@ def failures_named(bundle: Bundle, stage: str) -> Iterator[None]:
     except Exception as error:
         if not is_ort_failure(error):
             raise
+        failed = f"the {stage} stage of {bundle.directory} cannot be run"
+        if refused := refusal_of(error):  # memory, for one: another copy would not help
+            raise BundleError(f"{failed}: {refused}") from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise BundleError(
-            f"the {stage} stage of {bundle.directory} cannot be run: {reason}. Copy the bundle again from where it was "
-            f"built, or build it again: {localized(bundle.manifest.command)}"
+            f"{failed}: {reason}. Copy the bundle again from where it was built, or build it again: "
+            f"{localized(bundle.manifest.command)}"
         ) from None

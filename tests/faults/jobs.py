@@ -21,9 +21,14 @@ HELP = ("--help",)
 SERVED = """
 import re, subprocess, sys, urllib.request
 server = subprocess.Popen([sys.executable, *sys.argv[1:]], stderr=subprocess.PIPE, text=True)
-url = next(found[1] for line in server.stderr if (found := re.search(r"serving (http://\\S+)", line)))
-print(urllib.request.urlopen(url + "/v1/models").read())
-server.terminate()
+for line in server.stderr:
+    sys.stderr.write(line)
+    if found := re.search(r"serving (http://\\S+)", line):
+        print(urllib.request.urlopen(found[1] + "/v1/models").read())
+        server.terminate()
+        break
+else:
+    sys.exit(server.wait(30))
 server.wait(30)
 """
 

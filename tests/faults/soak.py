@@ -12,7 +12,7 @@ import argparse
 import gc
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,16 @@ def slopes(rounds: int, work: Callable[[int], object]) -> list[Slope]:
         if (number + 1) % max(1, rounds // BLOCKS) == 0 and number >= rounds // 2:
             places.append(number)
             found.append(noted())
+    return fitted(places, found)
+
+
+def fitted(places: Sequence[float], found: Sequence[Mapping[str, float]]) -> list[Slope]:
+    """Slopes of what was noted.
+
+    Args:
+        places: rounds or times.
+        found: what was noted at each, by name.
+    """
     at = np.array(places, float)
     result = []
     for name in found[0]:

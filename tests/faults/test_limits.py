@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BENCHMARK, BUILD, CHAT, DEMO, GOLDEN, ROOT
+from tests.tensorrt_double import tiny
+from tests.tensorrt_double.settings import Settings
 
+MODULES = ROOT / "tests" / "tensorrt_double" / "modules"
 VERIFY = ROOT / "runtime" / "verify.py"
 ANSWERS = ("--image", ROOT / "assets" / "shapes.png", "--prompt", "What color is the circle?", "--no-check")
 BUILDS = ("--model", DEMO, "--target", "host", "--precision", "fp32", "--overwrite", "--out")
@@ -75,6 +78,35 @@ def test_memory_that_is_too_small_is_said(demo_fp32):
     """Kind: ulimit -v, which a package's own exception reports."""
     done = shell('ulimit -v 500000; "$@"', BUILD, *BUILDS, demo_fp32)
     require_sentence(done, "memory ran out (this process may have 512 MB: ulimit -v)")
+
+
+def test_memory_that_is_too_small_in_a_process_of_a_command_is_said(demo_fp32):
+    """Kind: ulimit -v, met by the process that measures: its traceback reached the user."""
+    quick = ("--repeats", 1, "--decode-tokens", 2, "--wait", 0, "--prompt-tokens", 180)
+    done = shell('ulimit -v 330000; "$@"', BENCHMARK, "--engine", demo_fp32, *quick)
+    require_sentence(done, "memory ran out (this process may have 338 MB: ulimit -v)")
+
+
+def test_memory_that_is_too_small_to_load_pytorch_is_said(tmp_path):
+    """Kind: ulimit -v, which C++ libraries answer by ending the process."""
+    (tmp_path / "rows.json").write_text("[]")
+    words = ("--recipe", "v2_stage2", "--model", DEMO, "--data", tmp_path / "rows.json", "--images", DEMO)
+    words += ("--out", tmp_path / "run")
+    done = shell('ulimit -v 500000; "$@"', ROOT / "train" / "finetune.py", *words)
+    require_sentence(done, "memory ran out (this process may have 512 MB: ulimit -v): loading PyTorch takes 1,000 MB")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_a_worker_cannot_write_is_said(tmp_path):
+    """Kind: a disk that refuses files, met by the process that builds: its traceback reached the user."""
+    tiny.write_bundle(tmp_path / "bundle")
+    before = content(tmp_path / "bundle")
+    double = Settings().as_environment() | {"PYTHONPATH": os.pathsep.join((str(MODULES), str(ROOT)))}
+    done = shell('ulimit -f 0; "$@"', ROOT / "engines" / "compile.py", tmp_path / "bundle", **double)
+    require_sentence(done, "no folder for temporary files can be written")
+    done = shell('ulimit -f 1; "$@"', ROOT / "engines" / "compile.py", tmp_path / "bundle", **double)
+    require_sentence(done, "larger than this process or its file system may write", "bundle/")
+    assert before.items() <= content(tmp_path / "bundle").items()
 
 
 def test_few_descriptors_are_said():
