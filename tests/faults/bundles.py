@@ -1,7 +1,7 @@
 """Opens mutated bundles and asks them a question: each is refused with a sentence, or answers as it should.
 
 python -m tests.faults.bundles --seed 1 --count 1000        of two small models, which are built
-python -m tests.faults.bundles --base DIR --base DIR2 --seed 1 --minutes 30
+python -m tests.faults.bundles --base DIR --base DIR2 --seed 1 --minutes 30    of any targets: the CPU runs their graphs
 
 Every case runs in a process of its own, with limits of time and memory. A case is its seed: `--seed S --count 1` runs
 it again, and `--keep FOLDER` keeps the bundle.
@@ -62,7 +62,7 @@ def ask(directory: Path, checks: bool) -> Outcome:
     from mobilevlm.runtime.session import Session
 
     try:
-        with Session(directory, check=checks) as session:
+        with Session(directory, check=checks, on_cpu=True) as session:
             reply = session.chat(QUESTION, IMAGE, max_new_tokens=TOKENS)
             text = "".join(reply)
             return Outcome(SAME, f"{reply.tokens} {text}")

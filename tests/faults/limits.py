@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from mobilevlm.engines.tables import markdown_lines
+from mobilevlm.train.launch import SUMMARY_FILE
 from tests.conftest import BENCHMARK, BUILD, CHAT, DEMO, GOLDEN, ROOT
 from tests.faults.jobs import BATCH, PICTURE, SERVED, prepare
 from tests.faults.traced import Room
@@ -126,7 +127,7 @@ def commands() -> Iterator[Command]:
     yield Command("serve", serving, "", "fp32/bundle.json", around=SERVED)
     tower = ("--model", LORA / "base", "--vision-tower", LORA / "openai_clip_tiny")
     rows = ("--data", "rows.json", "--images", PICTURE.parent, "--no-bf16", "--parallel", "none", "--out", "out")
-    steps = ("--warmup-steps", 1, "--save-steps", 2, "--dataloader-num-workers", 0, "--max-steps", 4)
+    steps = ("--warmup-steps", 1, "--save-steps", 2, "--save-total-limit", 2, "--dataloader-num-workers", 0, "--max-steps", 4)
     training = (ROOT / "train" / "finetune.py", "--recipe", "v1_stage1", *tower, *rows, *BATCH, *steps)
     yield Command("finetune", training, "out", "rows.json", before=training)
 
@@ -180,7 +181,8 @@ def old_output(command: Command, work: Path) -> None:
         if command.before:
             _require(_run(command, work, command.before))
         if command.name == "finetune":  # as it is after the first of its two checkpoints
-            for path in [*out.glob("checkpoint-4"), *out.glob("*.safetensors"), *out.glob("*.bin")]:
+            written_last = ("checkpoint-4", "*.safetensors", "*.bin", SUMMARY_FILE)
+            for path in [path for name in written_last for path in out.glob(name)]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(out, kept)
         return
