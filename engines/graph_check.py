@@ -182,7 +182,7 @@ def _fits(here: int | None, needed: int | None) -> bool:
 
 
 def _listed(names: object) -> str:
-    shown = sorted(ascii(name)[1:60] for name in names) if isinstance(names, (dict, set)) else []
+    shown = sorted(ascii(name)[1:-1][:60] for name in names) if isinstance(names, (dict, set)) else []
     return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
 
 

@@ -1,10 +1,11 @@
-"""Shapes that the graphs of a CPU's stages have for a model: what `graph_check.require_tensors` compares them with."""
+"""Shapes that the graphs of stages have for a model: what `graph_check.require_tensors` compares them with."""
 
 from __future__ import annotations
 
 from mobilevlm.checkpoint.config import ModelConfig
 
 from . import stages
+from .chunks import cache_shape
 from .graph_check import Shape
 
 Tensors = dict[str, Shape]
@@ -48,12 +49,59 @@ def prefill_tensors(config: ModelConfig, layers: range) -> tuple[Tensors, Tensor
     """
     heads, size = config.num_key_value_heads, config.head_dim
     keys = [(layer, part) for layer in layers for part in stages.CACHE_PARTS]
-    rows: Shape = (1, None, config.hidden_size)
-    is_last = layers.stop == config.num_hidden_layers
+    first, last = _hidden(config, layers, None)
     inputs: Tensors = {
-        stages.INPUTS_EMBEDS if layers.start == 0 else stages.HIDDEN_STATES: rows,
+        **first,
         stages.PAST_LENGTH: (1,),
         **{stages.past(*key): (1, heads, None, size) for key in keys},
     }
-    last: Tensors = {stages.LOGITS: (1, config.vocab_size)} if is_last else {stages.NEXT_HIDDEN_STATES: rows}
     return inputs, last | {stages.new_rows(*key): (1, None, heads * size) for key in keys}
+
+
+def chunk_tensors(config: ModelConfig, layers: range, rows: int, cache_rows: int) -> tuple[Tensors, Tensors]:
+    """Returns inputs and outputs of a decoder's graph of the `qnn` lowering, see `chunks.ChunkedDecoder`.
+
+    Args:
+        config: the model.
+        layers: of the decoder in the graph.
+        rows: of a call.
+        cache_rows: tokens of the kv cache.
+    """
+    keys = [(layer, part) for layer in layers for part in stages.CACHE_PARTS]
+    where: Tensors = {
+        stages.ATTENTION_MASK: (1, 1, rows, cache_rows + rows),
+        stages.ROPE_COS: (1, 1, rows, config.head_dim),
+        stages.ROPE_SIN: (1, 1, rows, config.head_dim),
+    }
+    caches: Tensors = {stages.past(*key): cache_shape(config, key[1], cache_rows) for key in keys}
+    first, last = _hidden(config, layers, rows)
+    return where | caches | first, last | {stages.new_rows(*key): cache_shape(config, key[1], rows) for key in keys}
+
+
+def bucket_tensors(config: ModelConfig, layers: range) -> tuple[Tensors, Tensors]:
+    """Returns inputs and outputs of a decoder's graph for TensorRT, see `tensorrt.bucketed_decoder.BucketedDecoder`.
+
+    Args:
+        config: the model.
+        layers: of the decoder in the graph.
+    """
+    heads, size = config.num_key_value_heads, config.head_dim
+    where: Tensors = {
+        stages.ATTENTION_MASK: (1, 1, None, None),
+        stages.ROPE_COS: (1, None, 1, size),
+        stages.ROPE_SIN: (1, None, 1, size),
+    }
+    keys = [stages.past(layer, part) for layer in layers for part in stages.CACHE_PARTS]
+    first, last = _hidden(config, layers, None)
+    new: Tensors = {stages.NEW_ROWS: (2 * len(layers), None, heads * size)}
+    return where | dict.fromkeys(keys, (1, None, heads, size)) | first, last | new
+
+
+def _hidden(config: ModelConfig, layers: range, rows: int | None) -> tuple[Tensors, Tensors]:
+    """What enters and what leaves a graph of some layers beside keys and values."""
+    shape: Shape = (1, rows, config.hidden_size)
+    is_last = layers.stop == config.num_hidden_layers
+    return (
+        {stages.INPUTS_EMBEDS if layers.start == 0 else stages.HIDDEN_STATES: shape},
+        {stages.LOGITS: (1, config.vocab_size)} if is_last else {stages.NEXT_HIDDEN_STATES: shape},
+    )

@@ -33,7 +33,7 @@ ALLOWED = {
     "engines": {
         f"mobilevlm.{name}"
         for name in (
-            *("atomic_file", "checkpoint.config", "commands", "errors", "leftovers", "pages", "text_file"),
+            *("atomic_file", "checkpoint.config", "commands", "errors", "leftovers", "pages", "refusals", "text_file"),
             "whole_directory",
         )
     },

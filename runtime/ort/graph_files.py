@@ -31,19 +31,20 @@ def require_graph(bundle: Bundle, stage: str, part: str, computed: Collection[st
         raise bundle.damaged(f"{path.name} cannot be used: {error}") from None
 
 
-def require_inside(bundle: Bundle, name: str) -> Path:
-    """Returns the path of a graph whose weights, and other files that it names, lie in the bundle.
+def require_inside(bundle: Bundle, name: str, tensors: tuple[Tensors, Tensors]) -> Path:
+    """Returns the path of a graph that fits its place, and whose weights and other files lie in the bundle.
 
     Args:
         bundle: with the graph.
         name: of its file.
+        tensors: inputs and outputs that it has there, see `graph_shapes`.
 
     Raises:
-        BundleError: it is damaged, or names other files.
+        BundleError: it is damaged, another stage's, or names other files.
     """
     path = bundle.file(name)
     try:
-        read_checked(path, bundle.manifest.files)
+        require_tensors(read_checked(path, bundle.manifest.files), *tensors)
     except (GraphError, OSError) as error:
         raise bundle.damaged(f"{name} cannot be used: {error}") from None
     return path

@@ -11,6 +11,7 @@ from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import PROMPT_ROWS, ChunkedDecoder, Run
+from mobilevlm.engines.graph_shapes import Tensors, chunk_tensors, vision_tensors
 from mobilevlm.engines.qnn import provider as qnn
 from mobilevlm.engines.qnn.socs import find_soc
 
@@ -18,6 +19,8 @@ from ..embeddings import EmbeddingBlock
 from ..ort.failures import failures_named, is_ort_failure
 from ..ort.graph_files import require_inside
 from ..runner import Runner
+
+CALLS = (PROMPT_ROWS, 1)  # rows of a call
 
 
 def open_runner(bundle: Bundle, profile_to: Path | None, on_cpu: bool) -> Runner:
@@ -62,9 +65,9 @@ class QnnRunner:
         self._soc = find_soc(compiled["soc"]) if compiled else None
         self.max_context = bundle.manifest.max_context
         if bundle.has_vision:
-            self._vision = self._open(stages.VISION)
+            self._vision = self._open(stages.VISION, vision_tensors(bundle.config, bundle.manifest.num_image_tokens))
         parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
-        graphs = {rows: [self._open(stages.chunk_graph(part, rows)) for part in parts] for rows in (PROMPT_ROWS, 1)}
+        graphs = {rows: [self._open_part(part, layers, rows) for part, layers in parts.items()] for rows in CALLS}
         self._decoder = ChunkedDecoder(bundle.config, self.max_context, graphs, list(parts.values()))
 
     def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
@@ -114,9 +117,13 @@ class QnnRunner:
         """
         self._decoder.write_cache(start, rows)
 
-    def _open(self, name: str) -> Run:
+    def _open_part(self, part: str, layers: range, rows: int) -> Run:
+        tensors = chunk_tensors(self._bundle.config, layers, rows, self.max_context)
+        return self._open(stages.chunk_graph(part, rows), tensors)
+
+    def _open(self, name: str, tensors: tuple[Tensors, Tensors]) -> Run:
         path, options = self._form(name)
-        require_inside(self._bundle, path.name)
+        require_inside(self._bundle, path.name, tensors)
         try:
             session = _cpu_session(str(path)) if self._on_cpu else qnn.open_graph(path, {}, options)
         except Exception as error:

@@ -15,6 +15,7 @@ from mobilevlm.commands import localized
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.engines.chunks import Run
+from mobilevlm.engines.graph_shapes import Tensors, bucket_tensors, vision_tensors
 from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 
 from ..embeddings import EmbeddingBlock
@@ -49,11 +50,11 @@ class GraphRunner:
         self._bundle, self.max_context = bundle, bundle.manifest.max_context
         parts = {part: range(*ends) for part, ends in bundle.manifest.parts.items()}
         if bundle.has_vision:
-            self._vision = self._open(stages.VISION)
-        runs = [self._open(part) for part in parts]
+            self._vision = self._open(stages.VISION, vision_tensors(bundle.config, bundle.manifest.num_image_tokens))
+        runs = [self._open(part, bucket_tensors(bundle.config, layers)) for part, layers in parts.items()]
         self._decoder = BucketedDecoder(bundle.config, runs, list(parts.values()), self.max_context)
 
-    def _open(self, graph: str) -> Run:
+    def _open(self, graph: str, tensors: tuple[Tensors, Tensors]) -> Run:
         name = stages.float32_file(graph)
         path = self._bundle.path(name)
         if not path.is_file():
@@ -61,7 +62,7 @@ class GraphRunner:
                 f"{path} is missing: a board does without, a CPU does not. Copy all of the bundle, or build it again: "
                 f"{localized(self._bundle.manifest.command)}"
             )
-        require_inside(self._bundle, name)
+        require_inside(self._bundle, name, tensors)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # Folding would keep a float32 copy of every weight.

@@ -127,7 +127,18 @@ def commands() -> Iterator[Command]:
     yield Command("serve", serving, "", "fp32/bundle.json", around=SERVED)
     tower = ("--model", LORA / "base", "--vision-tower", LORA / "openai_clip_tiny")
     rows = ("--data", "rows.json", "--images", PICTURE.parent, "--no-bf16", "--parallel", "none", "--out", "out")
-    steps = ("--warmup-steps", 1, "--save-steps", 2, "--save-total-limit", 2, "--dataloader-num-workers", 0, "--max-steps", 4)
+    steps = (
+        "--warmup-steps",
+        1,
+        "--save-steps",
+        2,
+        "--save-total-limit",
+        2,
+        "--dataloader-num-workers",
+        0,
+        "--max-steps",
+        4,
+    )
     training = (ROOT / "train" / "finetune.py", "--recipe", "v1_stage1", *tower, *rows, *BATCH, *steps)
     yield Command("finetune", training, "out", "rows.json", before=training)
 
