@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,16 @@ def test_licences_are_permissive():
         assert set(re.split(r" AND | OR |; ", licence)) <= PERMISSIVE, f"{name}: {licence}"
 
 
+def _programs(python: str) -> Iterator[str]:
+    if found := shutil.which(f"python{python}"):
+        yield found  # which may be pyenv's, and refuse
+    yield from map(str, Path(sys.base_prefix).parent.glob(f"{python}.*/bin/python3"))
+
+
+def _runs(program: str) -> bool:
+    return not subprocess.run([program, "-c", "import ensurepip"], capture_output=True).returncode
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "python"),
@@ -104,10 +115,8 @@ def test_licences_are_permissive():
 )
 def test_a_device_installs_from_its_lock_and_answers(demo_fp32, tmp_path, name, python):
     """Python 3.10 to 3.13. Public: open-jarvis/OpenJarvis issue 917, microsoft/onnxruntime issue 24380."""
-    program = shutil.which(f"python{python}") or next(
-        map(str, Path(sys.base_prefix).parent.glob(f"{python}.*/bin/python3")), None
-    )
-    if program is None or subprocess.run([program, "-c", "import ensurepip"], capture_output=True).returncode:
+    program = next(filter(_runs, _programs(python)), None)
+    if program is None:
         pytest.skip(f"there is no Python {python} here")
     subprocess.run([program, "-m", "venv", tmp_path / "venv"], check=True)
     installed = str(tmp_path / "venv" / "bin" / "python")
