@@ -10,6 +10,7 @@ from mobilevlm.checkpoint.config import ModelConfig
 from .integrity import BLOCK_BYTES
 from .manifest import FileEntry, Manifest
 from .stages import VISION, engine_file
+from .targets import TARGETS
 
 BUILDERS = ("export/build_engines.py", "build_engines.py", "mobilevlm-build-engines")
 COMPILED_FIELDS = ("soc", "htp", "qairt", "onnxruntime-qnn")
@@ -55,6 +56,9 @@ def check_manifest(manifest: Manifest, config: ModelConfig) -> None:
         known = config.max_position_embeddings
         raise ValueError(f"max_context is {manifest.max_context}, the model knows positions up to {known}")
     ends = [end for part in manifest.parts.values() for end in part]
+    target = TARGETS.get(manifest.target)  # None for one of a later version, which opening refuses
+    if not ends and target is not None and not target.is_a_cpu:
+        raise ValueError(f"parts is missing, which bundles for {manifest.target} have")
     if ends and (ends[0] != 0 or ends[-1] != layers or ends[1:-1:2] != ends[2:-1:2] or ends != sorted(ends)):
         raise ValueError(f"parts are {manifest.parts}, the model has {layers} layers")
     for name, record in manifest.files.items():

@@ -4,6 +4,9 @@ import json
 import os
 import random
 import re
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 import numpy as np
 import onnx
@@ -14,6 +17,7 @@ from mobilevlm.engines.bundle import Bundle, BundleError
 from mobilevlm.errors import UserError
 from mobilevlm.runtime import Session
 from mobilevlm.runtime.bench.workers import Worker
+from tests.conftest import GOLDEN, build_here
 from tests.faults.bundle_mutations import overwrite, reseal
 from tests.faults.bundles import SAME, Fuzzer, Library, ask_forked
 
@@ -181,6 +185,34 @@ def test_a_graph_that_no_build_writes(change, words, bundle_copy):
     edited(bundle_copy, change)
     with pytest.raises(BundleError, match=f"decoder.onnx cannot be used: .*{words}"):
         Session(bundle_copy)
+
+
+@pytest.fixture(scope="module", params=["orin", "snapdragon"])
+def of_a_device(request, tmp_path_factory):
+    """A bundle whose decoder is cut into parts, and the decoder's first graph that a CPU runs."""
+    out, model = tmp_path_factory.mktemp("device") / request.param, GOLDEN / "v2_ldpnetv2_336" / "ckpt_safetensors"
+    is_npu = request.param == "snapdragon"
+    words = ("--model", model, "--target", request.param, *["--no-compile"] * is_npu)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        build_here(*words, out=out, precision="a16w8" if is_npu else "fp16")
+    return out, "decoder.0.prompt.onnx" if is_npu else "decoder.0.float32.onnx"
+
+
+def test_a_device_s_graph_in_another_ones_place(of_a_device, tmp_path):
+    """Kind: the vision stage where the decoder was: KeyError and ValueError from the middle of an answer."""
+    base, graph = of_a_device
+    shutil.copytree(base, directory := tmp_path / "bundle")
+    vision = "vision.float32.onnx" if (base / "vision.float32.onnx").exists() else "vision.onnx"
+    overwrite(directory / graph, (base / vision).read_bytes())
+    reseal(directory, changed=(graph,))
+    assert re.search(rf"{graph} cannot be used: its inputs are pixel_values", refusal(directory, on_cpu=True))
+
+
+def test_a_device_s_decoder_without_parts(of_a_device, tmp_path):
+    """Kind: a field that is left out: UnboundLocalError."""
+    shutil.copytree(of_a_device[0], directory := tmp_path / "bundle")
+    resealed(directory, "parts", value={})
+    assert "parts is missing" in refusal(directory, on_cpu=True)
 
 
 @pytest.mark.parametrize("name", ["decoder.weights", "bundle.json", ".seen.json", ".checked.json"])

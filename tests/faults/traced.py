@@ -25,6 +25,8 @@ DNS = 53
 KERNELS = ("/dev/", "/proc/", "/sys/")  # no files
 # Settings that a person's own environment could have, and that would hide what ours are.
 HIDDEN = ("ORT_", "HF_", "XDG_", "MPL", "HOME", "TMPDIR", "PYTHONPATH", "DO_NOT_TRACK", "CI", "OPENVINO", "TF_BUILD")
+# Matplotlib asks fontconfig for the fonts there are, which renews its own list of them where fonts have changed.
+FONTS = "fontconfig"
 
 
 @dataclass
@@ -94,6 +96,8 @@ class Room:
                 found.lookups |= int(port) == DNS
                 (found.loopback if here and int(port) != DNS else found.peers).add(f"{address}:{port}")
         for path in map(Path, written(call, self.work)):
+            if FONTS in path.parts:
+                continue
             if path.is_relative_to(self.cache) or path in self.cache.parents and path.is_relative_to(self.home):
                 found.cached.add(str(path))
             elif not any(path.is_relative_to(one) for one in (self.work, self.temporary)):
