@@ -21,13 +21,13 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from mobilevlm.commands import is_clone, run_command
 from mobilevlm.errors import UserError
-from mobilevlm.runtime.bench.intervals import interval
+from mobilevlm.runtime.bench.ratios import paired_ratio
 from mobilevlm.runtime.bench.server_clients import Answered, Client, ask_at_once, data_url
 
 QUESTIONS = ("What color is the circle?", "How many shapes are there?", "Describe the image.", "Is there a star?")
@@ -41,7 +41,10 @@ def parser() -> argparse.ArgumentParser:
     self.add_argument("--engine", required=True, metavar="DIR", help="the bundle")
     self.add_argument("--image", required=True, metavar="FILE", help="a picture that the questions are about")
     self.add_argument("--ask", action="append", metavar="TEXT", help="a question; give it again for more")
-    self.add_argument("--rounds", type=int, default=10, metavar="N", help="rounds of server and session (default: 10)")
+    self.add_argument("--rounds", type=int, default=12, metavar="N", help="rounds of server and session (default: 12)")
+    self.add_argument(
+        "--openings", type=int, default=4, metavar="N", help="both are opened so often for the rounds (default: 4)"
+    )
     self.add_argument(
         "--clients", type=int, nargs="*", default=[1, 4, 16, 32], metavar="N", help="(default: 1 4 16 32)"
     )
@@ -61,9 +64,11 @@ def measure(arguments: argparse.Namespace) -> None:
     if not image.is_file():
         raise UserError(f"--image {image} is no file")
     questions = arguments.ask or QUESTIONS
+    if arguments.rounds:
+        _overhead(arguments, image, questions[0])
+    if not arguments.clients:
+        return
     with _server(arguments.engine) as (url, process):
-        if arguments.rounds:
-            _overhead(arguments, url, image, questions[0])
         alone = {one: Client(url, data_url(image), arguments.max_new_tokens).ask(one).text for one in questions}
         rows = []
         print("| clients | answers | wrong | errors | asked to wait | TTFT p50, s | TTFT p95, s | in the queue p50, s |"
@@ -98,43 +103,63 @@ def _server(engine: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.stderr.close()
 
 
-def _overhead(arguments: argparse.Namespace, url: str, image: Path, question: str) -> None:
-    """Prints time to first token and rate of the server by those of a session, in turns."""
+def _overhead(arguments: argparse.Namespace, image: Path, question: str) -> None:
+    """Prints times of the server by those of a session, in turns.
+
+    Where weights come to lie in memory makes some percent of a time: of two sessions, the one opened first was the
+    slower. So both are opened several times, in turns.
+    """
+    openings = min(arguments.openings, arguments.rounds)
+    figures = [
+        pair
+        for opening in range(openings)
+        for pair in _opened_once(arguments, image, question, opening, -(-arguments.rounds // openings))
+    ]
+    times = np.array(figures) * 1e3
+    for name, column in (("TTFT", 0), ("whole answer", 1)):
+        by_server, by_session = times[:, column], times[:, column + 2]
+        found = paired_ratio(name, by_session.tolist(), by_server.tolist())
+        print(
+            f"{name}: server {np.median(by_server):.1f} ms, session {np.median(by_session):.1f} ms, "
+            f"ratio {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})",
+            flush=True,
+        )
+
+
+def _opened_once(
+    arguments: argparse.Namespace, image: Path, question: str, opening: int, rounds: int
+) -> list[list[float]]:
+    """Seconds to the first token and to the end, of the server and of a session, for each round."""
     from mobilevlm.runtime.prefix_cache import PREFIX_CACHE_BYTES
     from mobilevlm.runtime.server.engine_process import IDLE_SECONDS
     from mobilevlm.runtime.session import Session
 
-    client, figures = Client(url, data_url(image), arguments.max_new_tokens), []
-    with Session(arguments.engine, prefix_cache_bytes=PREFIX_CACHE_BYTES) as session:  # as the server
-        for number in range(arguments.rounds + 1):
-            pair: dict[bool, tuple[float, float]] = {}
+    figures = []
+    with ExitStack() as stack:
+        if is_server_first := bool(opening % 2):
+            url, _ = stack.enter_context(_server(arguments.engine))
+        session = stack.enter_context(Session(arguments.engine, prefix_cache_bytes=PREFIX_CACHE_BYTES))  # as the server
+        if not is_server_first:
+            url, _ = stack.enter_context(_server(arguments.engine))
+        client = Client(url, data_url(image), arguments.max_new_tokens)
+        for number in range(rounds + 1):
+            pair: dict[bool, list[float]] = {}
             for served in (True, False) if number % 2 else (False, True):
                 time.sleep(IDLE_SECONDS + 1)  # until the engine has kept the beginning of a next turn
                 text = f"{question} ({number})"  # a new prompt behind the same picture: both prefill alike
                 begin = time.perf_counter()
                 if served:
-                    answered = client.ask(text)
-                    pair[served] = answered.ttft_s, time.perf_counter() - begin
+                    first = client.ask(text).ttft_s
                 else:
                     pieces = iter(session.chat(text, image.read_bytes(), max_new_tokens=arguments.max_new_tokens))
                     next(pieces, None)
                     first = time.perf_counter() - begin
                     for _ in pieces:
                         pass
-                    pair[served] = first, time.perf_counter() - begin
+                pair[served] = [first, time.perf_counter() - begin]
             if number:  # the first round encodes the picture
-                figures.append([*pair[True], *pair[False]])
-    times = np.array(figures)
-    for name, column in (("TTFT", 0), ("whole answer", 1)):
-        by_server, by_session = times[:, column], times[:, column + 2]
-
-        def ratio(drawn: np.ndarray, a: np.ndarray = by_server, b: np.ndarray = by_session) -> np.ndarray:
-            return np.median(a[drawn], -1) / np.median(b[drawn], -1)
-
-        low, high = interval(ratio, len(times))
-        served_ms, alone_ms = np.median(by_server) * 1e3, np.median(by_session) * 1e3
-        print(f"{name}: server {served_ms:.1f} ms, session {alone_ms:.1f} ms, "
-              f"ratio {served_ms / alone_ms:.3f} ({low:.3f} to {high:.3f})", flush=True)  # fmt: skip
+                figures.append(pair[True] + pair[False])
+    return figures
 
 
 def _row(
