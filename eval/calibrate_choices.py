@@ -20,6 +20,8 @@ from pathlib import Path
 if not __package__:  # started as a file: the repository root, not this folder, belongs on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
+
 from mobilevlm.commands import command, run_command
 from mobilevlm.engines.choice_calibration import ChoiceCalibration, store_choice_calibration
 from mobilevlm.engines.tables import markdown_table
@@ -32,6 +34,7 @@ from mobilevlm.eval.closed_questions import (
     agreement,
     ask_all,
     closed_questions,
+    contradictions,
     half_of,
     of_different_images,
     time_both,
@@ -44,6 +47,7 @@ from mobilevlm.runtime.bench.ratios import paired_ratio
 from mobilevlm.runtime.session import Session
 from mobilevlm.text.prompt import TEMPLATES
 
+SAME_ORDER = 0.98  # of the questions, which the margin is fitted for
 MANY = 1000  # choices: more than any question has
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -103,7 +107,7 @@ def calibrate(args: argparse.Namespace) -> None:
     if times is not None:
         print(f"\n{_timing(times)}")
     if args.against:
-        _compare(args, asked, scores)
+        _compare(args, asked, scores, temperature)
     if not args.dry_run:
         calibration = ChoiceCalibration(temperature, args.abstain or 0.0, len(fitted.right))
         store_choice_calibration(session.bundle, calibration, key)
@@ -147,8 +151,10 @@ def _timing(times: Times) -> str:
     )
 
 
-def _compare(args: argparse.Namespace, asked: Sequence[Asked], scores: Sequence[Sequence[float]]) -> None:
-    """Asks another bundle the same and prints in how many questions the two agree."""
+def _compare(
+    args: argparse.Namespace, asked: Sequence[Asked], scores: Sequence[Sequence[float]], temperature: float
+) -> None:
+    """Asks another bundle the same and prints in how many questions the two agree, and from which margin on."""
     with Session(args.against, on_cpu=args.on_cpu) as other:
         others = ask_all(other, asked, args.conv_mode)
     rows = []
@@ -160,6 +166,13 @@ def _compare(args: argparse.Namespace, asked: Sequence[Asked], scores: Sequence[
             rows.append([title, str(found.questions), *(f"{100 * share:.2f}" for share in shares)])
     head = [f"as {args.against}", "n", "same answer %", "same ranking %", f"same, if {100 * CLEAR:.0f} points apart %"]
     print(f"\n{markdown_table(head, rows)}")
+    apart, halves = contradictions(scores, others, temperature), np.array([one.half for one in asked])
+    margin = float(np.quantile(apart[halves == 0], SAME_ORDER, method="higher"))
+    share = float((apart[halves == 1] <= margin).mean())
+    print(
+        f"\nChoices that it puts more than {100 * margin:.1f} points apart have the order of {args.against} in "
+        f"{100 * SAME_ORDER:.0f} % of the questions fitted on, and in {100 * share:.1f} % of the others"
+    )
 
 
 def main() -> None:

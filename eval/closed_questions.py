@@ -137,6 +137,24 @@ def _same_order(scores: np.ndarray, others: np.ndarray) -> tuple[bool, bool, boo
     )
 
 
+def contradictions(
+    scores: Sequence[Sequence[float]], others: Sequence[Sequence[float]], temperature: float
+) -> np.ndarray:
+    """Returns how far apart a bundle puts choices that another bundle has in the other order: (Q,), the most of each.
+
+    Args:
+        scores: of each question's choices.
+        others: of the same, by another bundle.
+        temperature: of the probabilities that are compared.
+    """
+    found = []
+    for one, other in zip(scores, others, strict=True):
+        probabilities, judged = probabilities_of(np.asarray(one), temperature), np.asarray(other)
+        apart = probabilities[:, None] - probabilities
+        found.append(float(np.where(judged[:, None] <= judged, apart, 0.0).max()))
+    return np.array(found)
+
+
 @dataclass(frozen=True)
 class Times:
     """Milliseconds of Q questions whose images were encoded before, and whose prompts the kv cache did not hold.

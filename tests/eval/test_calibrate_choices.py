@@ -12,7 +12,7 @@ import pytest
 
 from mobilevlm.engines.bundle import Bundle
 from mobilevlm.engines.choice_calibration import ChoiceCalibration, read_choice_calibration
-from mobilevlm.eval.closed_questions import agreement, closed_questions, of_different_images
+from mobilevlm.eval.closed_questions import agreement, closed_questions, contradictions, of_different_images
 from mobilevlm.eval.reliability import (
     Scored,
     answered_above,
@@ -131,6 +131,24 @@ def test_likelihood_and_threshold_by_hand():
     found = answered_above(scored, 1.0, 0.6)
     assert (found.share, found.accuracy) == (0.5, 1.0) and answered_above(scored, 1.0, 0.0).accuracy == 0.5
     assert math.isnan(answered_above(scored, 1.0, 0.9).accuracy)
+
+
+def test_contradictions_are_the_widest_of_pairs_in_another_order():
+    """Against all pairs, looked at one by one."""
+    draws = np.random.default_rng(3)
+    scores = [draws.normal(size=count).tolist() for count in (2, 2, 3, 5, 8)]
+    others = [(np.array(one) + 2 * draws.normal(size=len(one))).tolist() for one in scores[:-1]] + [scores[-1]]
+    found = contradictions(scores, others, 1.5)
+    for one, other, widest in zip(scores, others, found, strict=True):
+        weights = [math.exp(value / 1.5) for value in one]
+        pairs = [
+            (weights[a] - weights[b]) / sum(weights)
+            for a in range(len(one))
+            for b in range(len(one))
+            if weights[a] > weights[b] and other[a] <= other[b]
+        ]
+        assert widest == pytest.approx(max(pairs, default=0.0))
+    assert found[-1] == 0 < max(found)
 
 
 def test_agreement_counts_answers_and_rankings():
