@@ -169,14 +169,14 @@ def test_what_scoring_lacks_is_said_before_asking(run, data, tmp_path, file, tex
 @pytest.mark.parametrize("package", ["openpyxl", "tqdm"])
 def test_a_package_that_is_missing_is_said_before_asking(run, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf'needs {package}: pip install "mobilevlm\[eval\]"'):
+    with pytest.raises(UserError, match=rf"needs {package}: pip install 'mobilevlm\[eval\]'"):
         run(Stub(), "--tasks", "mmbench")
     assert not (tmp_path / "out").exists()
 
 
 def test_without_pytorch_a_checkpoint_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r'--model needs torch: pip install "mobilevlm\[export\]"'):
+    with pytest.raises(UserError, match=r"--model needs torch: pip install 'mobilevlm\[export\]'"):
         PyTorchEngine("x", "v1")
 
 

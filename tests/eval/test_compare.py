@@ -97,6 +97,6 @@ def test_a_bundle_that_is_gone_is_left_out(data, tmp_path, capsys):
 
 def test_the_plot_needs_matplotlib(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r'the plot needs matplotlib: pip install "mobilevlm\[eval\]"'):
+    with pytest.raises(UserError, match=r"the plot needs matplotlib: pip install 'mobilevlm\[eval\]'"):
         call(tmp_path, answered(tmp_path / "a", data), answered(tmp_path / "b", data))
     assert not (tmp_path / "compared").exists()

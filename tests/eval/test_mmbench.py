@@ -212,7 +212,7 @@ def test_workbook_cell_by_cell(data, tmp_path):
 
 def test_without_openpyxl(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(UserError, match=r'needs openpyxl: pip install "mobilevlm\[eval\]"'):
+    with pytest.raises(UserError, match=r"needs openpyxl: pip install 'mobilevlm\[eval\]'"):
         MmBench().submission(data, answers(), tmp_path)
 
 

@@ -109,6 +109,13 @@ def interrupted(call, seconds):
     return False
 
 
+def timed(call):
+    """Seconds that a call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
 def rounds(bundle, prefix_cache_bytes, count):
     """Interrupt calls at random moments; what is asked next has to be answered as by a session of its own."""
     draws, hits = random.Random(prefix_cache_bytes), 0
@@ -121,10 +128,11 @@ def rounds(bundle, prefix_cache_bytes, count):
         likely = fresh.choose(questions[0], ["red", "blue"], IMAGE).probabilities
     with Session(bundle, prefix_cache_bytes=prefix_cache_bytes) as session:
         shown = session.read_images(IMAGE)
-        begin = time.perf_counter()
-        "".join(session.chat(questions[0], IMAGE, max_new_tokens=12))
-        whole = time.perf_counter() - begin
-        for number in range(count):
+        whole = min(timed(lambda: "".join(session.chat(questions[0], IMAGE, max_new_tokens=12))) for _ in range(3))
+        # On a busy machine fewer moments fall into a call: more are tried, up to ten times as many.
+        for number in range(10 * count):
+            if number >= count and hits >= 3:
+                break
             question = draws.choice(questions)
             calls = [
                 lambda question=question: "".join(session.chat(question, IMAGE, max_new_tokens=12)),
