@@ -63,6 +63,8 @@ def measure(arguments: argparse.Namespace) -> None:
     image = Path(arguments.image)
     if not image.is_file():
         raise UserError(f"--image {image} is no file")
+    if arguments.openings < 1 or arguments.rounds < 0:
+        raise UserError(f"--openings {arguments.openings} --rounds {arguments.rounds}: 1 and 0 are the least")
     questions = arguments.ask or QUESTIONS
     if arguments.rounds:
         _overhead(arguments, image, questions[0])

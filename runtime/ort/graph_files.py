@@ -1,9 +1,8 @@
-"""Checks the graphs of a CPU's bundle before ONNX Runtime or OpenVINO opens them."""
+"""Checks the graphs of a bundle before ONNX Runtime or OpenVINO opens them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 from mobilevlm.engines import stages
 from mobilevlm.engines.bundle import Bundle
@@ -23,31 +22,28 @@ def require_graph(bundle: Bundle, stage: str, part: str, computed: Collection[st
     Raises:
         BundleError: it is damaged, or no build wrote it.
     """
-    path = bundle.file(stages.onnx_file(part))
-    try:
-        graph = read_checked(path, bundle.manifest.files, frozenset(computed))
-        require_tensors(graph, *_tensors(bundle, stage, part))
-    except (GraphError, OSError) as error:
-        raise bundle.damaged(f"{path.name} cannot be used: {error}") from None
+    require_fitting(bundle, stages.onnx_file(part), _tensors(bundle, stage, part), computed)
 
 
-def require_inside(bundle: Bundle, name: str, tensors: tuple[Tensors, Tensors]) -> Path:
-    """Returns the path of a graph that fits its place, and whose weights and other files lie in the bundle.
+def require_fitting(
+    bundle: Bundle, name: str, tensors: tuple[Tensors, Tensors], computed: Collection[str] = ()
+) -> None:
+    """Refuses a graph that does not fit its place, or whose weights or other files lie outside the bundle.
 
     Args:
         bundle: with the graph.
         name: of its file.
         tensors: inputs and outputs that it has there, see `graph_shapes`.
+        computed: weights that are made when it is opened.
 
     Raises:
         BundleError: it is damaged, another stage's, or names other files.
     """
     path = bundle.file(name)
     try:
-        require_tensors(read_checked(path, bundle.manifest.files), *tensors)
+        require_tensors(read_checked(path, bundle.manifest.files, frozenset(computed)), *tensors)
     except (GraphError, OSError) as error:
         raise bundle.damaged(f"{name} cannot be used: {error}") from None
-    return path
 
 
 def _tensors(bundle: Bundle, stage: str, part: str) -> tuple[Tensors, Tensors]:

@@ -17,7 +17,7 @@ from mobilevlm.engines.qnn.socs import find_soc
 
 from ..embeddings import EmbeddingBlock
 from ..ort.failures import failures_named, is_ort_failure
-from ..ort.graph_files import require_inside
+from ..ort.graph_files import require_fitting
 from ..runner import Runner
 
 CALLS = (PROMPT_ROWS, 1)  # rows of a call
@@ -123,7 +123,7 @@ class QnnRunner:
 
     def _open(self, name: str, tensors: tuple[Tensors, Tensors]) -> Run:
         path, options = self._form(name)
-        require_inside(self._bundle, path.name, tensors)
+        require_fitting(self._bundle, path.name, tensors)
         try:
             session = _cpu_session(str(path)) if self._on_cpu else qnn.open_graph(path, {}, options)
         except Exception as error:

@@ -20,7 +20,7 @@ from mobilevlm.engines.tensorrt.bucketed_decoder import BucketedDecoder
 
 from ..embeddings import EmbeddingBlock
 from ..ort.failures import failures_named
-from ..ort.graph_files import require_inside
+from ..ort.graph_files import require_fitting
 
 # Called after each call of a graph: with its name, its inputs and its outputs, which the next call may overwrite.
 Watch = Callable[[str, dict[str, np.ndarray], dict[str, np.ndarray]], object]
@@ -62,7 +62,7 @@ class GraphRunner:
                 f"{path} is missing: a board does without, a CPU does not. Copy all of the bundle, or build it again: "
                 f"{localized(self._bundle.manifest.command)}"
             )
-        require_inside(self._bundle, name, tensors)
+        require_fitting(self._bundle, name, tensors)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # Folding would keep a float32 copy of every weight.

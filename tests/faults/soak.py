@@ -58,12 +58,17 @@ def noted() -> dict[str, float]:
     """
     gc.collect()
     trim_heap()
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return held() | {"threads of Python": float(threading.active_count())}
+
+
+def held(process: int | str = "self") -> dict[str, float]:
+    """What a process holds now, on Linux: resident KiB, open files and threads of the system."""
+    place = Path("/proc") / str(process)
+    status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
     return {
         MEMORY: float(status["VmRSS"].split()[0]),
-        "open files": float(len(list(Path("/proc/self/fd").iterdir()))),
+        "open files": float(len(list((place / "fd").iterdir()))),
         "threads": float(status["Threads"]),
-        "threads of Python": float(threading.active_count()),
     }
 
 

@@ -18,21 +18,10 @@ from pathlib import Path
 
 from mobilevlm.runtime.camera.event import Event
 from tests.conftest import ROOT
-from tests.faults.soak import fitted
+from tests.faults.soak import fitted, held
 from tests.runtime.watch_figures import judge, read_truth
 
 EVERY_S = 10
-
-
-def held(process: int) -> dict[str, float]:
-    """Resident KiB, open files and threads of a process, on Linux."""
-    place = Path("/proc") / str(process)
-    status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
-    return {
-        "memory (KiB)": float(status["VmRSS"].split()[0]),
-        "open files": float(len(list((place / "fd").iterdir()))),
-        "threads": float(status["Threads"]),
-    }
 
 
 def main() -> None:
@@ -56,8 +45,7 @@ def main() -> None:
                 print(f"{times[-1]:.0f} s", *(f"{name} {value:.0f}" for name, value in found[-1].items()), sep="; ")
         assert process.stdout is not None
         lines = process.stdout.read().splitlines()
-    fields = Event.__dataclass_fields__
-    events = [Event(**{k: v for k, v in json.loads(line).items() if k in fields}) for line in lines]
+    events = [Event(**json.loads(line)) for line in lines]
     half = len(times) // 2
     for slope in fitted([at / 60 for at in times[half:]], found[half:]):
         print(str(slope).replace("a round", "a minute"))
